@@ -1,0 +1,57 @@
+"""The event bus of one process."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Generator
+from contextlib import contextmanager
+
+
+class Wakeup:
+    """A flag that a publisher sets and one reader takes: however many wake-ups came, it holds one."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake the reader."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for a wake-up, at most so long; False when none came."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class InProcessBus:
+    """Wakes the readers of this process, without a server."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, set[Wakeup]] = defaultdict(set)
+
+    def publish(self, topic: str) -> None:
+        """Wake all who listen to a topic."""
+        for wakeup in self._listeners.get(topic, ()):
+            wakeup.ring()
+
+    @contextmanager
+    def listen(self, *topics: str) -> Generator[Wakeup]:
+        """Listen to topics until the block ends."""
+        wakeup = Wakeup()
+        for topic in topics:
+            self._listeners[topic].add(wakeup)
+        try:
+            yield wakeup
+        finally:
+            for topic in topics:
+                self._listeners[topic].discard(wakeup)
+                if not self._listeners[topic]:
+                    del self._listeners[topic]
+
+    def count_listeners(self, topic: str) -> int:
+        """How many listen to a topic now."""
+        return len(self._listeners.get(topic, ()))

@@ -1,0 +1,215 @@
+"""The engine, sessions that read, and `Work`: one transaction with the audit rows and events of its changes."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NewType
+from uuid import UUID
+
+from sqlalchemy import Connection, event, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
+from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import joinedload
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from .clock import Clock
+from .models import AuditEntry, Base, BillingAccount, OutboxEvent
+
+ReadSession = NewType("ReadSession", AsyncSession)
+"""What only reads asks for this one."""
+
+POOL_SIZE = 10
+LOCK_WAIT_MS = 10_000
+
+
+def driver_url(address: str, *, asynchronous: bool = True) -> URL:
+    """The address with the driver that we use for its engine. `ValueError` for an engine we do not know."""
+    url = make_url(address)
+    if url.get_backend_name() == "sqlite":
+        return url.set(drivername="sqlite+aiosqlite" if asynchronous else "sqlite")
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    raise ValueError(f"{url.render_as_string()} is neither a sqlite:///… nor a postgresql://… address")
+
+
+def account_topic(account_id: UUID) -> str:
+    """The bus topic that wakes an account's streams."""
+    return f"account:{account_id}"
+
+
+ACCESS_TOPIC = "access"
+"""The bus topic that makes every stream look whether it may go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actor:
+    """Who changes something, and from where: what the audit log shows."""
+
+    name: str
+    origin: str
+
+
+@dataclass(kw_only=True)
+class Work:
+    """One transaction. What it records commits with it; whom it concerns is woken after."""
+
+    session: AsyncSession
+    clock: Clock
+    actor: Actor
+    topics: set[str] = field(default_factory=set[str])
+
+    async def lock_accounts(self, ids: Collection[UUID]) -> dict[UUID, BillingAccount]:
+        """The accounts' rows, locked in one order until the transaction ends; unknown ids are left out."""
+        rows = await self.session.scalars(
+            select(BillingAccount)
+            .where(BillingAccount.id.in_(ids))
+            .order_by(BillingAccount.id)
+            .options(joinedload(BillingAccount.test_clock))
+            .with_for_update(of=BillingAccount)
+            .execution_options(populate_existing=True)
+        )
+        return {account.id: account for account in rows}
+
+    def advance(self, account: BillingAccount) -> int:
+        """Take the next sequence number of a locked account."""
+        account.sequence += 1
+        self.topics.add(account_topic(account.id))
+        return account.sequence
+
+    def emit(self, account: BillingAccount, kind: str, payload: dict[str, Any]) -> int:
+        """Write an event to the outbox, under the account's lock. Gives its sequence number."""
+        sequence = self.advance(account)
+        at = self.clock.now_for(account)
+        self.session.add(
+            OutboxEvent(account_id=account.id, sequence=sequence, kind=kind, payload=payload, at=at),
+        )
+        return sequence
+
+    def audit(
+        self,
+        account: BillingAccount,
+        action: str,
+        subject: str,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        """Add an entry to a locked account's audit chain."""
+        account.audit_count += 1
+        entry = AuditEntry(
+            account_id=account.id,
+            number=account.audit_count,
+            at=self.clock.now_for(account),
+            actor=self.actor.name,
+            origin=self.actor.origin,
+            action=action,
+            object=subject,
+            before=before or {},
+            after=after or {},
+            previous_hash=account.audit_hash,
+            hash="",
+        )
+        entry.hash = account.audit_hash = hash_audit_entry(entry)
+        self.session.add(entry)
+
+    async def insert_or_ignore(self, table: type[Base], rows: list[dict[str, Any]]) -> None:
+        """Insert rows; those whose key is there already are left as they are."""
+        if rows:
+            await self.session.execute(dialect_insert(self.session, table).on_conflict_do_nothing(), rows)
+
+    async def upsert(self, table: type[Base], rows: list[dict[str, Any]], *, adding: tuple[str, ...] = ()) -> None:
+        """Insert rows; where the primary key is there, set the other columns, adding to those named in `adding`."""
+        if not rows:
+            return
+        statement = dialect_insert(self.session, table)
+        keys = [column.name for column in table.__table__.primary_key]
+        changes = {
+            name: table.__table__.c[name] + statement.excluded[name] if name in adding else statement.excluded[name]
+            for name in rows[0]
+            if name not in keys
+        }
+        await self.session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes), rows)
+
+
+def dialect_insert(session: AsyncSession, table: type[Base]) -> PostgresInsert | SQLiteInsert:
+    """The insert of the session's engine: both know ON CONFLICT, each in a construct of its own."""
+    assert session.bind is not None, "sessions come from Database"
+    return (postgresql if session.bind.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def hash_audit_entry(entry: AuditEntry) -> str:
+    """The hex SHA-256 over the entry's content and the hash of the one before it."""
+    content = [
+        str(entry.account_id),
+        entry.number,
+        entry.at.isoformat(),
+        entry.actor,
+        entry.origin,
+        entry.action,
+        entry.object,
+        entry.before,
+        entry.after,
+        entry.previous_hash,
+    ]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Database:
+    """Where rows are kept. `on_commit` hears the topics of each committed `Work`."""
+
+    def __init__(self, address: str, clock: Clock, on_commit: Callable[[Iterable[str]], None]) -> None:
+        self.clock = clock
+        self._on_commit = on_commit
+        url = driver_url(address)
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        pool: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
+        self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, **pool)
+        if self.is_sqlite:
+            event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = async_sessionmaker(
+            self.engine.execution_options(sqlite_readonly=True), expire_on_commit=False, autoflush=False
+        )
+        # SQLite has one writer: in line for the lock, nobody polls for it.
+        self._writing = asyncio.Lock() if self.is_sqlite else nullcontext()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[ReadSession]:
+        """A short session that only reads."""
+        async with self._readers() as session:
+            yield ReadSession(session)
+
+    @asynccontextmanager
+    async def work(self, actor: Actor) -> AsyncGenerator[Work]:
+        """Commit on success, roll back on any exception; then wake whom it concerns."""
+        async with self._writing, self._writers.begin() as session:
+            work = Work(session=session, clock=self.clock, actor=actor)
+            yield work
+        self._on_commit(work.topics)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.engine.dispose()
+
+
+def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+    connection.isolation_level = None  # we say BEGIN ourselves
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", f"busy_timeout={LOCK_WAIT_MS}", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and writes later loses updates; whoever may write takes the lock at once.
+    readonly = connection.get_execution_options().get("sqlite_readonly")
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")

@@ -1,0 +1,84 @@
+"""That a threshold was reached, and what else an account is told."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .base import Entity
+
+
+class AlertKind(StrEnum):
+    """What an alert is about."""
+
+    USAGE = "USAGE"
+    BUDGET = "BUDGET"
+
+
+class AlertLevel(StrEnum):
+    """How near the ceiling, from the highest threshold reached."""
+
+    OK = "OK"
+    NOTICE = "NOTICE"
+    WARNING = "WARNING"
+    UPGRADE_SUGGESTION = "UPGRADE_SUGGESTION"
+    URGENT = "URGENT"
+    LIMIT_REACHED = "LIMIT_REACHED"
+
+
+class Alert(Entity, kw_only=True, eq=False):
+    """One threshold reached, once per episode, with the figures of that moment."""
+
+    __tablename__ = "alert"
+    __table_args__ = (
+        UniqueConstraint("account_id", "kind", "subject", "threshold", "period_start", "episode"),
+        Index(None, "account_id", "sequence"),
+        Index(None, "resolved_at", "period_end"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    kind: Mapped[AlertKind]
+    subject: Mapped[str]
+    """The metric's key, or the budget's id."""
+    threshold: Mapped[int]
+    level: Mapped[AlertLevel]
+    period_start: Mapped[datetime]
+    """Of a gauge `GAUGE_PERIOD`."""
+    period_end: Mapped[datetime | None]
+    episode: Mapped[int]
+    used: Mapped[int]
+    """The figure at that moment; of a budget the spend in minor units."""
+    ceiling: Mapped[int]
+    """The limit at that moment; of a budget its amount in minor units."""
+    sequence: Mapped[int]
+    raised_at: Mapped[datetime]
+    resolved_at: Mapped[datetime | None] = mapped_column(default=None)
+    acknowledged_at: Mapped[datetime | None] = mapped_column(default=None)
+    acknowledged_by: Mapped[str | None] = mapped_column(default=None)
+
+
+class NoticeSeverity(StrEnum):
+    """How loud a banner is."""
+
+    BLOCKING = "BLOCKING"
+    CRITICAL = "CRITICAL"
+    WARNING = "WARNING"
+    INFO = "INFO"
+
+
+class Notice(Entity, kw_only=True, eq=False):
+    """A banner: one per account, code and subject; its row goes when its cause is gone."""
+
+    __tablename__ = "notice"
+    __table_args__ = (UniqueConstraint("account_id", "code", "subject"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    code: Mapped[str]
+    subject: Mapped[str] = mapped_column(default="")
+    severity: Mapped[NoticeSeverity]
+    params: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    dismissible: Mapped[bool] = mapped_column(default=False)
+    dismissed_at: Mapped[datetime | None] = mapped_column(default=None)

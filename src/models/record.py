@@ -1,0 +1,98 @@
+"""What is remembered of changes and callers: audit, outbox, API keys, idempotency keys, the deployment."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from ..settings import Environment
+from .base import Base, Entity
+from .types import new_id
+
+
+class Deployment(Base, kw_only=True, eq=False):
+    """One row: what this database is for, fixed when it was made."""
+
+    __tablename__ = "deployment"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=1)
+    environment: Mapped[Environment]
+    last_position: Mapped[int] = mapped_column(default=0)
+    """The last position that the publisher gave to an outbox row."""
+
+
+class AuditEntry(Base, kw_only=True, eq=False):
+    """One change of an account: append-only, each entry hashed with the one before."""
+
+    __tablename__ = "audit_entry"
+    __table_args__ = (UniqueConstraint("account_id", "number"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    number: Mapped[int]
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    """Who, as `api_key:ID`, `member:ID`, `operator:ID` or `system:NAME`."""
+    origin: Mapped[str]
+    """From where: the request's id and address, or the process."""
+    action: Mapped[str]
+    object: Mapped[str]
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]
+    previous_hash: Mapped[str]
+    hash: Mapped[str]
+
+
+class OutboxEvent(Base, kw_only=True, eq=False):
+    """What happened, written with it; streams, webhooks and `events` read from here."""
+
+    __tablename__ = "outbox_event"
+    __table_args__ = (UniqueConstraint("account_id", "sequence"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    sequence: Mapped[int]
+    position: Mapped[int | None] = mapped_column(unique=True, default=None)
+    """The place among all accounts' events, given by the publisher after the commit."""
+    kind: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    """The version of the payload's shape."""
+    payload: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+
+
+class ApiKey(Entity, kw_only=True, eq=False):
+    """A secret that a program shows. Stored hashed; it can do what its scopes name and its maker still may."""
+
+    __tablename__ = "api_key"
+    __table_args__ = (Index(None, "account_id"),)
+
+    name: Mapped[str]
+    prefix: Mapped[str] = mapped_column(unique=True)
+    """The part that may be shown, such as `plf_test_3kq8…`."""
+    secret_hash: Mapped[str]
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"), default=None)
+    """The one account it opens; none for an operator's, which opens all."""
+    member_id: Mapped[UUID | None] = mapped_column(ForeignKey("member.id"), index=True, default=None)
+    operator_id: Mapped[UUID | None] = mapped_column(ForeignKey("operator.id"), index=True, default=None)
+    scopes: Mapped[list[Any]]
+    expires_at: Mapped[datetime | None] = mapped_column(default=None)
+    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class IdempotencyKey(Base, kw_only=True, eq=False):
+    """That a mutation was done under a key, with the hash of its input and its first answer."""
+
+    __tablename__ = "idempotency_key"
+
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    mutation: Mapped[str] = mapped_column(primary_key=True)
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    """The account's id; empty for a mutation over several."""
+    key: Mapped[str] = mapped_column(primary_key=True)
+    input_hash: Mapped[str]
+    answer: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """None while the first call is still under way."""
+    created_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,0 +1,102 @@
+"""What was used: events, their ids, counters, effective limits and roll-ups."""
+
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .base import Base
+from .types import new_id
+
+GAUGE_PERIOD = datetime(1970, 1, 1, tzinfo=UTC)
+"""A gauge carries over and has no period: its rows stand at the epoch, so that they can be part of a key."""
+
+
+class Granularity(StrEnum):
+    """The width of a bucket of history."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    MONTH = "MONTH"
+
+
+class UsageEventId(Base, kw_only=True, eq=False):
+    """That an event was accepted. Apart from the event, so that events can be partitioned by time."""
+
+    __tablename__ = "usage_event_id"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    content_hash: Mapped[str]
+    accepted_at: Mapped[datetime]
+
+
+class UsageEvent(Base, kw_only=True, eq=False):
+    """One accepted usage event."""
+
+    __tablename__ = "usage_event"
+    __table_args__ = (Index(None, "account_id", "metric_key", "occurred_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    event_id: Mapped[str]
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"))
+    quantity: Mapped[int | None]
+    level: Mapped[int | None]
+    change: Mapped[int]
+    """What the event moves the metric's figure by, given all events known: of a level, the step that it was."""
+    occurred_at: Mapped[datetime]
+    accepted_at: Mapped[datetime]
+    period_start: Mapped[datetime]
+    workspace: Mapped[str] = mapped_column(default="")
+    properties: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+
+
+class Counter(Base, kw_only=True, eq=False):
+    """The figure of a metric: of a counter per usage period, of a gauge the one running level."""
+
+    __tablename__ = "counter"
+    __table_args__ = (CheckConstraint("used >= 0", "not_negative"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    period_end: Mapped[datetime | None]
+    used: Mapped[int]
+    changed_at: Mapped[datetime]
+    sequence: Mapped[int]
+    """The account's sequence at the last change: streams of usage resume by it."""
+
+
+class EffectiveLimit(Base, kw_only=True, eq=False):
+    """The limit in force for an account and metric: the plan's plus what add-ons give. None is unlimited."""
+
+    __tablename__ = "effective_limit"
+    __table_args__ = (CheckConstraint("quantity >= 0", "not_negative"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    quantity: Mapped[int | None]
+    version: Mapped[int] = mapped_column(default=1)
+    """Rises by one with each change."""
+    cause: Mapped[str]
+    """What changed it, such as `subscription.started` or `add_on.set`."""
+    changed_at: Mapped[datetime]
+
+
+class UsageRollup(Base, kw_only=True, eq=False):
+    """The sum of changes in one hour or day of the account's zone; `workspace` is empty where events name none."""
+
+    __tablename__ = "usage_rollup"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    granularity: Mapped[Granularity] = mapped_column(primary_key=True)
+    start_at: Mapped[datetime] = mapped_column(primary_key=True)
+    workspace: Mapped[str] = mapped_column(primary_key=True)
+    month: Mapped[date]
+    """The first day of the local month, so that months are sums of days in any SQL."""
+    quantity: Mapped[int]

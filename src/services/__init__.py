@@ -1,0 +1,1 @@
+"""What happens: one module per capability, verb-first functions."""

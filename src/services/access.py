@@ -1,0 +1,134 @@
+"""Who may: the rights, which roles and scopes hold them, and who a caller is."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from uuid import UUID
+
+from ..database import Actor
+from ..models import BillingAccount, Role
+from .errors import ErrorCode, RequestRefused
+
+
+class Scope(StrEnum):
+    """What an API key was made for."""
+
+    BILLING_READ = "billing:read"
+    BILLING_WRITE = "billing:write"
+    USAGE_WRITE = "usage:write"
+    ADMIN = "admin"
+
+
+class Right(StrEnum):
+    """A right over an account (`SIGNED_IN` and `OPERATE` over none in particular)."""
+
+    SIGNED_IN = "SIGNED_IN"
+    READ_USAGE = "READ_USAGE"
+    READ_BILLING = "READ_BILLING"
+    INGEST_USAGE = "INGEST_USAGE"
+    OPERATE = "OPERATE"
+
+
+_ANYONE = frozenset(Role)
+_BILLING = frozenset({Role.OPERATOR, Role.TENANT_OWNER, Role.BILLING_ADMIN})
+
+ROLES_BY_RIGHT: dict[Right, frozenset[Role]] = {
+    Right.SIGNED_IN: _ANYONE,
+    Right.READ_USAGE: _ANYONE,
+    Right.READ_BILLING: _BILLING,
+    # A tenant's role never ingests: only a key that an operator gave the scope, see `Principal.may`.
+    Right.INGEST_USAGE: frozenset({Role.OPERATOR}),
+    Right.OPERATE: frozenset({Role.OPERATOR}),
+}
+
+SCOPES_BY_RIGHT: dict[Right, frozenset[Scope]] = {
+    Right.SIGNED_IN: frozenset(Scope),
+    Right.READ_USAGE: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
+    Right.READ_BILLING: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
+    Right.INGEST_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
+    Right.OPERATE: frozenset({Scope.ADMIN}),
+}
+
+
+class PrincipalKind(StrEnum):
+    """What a caller is."""
+
+    API_KEY = "API_KEY"
+    MEMBER = "MEMBER"
+    OPERATOR = "OPERATOR"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """A caller whose token was checked: what it is, and its role in each account it may see."""
+
+    kind: PrincipalKind
+    id: str
+    display_name: str
+    is_operator: bool = False
+    roles: dict[UUID, Role] = field(default_factory=dict[UUID, Role])
+    """By account. An operator has none of these: it stands above all accounts."""
+    scopes: frozenset[Scope] | None = None
+    """What an API key is limited to; none for a person."""
+
+    def role_in(self, account_id: UUID) -> Role | None:
+        """The role in an account; none where the account does not exist for this caller."""
+        return Role.OPERATOR if self.is_operator else self.roles.get(account_id)
+
+    def may(self, right: Right, account_id: UUID | None = None) -> bool:
+        """Whether the caller holds a right: over one account, or (without one) over any at all."""
+        if self.scopes is not None and not self.scopes & SCOPES_BY_RIGHT[right]:
+            return False
+        if account_id is not None:
+            role = self.role_in(account_id)
+            held = set() if role is None else {role}
+        else:
+            held = {Role.OPERATOR} if self.is_operator else set(self.roles.values())
+        if held & ROLES_BY_RIGHT[right]:
+            return True
+        # An operator switched ingestion on for this tenant's key by giving it the scope.
+        switched_on = self.scopes is not None and Scope.USAGE_WRITE in self.scopes
+        return right is Right.INGEST_USAGE and switched_on and bool(held)
+
+    def actor(self, origin: str) -> Actor:
+        """The name under which the audit log knows this caller."""
+        return Actor(name=self.id, origin=origin)
+
+
+def require(principal: Principal, right: Right, account_id: UUID | None = None) -> None:
+    """Refuse with `FORBIDDEN` where `Principal.may` says no."""
+    reason = explain_refusal(principal, right, account_id)
+    if reason is not None:
+        raise RequestRefused(ErrorCode.FORBIDDEN, reason)
+
+
+def explain_refusal(principal: Principal, right: Right, account_id: UUID | None = None) -> str | None:
+    """Why a caller may not, in a sentence to act on; none where it may."""
+    if principal.may(right, account_id):
+        return None
+    if principal.scopes is not None and not principal.scopes & SCOPES_BY_RIGHT[right]:
+        needed = " or ".join(sorted(SCOPES_BY_RIGHT[right]))
+        return f"This API key has no scope for it: it needs {needed}."
+    roles = ", ".join(sorted(ROLES_BY_RIGHT[right]))
+    return f"Your role does not allow it: it needs one of {roles}."
+
+
+class Action(StrEnum):
+    """What can be done to an account by a mutation."""
+
+    RECORD_USAGE = "RECORD_USAGE"
+
+
+RIGHT_OF_ACTION = {Action.RECORD_USAGE: Right.INGEST_USAGE}
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Whether an action is allowed, and if not, why."""
+
+    action: Action
+    refusal: str | None
+
+
+def list_permissions(principal: Principal, account: BillingAccount) -> list[Permission]:
+    """Each action on an account, by the same function that its mutation asks."""
+    return [Permission(action, explain_refusal(principal, right, account.id)) for action, right in RIGHT_OF_ACTION.items()]

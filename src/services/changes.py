@@ -1,0 +1,154 @@
+"""An account's stream of changes: what came after a cursor, in order of commit, and when to look again."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import anyio
+from sqlalchemy import select
+
+from ..database import ACCESS_TOPIC, Database, ReadSession, account_topic
+from ..models import Alert, BillingAccount, Counter, OutboxEvent
+from .cursors import encode_change
+from .ports import Bus
+
+LOOK_AGAIN_S = 5.0
+"""How long a stream trusts the bus: another process may have written, or taken the right away."""
+USAGE_PAUSE_S = 0.25
+"""Usage is told at most once in this time; the last state always is."""
+BATCH = 200
+
+
+class ChangeKind(StrEnum):
+    """What changed."""
+
+    ALERT = "ALERT"
+    USAGE = "USAGE"
+    SNAPSHOT = "SNAPSHOT"
+    GAP = "GAP"
+
+
+ALERT_EVENTS = ("usage.alert_raised", "usage.alert_resolved")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of an account, at its place in the stream."""
+
+    sequence: int
+    kind: ChangeKind
+    at: datetime
+    alert_id: UUID | None = None
+    metric_key: str | None = None
+
+    def cursor(self, account_id: UUID) -> str:
+        """What a reader resumes with."""
+        return encode_change(account_id, self.sequence)
+
+
+async def read_changes(
+    session: ReadSession, account_id: UUID, after: int, kinds: Collection[ChangeKind]
+) -> Sequence[Change]:
+    """What came after a sequence number, in order: of usage the last state only."""
+    found: list[Change] = []
+    complete_to: int | None = None
+    if ChangeKind.ALERT in kinds:
+        events = (
+            await session.scalars(
+                select(OutboxEvent)
+                .where(
+                    OutboxEvent.account_id == account_id,
+                    OutboxEvent.sequence > after,
+                    OutboxEvent.kind.in_(ALERT_EVENTS),
+                )
+                .order_by(OutboxEvent.sequence)
+                .limit(BATCH)
+            )
+        ).all()
+        if len(events) == BATCH:
+            complete_to = events[-1].sequence
+        found += [
+            Change(event.sequence, ChangeKind.ALERT, event.at, alert_id=UUID(event.payload["alertId"]))
+            for event in events
+        ]
+    if ChangeKind.USAGE in kinds:
+        counters = await session.scalars(
+            select(Counter).where(Counter.account_id == account_id, Counter.sequence > after)
+        )
+        found += [
+            Change(counter.sequence, ChangeKind.USAGE, counter.changed_at, metric_key=counter.metric_key)
+            for counter in counters
+        ]
+    if complete_to is not None:
+        found = [change for change in found if change.sequence <= complete_to]
+    return sorted(found, key=lambda change: change.sequence)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where an account's stream stands."""
+
+    sequence: int
+    kept_after: int
+    at: datetime
+
+
+async def read_head(session: ReadSession, database: Database, account: BillingAccount) -> Head:
+    """The last sequence number committed, and from where on changes are kept."""
+    row = (
+        await session.execute(
+            select(BillingAccount.sequence, BillingAccount.kept_after_sequence).where(BillingAccount.id == account.id)
+        )
+    ).one()
+    return Head(row.sequence, row.kept_after_sequence, database.clock.now_for(account))
+
+
+async def follow(
+    database: Database,
+    bus: Bus,
+    account: BillingAccount,
+    *,
+    after: int | None,
+    kinds: Collection[ChangeKind],
+    may_go_on: Callable[[], Awaitable[None]],
+) -> AsyncGenerator[Change]:
+    """The changes of an account: what came after a sequence number, then live, in order and without end.
+
+    Without `after`, or where it is not kept any more (`GAP`), a `SNAPSHOT` comes first. `may_go_on` raises when the
+    reader's right is gone; it is asked whenever access changed, and before anything is handed out after a pause.
+    """
+    with bus.listen(account_topic(account.id), ACCESS_TOPIC) as wakeups:
+        async with database.read() as session:
+            head = await read_head(session, database, account)
+        if after is None or not head.kept_after <= after <= head.sequence:
+            if after is not None:
+                yield Change(head.sequence, ChangeKind.GAP, head.at)
+            yield Change(head.sequence, ChangeKind.SNAPSHOT, head.at)
+            after = head.sequence
+        told_usage_at = -USAGE_PAUSE_S
+        while True:
+            async with database.read() as session:
+                changes = await read_changes(session, account.id, after, kinds)
+            if changes and all(change.kind is ChangeKind.USAGE for change in changes):
+                pause = told_usage_at + USAGE_PAUSE_S - anyio.current_time()
+                if pause > 0:
+                    await anyio.sleep(pause)
+                    told_usage_at = -USAGE_PAUSE_S
+                    continue
+            if changes:
+                await may_go_on()
+            for change in changes:
+                yield change
+                after = change.sequence
+                if change.kind is ChangeKind.USAGE:
+                    told_usage_at = anyio.current_time()
+            if not changes:
+                await wakeups.wait(LOOK_AGAIN_S)
+                await may_go_on()
+
+
+async def load_alerts(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Alert]:
+    """Alerts by id."""
+    return {alert.id: alert for alert in await session.scalars(select(Alert).where(Alert.id.in_(ids)))}

@@ -1,0 +1,68 @@
+"""Idempotency keys: a mutation under a key happens once, and its first answer is given again."""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from ..database import Work
+from ..models import IdempotencyKey
+from .errors import IdempotencyInFlight, IdempotencyMismatch, InvalidInput
+
+KEPT = timedelta(hours=48)
+MAX_KEY_LENGTH = 255
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An answer, and whether it is a repetition."""
+
+    answer: dict[str, Any]
+    replayed: bool
+
+
+async def once(
+    work: Work,
+    key: str | None,
+    *,
+    mutation: str,
+    scope: str,
+    given: object,
+    act: Callable[[], Awaitable[dict[str, Any]]],
+) -> Outcome:
+    """Run `act` once per (caller, mutation, scope, key); later calls with the same input get its answer.
+
+    The key commits with what it guards: a refusal rolls both back and is not remembered.
+    """
+    if key is None:
+        return Outcome(await act(), replayed=False)
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise InvalidInput(
+            f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters.", ["input", "idempotencyKey"]
+        )
+    input_hash = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
+    now = work.clock.now()
+    identity = {"principal": work.actor.name, "mutation": mutation, "scope": scope, "key": key}
+    # The unique key makes a second call wait here until the first has committed or rolled back.
+    await work.insert_or_ignore(IdempotencyKey, [identity | {"input_hash": input_hash, "answer": None, "created_at": now}])
+    row = await work.session.get_one(IdempotencyKey, tuple(identity.values()), with_for_update=True)
+    is_first = row.created_at == now and row.answer is None and row.input_hash == input_hash
+    if row.created_at <= now - KEPT:
+        row.input_hash, row.answer, row.created_at = input_hash, None, now
+        is_first = True
+    if row.input_hash != input_hash:
+        raise IdempotencyMismatch(
+            "This idempotency key was used with another input: take a new key for a new request.",
+            ["input", "idempotencyKey"],
+        )
+    if row.answer is not None:
+        return Outcome(row.answer, replayed=True)
+    if not is_first:
+        raise IdempotencyInFlight(
+            "The first request with this idempotency key is still under way: ask again in a moment.",
+            ["input", "idempotencyKey"],
+        )
+    row.answer = await act()
+    return Outcome(row.answer, replayed=False)

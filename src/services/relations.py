@@ -1,0 +1,280 @@
+"""What belongs to what, declared once: the loaders are made from these, and hold no SQL."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, UnaryExpression, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from ..database import ReadSession
+from ..models import (
+    AddOn,
+    Alert,
+    AlertKind,
+    AlertLevel,
+    Base,
+    Budget,
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+    InvoiceTax,
+    Notice,
+    PaymentMethod,
+    Plan,
+    PlanLimit,
+    PlanVersion,
+    Price,
+    PriceKind,
+    Subscription,
+    SubscriptionAddOn,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+)
+from .paging import Slice, Window, read_slices_below
+
+RowT = TypeVar("RowT", bound=Base)
+
+
+@dataclass(frozen=True)
+class Relation(Generic[RowT]):
+    """The rows of a table that belong to a parent by a column, in an order."""
+
+    name: str
+    target: type[RowT]
+    by: InstrumentedAttribute[Any]
+    order: tuple[InstrumentedAttribute[Any] | UnaryExpression[Any], ...] = ()
+    where: tuple[ColumnElement[bool], ...] = ()
+
+
+@dataclass(frozen=True)
+class PagedRelation(Generic[RowT]):
+    """A list below a parent that may be long: newest first, in pages."""
+
+    name: str
+    target: type[RowT]
+    by: InstrumentedAttribute[Any]
+    newest_by: tuple[InstrumentedAttribute[Any], ...]
+
+
+@dataclass(frozen=True)
+class InvoiceFilter:
+    """Which invoices."""
+
+    status: tuple[InvoiceStatus, ...] = ()
+    issued_from: datetime | None = None
+    issued_to: datetime | None = None
+    search: str | None = None
+    updated_since: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.status:
+            found.append(Invoice.status.in_(self.status))
+        if self.issued_from is not None:
+            found.append(Invoice.issued_at >= self.issued_from)
+        if self.issued_to is not None:
+            found.append(Invoice.issued_at < self.issued_to)
+        if self.search:
+            found.append(Invoice.number.icontains(self.search, autoescape=True))
+        if self.updated_since is not None:
+            found.append(Invoice.updated_at >= self.updated_since)
+        return found
+
+
+@dataclass(frozen=True)
+class TransactionFilter:
+    """Which transactions."""
+
+    kind: tuple[TransactionKind, ...] = ()
+    status: tuple[TransactionStatus, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    payment_method_id: UUID | None = None
+    min_minor: int | None = None
+    max_minor: int | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.kind:
+            found.append(Transaction.kind.in_(self.kind))
+        if self.status:
+            found.append(Transaction.status.in_(self.status))
+        if self.since is not None:
+            found.append(Transaction.created_at >= self.since)
+        if self.until is not None:
+            found.append(Transaction.created_at < self.until)
+        if self.payment_method_id is not None:
+            found.append(Transaction.payment_method_id == self.payment_method_id)
+        if self.min_minor is not None:
+            found.append(Transaction.amount_minor >= self.min_minor)
+        if self.max_minor is not None:
+            found.append(Transaction.amount_minor <= self.max_minor)
+        return found
+
+
+@dataclass(frozen=True)
+class AlertFilter:
+    """Which alerts."""
+
+    open: bool | None = None
+    kinds: tuple[AlertKind, ...] = ()
+    metrics: tuple[str, ...] = ()
+    levels: tuple[AlertLevel, ...] = ()
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.open is not None:
+            found.append(Alert.resolved_at.is_(None) if self.open else Alert.resolved_at.is_not(None))
+        if self.kinds:
+            found.append(Alert.kind.in_(self.kinds))
+        if self.metrics:
+            found.append((Alert.kind == AlertKind.USAGE) & Alert.subject.in_(self.metrics))
+        if self.levels:
+            found.append(Alert.level.in_(self.levels))
+        return found
+
+
+@dataclass(frozen=True)
+class NoFilter:
+    """All of them."""
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        return []
+
+
+Filter = InvoiceFilter | TransactionFilter | AlertFilter | NoFilter
+
+SUBSCRIPTION_OF_ACCOUNT = Relation("subscription", Subscription, Subscription.account_id)
+METHODS_OF_ACCOUNT = Relation(
+    "methods",
+    PaymentMethod,
+    PaymentMethod.account_id,
+    (PaymentMethod.is_default.desc(), PaymentMethod.created_at.desc()),
+    (PaymentMethod.removed_at.is_(None),),
+)
+BUDGETS_OF_ACCOUNT = Relation("budgets", Budget, Budget.account_id, (Budget.scope, Budget.subject))
+NOTICES_OF_ACCOUNT = Relation(
+    "notices", Notice, Notice.account_id, (Notice.created_at.desc(),), (Notice.dismissed_at.is_(None),)
+)
+OPEN_USAGE_ALERTS = Relation(
+    "open_usage_alerts",
+    Alert,
+    Alert.account_id,
+    (Alert.threshold,),
+    (Alert.kind == AlertKind.USAGE, Alert.resolved_at.is_(None)),
+)
+LINES_OF_INVOICE = Relation("lines", InvoiceLine, InvoiceLine.invoice_id, (InvoiceLine.position,))
+TAXES_OF_INVOICE = Relation("taxes", InvoiceTax, InvoiceTax.invoice_id, (InvoiceTax.category,))
+LIMITS_OF_VERSION = Relation("limits", PlanLimit, PlanLimit.plan_version_id, (PlanLimit.metric_key,))
+
+INVOICES_OF_ACCOUNT = PagedRelation("invoices", Invoice, Invoice.account_id, (Invoice.created_at, Invoice.id))
+TRANSACTIONS_OF_ACCOUNT = PagedRelation(
+    "transactions", Transaction, Transaction.account_id, (Transaction.created_at, Transaction.id)
+)
+TRANSACTIONS_OF_INVOICE = PagedRelation(
+    "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)
+)
+ALERTS_OF_ACCOUNT = PagedRelation("alerts", Alert, Alert.account_id, (Alert.sequence, Alert.id))
+
+
+async def load_related(session: ReadSession, relation: Relation[RowT], parents: Sequence[Any]) -> list[list[RowT]]:
+    """The rows of each parent, in the parents' order: one statement for all."""
+    groups: dict[Any, list[RowT]] = defaultdict(list)
+    rows = await session.scalars(
+        select(relation.target).where(relation.by.in_(parents), *relation.where).order_by(*relation.order)
+    )
+    for row in rows:
+        groups[getattr(row, relation.by.key)].append(row)
+    return [groups[parent] for parent in parents]
+
+
+async def load_pages(
+    session: ReadSession, relation: PagedRelation[RowT], parents: Sequence[UUID], filtered: Filter, window: Window
+) -> list[Slice[RowT]]:
+    """The same page of each parent's list: one statement for all."""
+    slices = await read_slices_below(
+        session,
+        order=relation.name,
+        target=relation.target,
+        by=relation.by,
+        newest_by=relation.newest_by,
+        conditions=filtered.conditions(),
+        parents=parents,
+        window=window,
+    )
+    return [slices[parent] for parent in parents]
+
+
+async def load_rows(session: ReadSession, target: type[RowT], ids: Sequence[UUID]) -> list[RowT | None]:
+    """Rows by id; a missing one is None."""
+    column: InstrumentedAttribute[UUID] = target.id  # type: ignore[attr-defined]  # only entities are loaded by id
+    rows = {row.id: row for row in await session.scalars(select(target).where(column.in_(ids)))}  # type: ignore[attr-defined]
+    return [rows.get(id_) for id_ in ids]
+
+
+@dataclass(frozen=True)
+class PlanOffer:
+    """A version of a plan, with the plan."""
+
+    plan: Plan
+    version: PlanVersion
+
+
+async def load_offers(session: ReadSession, version_ids: Sequence[UUID]) -> list[PlanOffer]:
+    """Plan versions with their plans."""
+    rows = await session.execute(
+        select(Plan, PlanVersion)
+        .join(PlanVersion, PlanVersion.plan_id == Plan.id)
+        .where(PlanVersion.id.in_(version_ids))
+    )
+    offers = {version.id: PlanOffer(plan, version) for plan, version in rows}
+    return [offers[version_id] for version_id in version_ids]
+
+
+@dataclass(frozen=True)
+class HeldAddOn:
+    """What an account holds of an add-on."""
+
+    held: SubscriptionAddOn
+    add_on: AddOn
+
+
+async def load_held_add_ons(session: ReadSession, account_ids: Sequence[UUID]) -> list[list[HeldAddOn]]:
+    """The add-ons of each account, in the catalogue's order."""
+    groups: dict[UUID, list[HeldAddOn]] = defaultdict(list)
+    rows = await session.execute(
+        select(SubscriptionAddOn, AddOn)
+        .join(AddOn, AddOn.id == SubscriptionAddOn.add_on_id)
+        .where(SubscriptionAddOn.account_id.in_(account_ids))
+        .order_by(AddOn.position, AddOn.key)
+    )
+    for held, add_on in rows:
+        groups[held.account_id].append(HeldAddOn(held, add_on))
+    return [groups[account_id] for account_id in account_ids]
+
+
+async def load_prices(session: ReadSession, keys: Sequence[tuple[PriceKind, str]]) -> list[list[Price]]:
+    """The prices of each (kind, subject), by interval and currency."""
+    kinds: dict[PriceKind, set[str]] = defaultdict(set)
+    for kind, subject in keys:
+        kinds[kind].add(subject)
+    rows = await session.scalars(
+        select(Price)
+        .where(or_(*((Price.kind == kind) & Price.subject.in_(subjects) for kind, subjects in kinds.items())))
+        .order_by(Price.interval, Price.currency)
+    )
+    groups: dict[tuple[PriceKind, str], list[Price]] = defaultdict(list)
+    for price in rows:
+        groups[price.kind, price.subject].append(price)
+    return [groups[key] for key in keys]
+
+

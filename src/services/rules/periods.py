@@ -1,0 +1,88 @@
+"""Periods and buckets of time: counted from an anchor in the account's zone, never chained."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from dateutil.relativedelta import relativedelta
+
+from ...models import Granularity, Interval
+
+MONTHS = {Interval.MONTH: 1, Interval.YEAR: 12}
+
+
+@dataclass(frozen=True)
+class Period:
+    """A half-open span `[start, end)` of instants in UTC."""
+
+    start: datetime
+    end: datetime
+
+
+def to_instant(wall: datetime, zone: str) -> datetime:
+    """The instant of a wall time. One that a clock change skips is read with the offset before the change
+    (02:30 becomes 03:30); of one that occurs twice it is the first."""
+    return wall.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(UTC)
+
+
+def to_wall(instant: datetime, zone: str) -> datetime:
+    """The wall time of an instant, to the second."""
+    return instant.astimezone(ZoneInfo(zone)).replace(tzinfo=None, microsecond=0)
+
+
+def period_number(anchor_wall: datetime, zone: str, n: int, interval: Interval = Interval.MONTH) -> Period:
+    """The n-th period from the anchor (0 is the first): Jan 31 gives Feb 28, Mar 31, Apr 30."""
+
+    def end_of(count: int) -> datetime:
+        return to_instant(anchor_wall + relativedelta(months=count * MONTHS[interval]), zone)
+
+    return Period(end_of(n), end_of(n + 1))
+
+
+def period_at(anchor_wall: datetime, zone: str, instant: datetime, interval: Interval = Interval.MONTH) -> Period | None:
+    """The period that contains an instant; none before the anchor."""
+    wall = to_wall(instant, zone)
+    months = (wall.year - anchor_wall.year) * 12 + wall.month - anchor_wall.month
+    guess = max(0, months // MONTHS[interval] - 1)
+    period = period_number(anchor_wall, zone, guess, interval)
+    if instant < period.start:
+        return None
+    while instant >= period.end:
+        guess += 1
+        period = period_number(anchor_wall, zone, guess, interval)
+    return period
+
+
+def months_since(anchor_wall: datetime, zone: str, instant: datetime) -> int:
+    """How many whole usage periods lie between the anchor and the one that contains the instant."""
+    n = 0
+    while instant >= period_number(anchor_wall, zone, n).end:
+        n += 1
+    return n
+
+
+def bucket_start(instant: datetime, zone: str, granularity: Granularity) -> datetime:
+    """Where the local hour, day or month begins that contains an instant."""
+    wall = instant.astimezone(ZoneInfo(zone))
+    if granularity is Granularity.HOUR:
+        # Cut on the instant, not on the wall: of an hour that occurs twice each has a bucket of its own.
+        return (wall - timedelta(minutes=wall.minute, seconds=wall.second, microseconds=wall.microsecond)).astimezone(UTC)
+    day = wall.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    return to_instant(day.replace(day=1) if granularity is Granularity.MONTH else day, zone)
+
+
+def month_of(instant: datetime, zone: str) -> date:
+    """The first day of the local month that contains an instant."""
+    return instant.astimezone(ZoneInfo(zone)).date().replace(day=1)
+
+
+def last_buckets(now: datetime, zone: str, granularity: Granularity, count: int) -> list[Period]:
+    """The last `count` buckets up to the one that contains now, oldest first. They meet exactly."""
+    if granularity is Granularity.HOUR:
+        last = bucket_start(now, zone, granularity)
+        starts = [last - timedelta(hours=back) for back in range(count - 1, -2, -1)]
+    else:
+        wall = to_wall(bucket_start(now, zone, granularity), zone)
+        step = relativedelta(months=1) if granularity is Granularity.MONTH else relativedelta(days=1)
+        starts = [to_instant(wall - step * back, zone) for back in range(count - 1, -2, -1)]
+    return [Period(start, end) for start, end in zip(starts, starts[1:], strict=False)]

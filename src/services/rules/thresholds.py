@@ -1,0 +1,51 @@
+"""When a share of a ceiling is reached, and what that means. Exact: whole numbers only."""
+
+from collections.abc import Iterable
+from decimal import ROUND_DOWN, Decimal
+
+from ...models import AlertLevel
+
+BUILT_IN = {
+    80: AlertLevel.WARNING,
+    90: AlertLevel.UPGRADE_SUGGESTION,
+    95: AlertLevel.URGENT,
+    100: AlertLevel.LIMIT_REACHED,
+}
+"""Percent of the limit, and the level that reaching it gives."""
+
+
+def is_reached(threshold: int, used: int, limit: int | None) -> bool:
+    """`used × 100 ≥ threshold × limit`; a limit of 0 is reached by any use, none (unlimited) never."""
+    if limit is None:
+        return False
+    if limit == 0:
+        return used > 0
+    return used * 100 >= threshold * limit
+
+
+def list_reached(thresholds: Iterable[int], used: int, limit: int | None) -> list[int]:
+    """The thresholds that are reached, ascending."""
+    return sorted(threshold for threshold in thresholds if is_reached(threshold, used, limit))
+
+
+def level_of_threshold(threshold: int) -> AlertLevel:
+    """The level of the highest built-in threshold at or below; `NOTICE` under the first."""
+    return max(
+        ((percent, level) for percent, level in BUILT_IN.items() if percent <= threshold),
+        default=(0, AlertLevel.NOTICE),
+    )[1]
+
+
+def level_of_usage(used: int, limit: int | None) -> AlertLevel:
+    """The level of the highest threshold reached, `OK` when none is."""
+    reached = list_reached(BUILT_IN, used, limit)
+    return level_of_threshold(reached[-1]) if reached else AlertLevel.OK
+
+
+def percent_of(used: int, limit: int | None) -> float | None:
+    """The share in percent, cut to two places and never rounded up; 100 for any use of a limit of 0."""
+    if limit is None:
+        return None
+    if limit == 0:
+        return 100.0 if used else 0.0
+    return float((Decimal(used * 10_000 // limit) / 100).quantize(Decimal("0.01"), ROUND_DOWN))
