@@ -116,7 +116,9 @@ def _check_environment(config: Config, environment: Environment) -> None:
 
 
 def _newer(address: str) -> str:
-    return f"The database {_shown(address)} is newer than this code. Install the version that migrated it, or a later one."
+    return (
+        f"The database {_shown(address)} is newer than this code. Install the version that migrated it, or a later one."
+    )
 
 
 def _shown(address: str) -> str:

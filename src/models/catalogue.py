@@ -55,9 +55,7 @@ class Plan(Entity, kw_only=True, eq=False):
     key: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     tier: Mapped[int]
-    private_account_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("billing_account.id"), index=True, default=None
-    )
+    private_account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"), index=True, default=None)
     """The one account it was negotiated with; none for a public plan."""
     archived_at: Mapped[datetime | None] = mapped_column(default=None)
 
@@ -78,7 +76,10 @@ class PlanLimit(Entity, kw_only=True, eq=False):
     """How much of a metric a plan version includes; none is unlimited."""
 
     __tablename__ = "plan_limit"
-    __table_args__ = (UniqueConstraint("plan_version_id", "metric_key"), CheckConstraint("quantity >= 0", "not_negative"))
+    __table_args__ = (
+        UniqueConstraint("plan_version_id", "metric_key"),
+        CheckConstraint("quantity >= 0", "not_negative"),
+    )
 
     plan_version_id: Mapped[UUID] = mapped_column(ForeignKey("plan_version.id"))
     metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"))

@@ -208,7 +208,10 @@ class Budget(Entity, kw_only=True, eq=False):
     """A ceiling on net spend per usage period: of the account, a metric or a workspace."""
 
     __tablename__ = "budget"
-    __table_args__ = (UniqueConstraint("account_id", "scope", "subject"), CheckConstraint("limit_minor > 0", "positive"))
+    __table_args__ = (
+        UniqueConstraint("account_id", "scope", "subject"),
+        CheckConstraint("limit_minor > 0", "positive"),
+    )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
     scope: Mapped[BudgetScope] = mapped_column(default=BudgetScope.ACCOUNT)

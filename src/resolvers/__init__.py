@@ -1,0 +1,1 @@
+"""Who answers: the root fields by area, the loaders, the context."""

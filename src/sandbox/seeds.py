@@ -248,8 +248,10 @@ async def _make_tenant(work: Work, issuer: Issuer, tenant: Tenant, now: datetime
     work.audit(account, "account.created", f"billing_account:{account.id}", after={"name": account.name})
     work.emit(account, "account.created", {"accountId": str(account.id)})
     plan, version = (
-        await session.execute(select(Plan, PlanVersion).join(PlanVersion).where(Plan.key == tenant.plan))
-    ).one()._tuple()
+        (await session.execute(select(Plan, PlanVersion).join(PlanVersion).where(Plan.key == tenant.plan)))
+        .one()
+        ._tuple()
+    )
     price_minor = await _price(work, PriceKind.PLAN, str(version.id), tenant.interval, tenant.currency)
     is_trial = tenant.status is SubscriptionStatus.TRIALING
     periods = [period_number(anchor_wall, tenant.timezone, n) for n in range(months + 1)]
@@ -369,7 +371,11 @@ def _bills(made: _Seeded) -> Iterator[tuple[Period, Period | None]]:
 async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now: datetime) -> None:
     """A year of invoices, all accounts together in order of time, numbered from INV-001001."""
     due = sorted(
-        ((period.start, made.tenant.external_id, made, period, billed) for made in seeded for period, billed in _bills(made)),
+        (
+            (period.start, made.tenant.external_id, made, period, billed)
+            for made in seeded
+            for period, billed in _bills(made)
+        ),
         key=lambda item: item[:2],
     )
     for at, _, made, period, billed in due:
@@ -460,7 +466,11 @@ async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now:
                     code="PAYMENT_FAILED",
                     subject=str(invoice.id),
                     severity=NoticeSeverity.CRITICAL,
-                    params={"invoice": invoice.number, "suspendsAt": (at + timedelta(days=7)).isoformat(), "daysLeft": days_left},
+                    params={
+                        "invoice": invoice.number,
+                        "suspendsAt": (at + timedelta(days=7)).isoformat(),
+                        "daysLeft": days_left,
+                    },
                 )
             )
 
@@ -482,7 +492,10 @@ async def _play_usage(database: Database, made: _Seeded, now: datetime) -> None:
     batches: list[tuple[datetime, list[UsageInput]]] = []
     first = made.periods[0].start + timedelta(hours=1)
     batches.append(
-        (first + timedelta(hours=1), [_event(made, f"start-{key}", key, first, level=max(1, used[key] // 2)) for key in gauges])
+        (
+            first + timedelta(hours=1),
+            [_event(made, f"start-{key}", key, first, level=max(1, used[key] // 2)) for key in gauges],
+        )
     )
     for n, period in enumerate(made.periods):
         is_running = n == len(made.periods) - 1
@@ -498,7 +511,9 @@ async def _play_usage(database: Database, made: _Seeded, now: datetime) -> None:
             if quantity:
                 workspace = WORKSPACES[chance.randrange(len(WORKSPACES))]
                 events.append(
-                    _event(made, f"{n}-{day}", "email_sends", at, quantity=quantity, properties={"workspace": workspace})
+                    _event(
+                        made, f"{n}-{day}", "email_sends", at, quantity=quantity, properties={"workspace": workspace}
+                    )
                 )
         if is_running:
             batches += [(event.occurred_at or now, [event]) for event in events]

@@ -1,0 +1,1 @@
+"""What is said: GraphQL types, inputs, payloads, scalars and paging."""

@@ -131,4 +131,6 @@ class Permission:
 
 def list_permissions(principal: Principal, account: BillingAccount) -> list[Permission]:
     """Each action on an account, by the same function that its mutation asks."""
-    return [Permission(action, explain_refusal(principal, right, account.id)) for action, right in RIGHT_OF_ACTION.items()]
+    return [
+        Permission(action, explain_refusal(principal, right, account.id)) for action, right in RIGHT_OF_ACTION.items()
+    ]

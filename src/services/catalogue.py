@@ -122,7 +122,12 @@ def _add_prices(
     for currency, amount_minor in prices.items():
         work.session.add(
             Price(
-                created_at=now, kind=kind, subject=subject, interval=interval, currency=currency, amount_minor=amount_minor
+                created_at=now,
+                kind=kind,
+                subject=subject,
+                interval=interval,
+                currency=currency,
+                amount_minor=amount_minor,
             )
         )
 

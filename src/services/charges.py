@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from ..models import (
     BillingAccount,
@@ -196,3 +197,14 @@ class BudgetState:
     budget: Budget
     currency: str
     spent_minor: int
+
+
+def local_date(at: datetime, zone: str) -> str:
+    """The calendar day of an instant in a zone, as YYYY-MM-DD."""
+    return at.astimezone(ZoneInfo(zone)).date().isoformat()
+
+
+def expires_soon(year: int, month: int, now: datetime) -> bool:
+    """Whether a card, good to the end of its month, expires within 30 days."""
+    end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return end - now < timedelta(days=30)

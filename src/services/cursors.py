@@ -26,12 +26,12 @@ def decode_cursor(order: str, cursor: str, kinds: Sequence[type]) -> tuple[Any, 
     """The place that a cursor of this very list names. `BAD_USER_INPUT` for any other text."""
     try:
         if len(cursor) > MAX_LENGTH:
-            raise ValueError("longer than any cursor")  # noqa: TRY301
+            raise ValueError("longer than any cursor")
         raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
         text = raw[CHECK_LENGTH:].decode()
         version, *values = json.loads(text)
         if raw[:CHECK_LENGTH] != _check(order, text) or version != VERSION or cursor != encode_cursor(order, values):
-            raise ValueError("not one of this list's")  # noqa: TRY301
+            raise ValueError("not one of this list's")
         return tuple(_read(value, kind) for value, kind in zip(values, kinds, strict=True))
     except (ValueError, TypeError, RecursionError) as error:
         raise RequestRefused(

@@ -46,7 +46,9 @@ async def once(
     now = work.clock.now()
     identity = {"principal": work.actor.name, "mutation": mutation, "scope": scope, "key": key}
     # The unique key makes a second call wait here until the first has committed or rolled back.
-    await work.insert_or_ignore(IdempotencyKey, [identity | {"input_hash": input_hash, "answer": None, "created_at": now}])
+    await work.insert_or_ignore(
+        IdempotencyKey, [identity | {"input_hash": input_hash, "answer": None, "created_at": now}]
+    )
     row = await work.session.get_one(IdempotencyKey, tuple(identity.values()), with_for_update=True)
     is_first = row.created_at == now and row.answer is None and row.input_hash == input_hash
     if row.created_at <= now - KEPT:

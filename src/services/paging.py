@@ -52,7 +52,7 @@ def check_window(first: int | None, last: int | None, after: str | None, before:
         raise refuse("Give `first` or `last`, not both.")
     if after is not None and before is not None:
         raise refuse("Give `after` or `before`, not both.")
-    if last is not None and after is not None or first is not None and before is not None:
+    if (last is not None and after is not None) or (first is not None and before is not None):
         raise refuse("`first` goes with `after`, `last` with `before`.")
     size = first if first is not None else last if last is not None else DEFAULT_SIZE
     if not 1 <= size <= MAX_SIZE:
@@ -90,7 +90,10 @@ async def read_slices_below(
     ordering = [column.asc() if ascending else column.desc() for column in newest_by]
     base = select(target).where(by.in_(parents), *conditions)
     totals = (
-        base.with_only_columns(by.label("parent"), func.count().label("total")).group_by(by).order_by(None).cte("totals")
+        base.with_only_columns(by.label("parent"), func.count().label("total"))
+        .group_by(by)
+        .order_by(None)
+        .cte("totals")
     )
     inner = base.add_columns(func.row_number().over(partition_by=by, order_by=ordering).label("place"))
     cursor = window.before if ascending else window.after
@@ -129,7 +132,7 @@ def _slice(
     total: int,
     newest_by: tuple[InstrumentedAttribute[Any], ...],
     window: Window,
-    is_resumed: bool,  # noqa: FBT001
+    is_resumed: bool,
 ) -> Slice[RowT]:
     beyond = len(rows) > window.size
     shown = rows[: window.size]

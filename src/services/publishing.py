@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from ..database import Work
+from ..database import Database, Work
 from ..models import Deployment, OutboxEvent
 
 BATCH = 500
@@ -27,3 +27,10 @@ async def number_outbox(work: Work) -> int:
         deployment.last_position += 1
         event.position = deployment.last_position
     return len(events)
+
+
+async def has_unnumbered(database: Database) -> bool:
+    """Whether anything waits for its position: asked without the writers' lock."""
+    async with database.read() as session:
+        waiting = await session.scalar(select(OutboxEvent.id).where(OutboxEvent.position.is_(None)).limit(1))
+    return waiting is not None

@@ -153,7 +153,6 @@ class NoFilter:
 
 Filter = InvoiceFilter | TransactionFilter | AlertFilter | NoFilter
 
-SUBSCRIPTION_OF_ACCOUNT = Relation("subscription", Subscription, Subscription.account_id)
 METHODS_OF_ACCOUNT = Relation(
     "methods",
     PaymentMethod,
@@ -229,15 +228,24 @@ class PlanOffer:
     version: PlanVersion
 
 
-async def load_offers(session: ReadSession, version_ids: Sequence[UUID]) -> list[PlanOffer]:
-    """Plan versions with their plans."""
+@dataclass(frozen=True)
+class Agreement:
+    """A subscription with what was sold."""
+
+    subscription: Subscription
+    offer: PlanOffer
+
+
+async def load_agreements(session: ReadSession, account_ids: Sequence[UUID]) -> list[Agreement | None]:
+    """The subscription of each account, with plan and version; None where there is none."""
     rows = await session.execute(
-        select(Plan, PlanVersion)
-        .join(PlanVersion, PlanVersion.plan_id == Plan.id)
-        .where(PlanVersion.id.in_(version_ids))
+        select(Subscription, Plan, PlanVersion)
+        .join(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
+        .join(Plan, Plan.id == PlanVersion.plan_id)
+        .where(Subscription.account_id.in_(account_ids))
     )
-    offers = {version.id: PlanOffer(plan, version) for plan, version in rows}
-    return [offers[version_id] for version_id in version_ids]
+    found = {row.account_id: Agreement(row, PlanOffer(plan, version)) for row, plan, version in rows}
+    return [found.get(account_id) for account_id in account_ids]
 
 
 @dataclass(frozen=True)
@@ -276,5 +284,3 @@ async def load_prices(session: ReadSession, keys: Sequence[tuple[PriceKind, str]
     for price in rows:
         groups[price.kind, price.subject].append(price)
     return [groups[key] for key in keys]
-
-

@@ -89,7 +89,9 @@ async def list_keys(session: ReadSession) -> Sequence[ApiKey]:
     return (await session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id))).all()
 
 
-async def authenticate(database: Database, settings: Settings, signing_keys: SigningKeys | None, token: str) -> Principal:
+async def authenticate(
+    database: Database, settings: Settings, signing_keys: SigningKeys | None, token: str
+) -> Principal:
     """The caller that a bearer token proves; `UNAUTHENTICATED` with what to do where it proves none."""
     if not token or len(token) > MAX_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise _unauthenticated("The bearer token is malformed: send an API key or a JWT, and nothing else.")

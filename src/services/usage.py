@@ -241,9 +241,7 @@ async def _open_ledgers(work: Work, principal: Principal, events: Sequence[Usage
     }
 
 
-def _ledger_of(
-    given: UsageInput, ledgers: dict[UUID, _Ledger], by_external_id: dict[str, _Ledger]
-) -> _Ledger | None:
+def _ledger_of(given: UsageInput, ledgers: dict[UUID, _Ledger], by_external_id: dict[str, _Ledger]) -> _Ledger | None:
     if given.account_id is not None:
         ledger = ledgers.get(given.account_id)
         # Both given must mean the same account.
@@ -393,9 +391,7 @@ def _check_time(ledger: _Ledger, at: datetime) -> Period:
     if period is None:
         raise _Rejected(RejectionCode.TOO_OLD, "`occurredAt` lies before the account's first usage period.")
     if ledger.now >= period.end + LATE:
-        raise _Rejected(
-            RejectionCode.TOO_OLD, "`occurredAt` lies in a usage period that ended more than 35 days ago."
-        )
+        raise _Rejected(RejectionCode.TOO_OLD, "`occurredAt` lies in a usage period that ended more than 35 days ago.")
     return period
 
 
@@ -408,9 +404,7 @@ def _check_state(ledger: _Ledger, at: datetime) -> None:
     if subscription.status is SubscriptionStatus.SUSPENDED and (
         subscription.suspended_at is None or at >= subscription.suspended_at
     ):
-        raise _Rejected(
-            RejectionCode.ACCOUNT_SUSPENDED, "The account is suspended until its open invoices are paid."
-        )
+        raise _Rejected(RejectionCode.ACCOUNT_SUSPENDED, "The account is suspended until its open invoices are paid.")
     if subscription.status is SubscriptionStatus.CANCELED and (
         subscription.canceled_at is None or at >= subscription.canceled_at
     ):
@@ -607,7 +601,9 @@ async def _write(work: Work, ledgers: Collection[_Ledger], metrics: dict[str, Me
                     "sequence": work.advance(ledger.account),
                 }
             )
-            figures.append(alerts.Reading(ledger.account, metrics[metric_key], figure.period, figure.used, figure.limit))
+            figures.append(
+                alerts.Reading(ledger.account, metrics[metric_key], figure.period, figure.used, figure.limit)
+            )
         work.audit(
             ledger.account,
             "usage.recorded",
@@ -723,9 +719,7 @@ class History(NamedTuple):
     changes: dict[tuple[str, datetime | date], int]
 
 
-async def load_history(
-    session: ReadSession, keys: Sequence[HistoryKey], granularity: Granularity
-) -> list[History]:
+async def load_history(session: ReadSession, keys: Sequence[HistoryKey], granularity: Granularity) -> list[History]:
     """The roll-ups from `since` on for each account: one statement for all. Months are sums of days."""
     since = min(key.since for key in keys)
     by_month = granularity is Granularity.MONTH

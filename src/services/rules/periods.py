@@ -39,7 +39,9 @@ def period_number(anchor_wall: datetime, zone: str, n: int, interval: Interval =
     return Period(end_of(n), end_of(n + 1))
 
 
-def period_at(anchor_wall: datetime, zone: str, instant: datetime, interval: Interval = Interval.MONTH) -> Period | None:
+def period_at(
+    anchor_wall: datetime, zone: str, instant: datetime, interval: Interval = Interval.MONTH
+) -> Period | None:
     """The period that contains an instant; none before the anchor."""
     wall = to_wall(instant, zone)
     months = (wall.year - anchor_wall.year) * 12 + wall.month - anchor_wall.month
@@ -66,7 +68,9 @@ def bucket_start(instant: datetime, zone: str, granularity: Granularity) -> date
     wall = instant.astimezone(ZoneInfo(zone))
     if granularity is Granularity.HOUR:
         # Cut on the instant, not on the wall: of an hour that occurs twice each has a bucket of its own.
-        return (wall - timedelta(minutes=wall.minute, seconds=wall.second, microseconds=wall.microsecond)).astimezone(UTC)
+        return (wall - timedelta(minutes=wall.minute, seconds=wall.second, microseconds=wall.microsecond)).astimezone(
+            UTC
+        )
     day = wall.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     return to_instant(day.replace(day=1) if granularity is Granularity.MONTH else day, zone)
 

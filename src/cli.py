@@ -1,0 +1,164 @@
+"""The command line: `plafond …`."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+import uvicorn
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from .api import print_schema
+from .app import create_app
+from .clock import SystemClock
+from .database import Actor, Database
+from .demo import PortInUse, bind_port, make_config, run_demo
+from .ingest import IngestFailed, ingest_file
+from .ingest import Progress as IngestProgress
+from .migrations import DatabaseNotReady, check_database, migrate_database
+from .services.errors import BillingError
+from .services.tokens import list_keys, revoke_key
+from .settings import Settings
+from .worker import run_worker
+
+SHOWN_REJECTIONS = 20
+COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
+
+app = typer.Typer(help="Plafond: a GraphQL API server for SaaS billing.", no_args_is_help=True, add_completion=False)
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run a command; what the operator can mend is told in one line, without a traceback."""
+    try:
+        app()
+    except (DatabaseNotReady, PortInUse, IngestFailed, BillingError) as refusal:
+        sys.exit(f"plafond: {refusal}")
+    except ValidationError as error:
+        faults = "; ".join(f"PLAFOND_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        sys.exit(f"plafond: the settings do not fit: {faults}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
+    folder: Annotated[Path, typer.Option(help="Where its data lies.")] = Path("var"),
+    *,
+    keep: Annotated[bool, typer.Option(help="Keep the last data instead of starting afresh.")] = False,
+    replay: Annotated[bool, typer.Option(help="Send the mail server's month.")] = True,
+) -> None:
+    """Serve a sandbox with seven tenants, and watch one of them reach its ceiling."""
+    asyncio.run(run_demo(port, folder, keep=keep, replay=replay))
+
+
+@app.command()
+def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this process too.")] = True) -> None:
+    """Serve the configured database (PLAFOND_DATABASE_URL)."""
+    settings = Settings()
+    check_database(settings.database_url, settings.environment)
+    listener = bind_port(settings.host, settings.port)
+    uvicorn.Server(make_config(create_app(settings, with_worker=worker))).run(sockets=[listener])
+
+
+@app.command()
+def worker() -> None:
+    """Do the due work, beside servers that run without it."""
+    settings = Settings()
+    check_database(settings.database_url, settings.environment)
+    asyncio.run(_with_database(settings, run_worker))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the configured database up to date; the first time fixes its environment."""
+    settings = Settings()
+    migrate_database(settings.database_url, settings.environment)
+    typer.echo("The database is up to date.")
+
+
+@app.command()
+def schema() -> None:
+    """Print the GraphQL schema."""
+    typer.echo(print_schema(), nl=False)
+
+
+@app.command()
+def ingest(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="NDJSON (CloudEvents too) or CSV.")
+    ],
+    url: Annotated[
+        str, typer.Option(envvar="PLAFOND_URL", help="The server's GraphQL address.")
+    ] = "http://127.0.0.1:8000/graphql",
+    token: Annotated[str, typer.Option(envvar="PLAFOND_TOKEN", help="An API key with usage:write.")] = "",
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Events per request.")] = 500,
+) -> None:
+    """Send a file of usage events; interrupted, the same command goes on, and nothing is counted twice."""
+    if not token:
+        raise IngestFailed("no token: give an API key by --token or PLAFOND_TOKEN.")
+    with file.open("rb") as content:
+        total = sum(1 for _ in content)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=Console(stderr=True)
+    ) as bars:
+        task = bars.add_task(file.name, total=total)
+
+        def tell(progress: IngestProgress) -> None:
+            bars.update(task, completed=progress.lines)
+
+        done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch))
+    typer.echo(f"{done.accepted} accepted, {done.duplicates} counted before, {len(done.rejected)} rejected.")
+    for broken in done.rejected[:SHOWN_REJECTIONS]:
+        typer.echo(f"  line {broken['line']} {broken['event_id']}: {broken['reason']}")
+    if len(done.rejected) > SHOWN_REJECTIONS:
+        typer.echo(f"  … and {len(done.rejected) - SHOWN_REJECTIONS} more")
+    if done.rejected:
+        raise typer.Exit(1)
+
+
+@keys.command("list")
+def show_keys() -> None:
+    """List the keys: their prefixes and states, never their secrets."""
+
+    async def run(database: Database) -> None:
+        async with database.read() as session:
+            for key in await list_keys(session):
+                state = "revoked" if key.revoked_at else "active"
+                typer.echo(f"{key.prefix}  {state:8} {','.join(key.scopes):40} {key.name}")
+
+    asyncio.run(_with_database(_checked_settings(), run))
+
+
+@keys.command("revoke")
+def end_key(prefix: Annotated[str, typer.Argument(help="The key's prefix, such as plf_test_0123456789ab.")]) -> None:
+    """End a key and its streams: at once in this process, within five seconds in others."""
+
+    async def run(database: Database) -> None:
+        async with database.work(COMMAND_LINE) as work:
+            await revoke_key(work, prefix)
+        typer.echo(f"{prefix} is revoked.")
+
+    asyncio.run(_with_database(_checked_settings(), run))
+
+
+def _checked_settings() -> Settings:
+    settings = Settings()
+    check_database(settings.database_url, settings.environment)
+    return settings
+
+
+async def _with_database(settings: Settings, run: Callable[[Database], Awaitable[T]]) -> T:
+    database = Database(settings.database_url, SystemClock(), lambda _: None)
+    try:
+        return await run(database)
+    finally:
+        await database.close()

@@ -1,0 +1,254 @@
+"""`make run`: a fresh sandbox, served, with a mail server's month driving one tenant to its ceiling, live in the terminal."""
+
+import json
+import os
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import httpx2
+import uvicorn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from websockets.asyncio.client import connect
+
+from .app import create_app
+from .clock import SetClock
+from .database import Database
+from .ingest import RECORD
+from .migrations import check_database, migrate_database
+from .models import Role
+from .sandbox.seeds import SandboxToken, seed_sandbox
+from .settings import Environment, Settings
+
+REPLAY_TENANT = "birchwood"
+REPLAY_BATCHES = 48
+PAUSE_S = 0.8
+BAR_COLOURS = {
+    "OK": "green",
+    "WARNING": "yellow",
+    "UPGRADE_SUGGESTION": "dark_orange",
+    "URGENT": "red",
+    "LIMIT_REACHED": "bold red",
+}
+LEVEL_SIGNS = {"WARNING": "🟡", "UPGRADE_SUGGESTION": "🟠", "URGENT": "🔴", "LIMIT_REACHED": "⛔"}
+
+ACCOUNT = """
+{ billingAccount(externalId: "birchwood") { id name changeCursor
+    usage { metric { key name } used limit percent level resetsAt } } }
+"""
+FOLLOW = """
+subscription ($id: ID!, $after: String) { accountChanged(accountId: $id, after: $after) { kind node {
+    ... on MetricUsage { metric { key } used limit percent level }
+    ... on Alert { level message } } } }
+"""
+QUERY_TO_PASTE = '{ billingAccount(externalId: "acme") { name nextBilling { date amount { formatted } } usage { metric { name } used limit percent level } } }'
+
+
+class PortInUse(Exception):
+    """Somebody else listens there. Its text says what to do."""
+
+
+def bind_port(host: str, port: int) -> socket.socket:
+    """Take the port before anything else is done, so that a taken one is told at once."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise PortInUse(
+            f"{host}:{port} cannot be listened on ({error.strerror}): take another port, such as "
+            f"`PORT={port + 1 if port < 65535 else 8000} make run`."
+        ) from error
+    return listener
+
+
+async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) -> None:
+    """Serve the sandbox until interrupted."""
+    console = Console()
+    listener = bind_port("127.0.0.1", port)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens_file = folder / "sandbox-tokens.json"
+    settings = Settings(
+        environment=Environment.SANDBOX, database_url=f"sqlite:///{folder / 'plafond.db'}", host="127.0.0.1", port=port
+    )
+    if keep and tokens_file.exists():
+        await anyio.to_thread.run_sync(migrate_database, settings.database_url, settings.environment)
+        tokens = [SandboxToken(item[0], Role(item[1]), item[2]) for item in json.loads(tokens_file.read_text())]
+        console.print(f"Kept the sandbox in {folder}.")
+    else:
+        console.print("Making a fresh sandbox: a catalogue, seven tenants, a year of history.")
+        tokens = await _make_sandbox(settings, folder, tokens_file)
+    check_database(settings.database_url, settings.environment)
+    url = f"http://127.0.0.1:{port}/graphql"
+    _print_tokens(console, tokens)
+    operator = next(token.token for token in tokens if token.role is Role.OPERATOR)
+    owner = next(token.token for token in tokens if token.tenant.startswith("Acme") and token.role is Role.TENANT_OWNER)
+    app = create_app(settings)
+    server = uvicorn.Server(make_config(app))
+    async with anyio.create_task_group() as group:
+
+        async def serve() -> None:
+            await server.serve(sockets=[listener])
+            group.cancel_scope.cancel()
+
+        group.start_soon(serve)
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {operator}"}, timeout=30.0) as client:
+            with anyio.fail_after(30):
+                await _wait_until_ready(client, f"http://127.0.0.1:{port}/readyz")
+            account = await _ask(client, url, ACCOUNT, {})
+            account = account["billingAccount"]
+            _print_snippets(console, url, owner, operator, account["id"])
+            if replay:
+                await _replay(console, client, url, operator, account)
+        console.print(f"\nServing on {url} until you press Ctrl-C.")
+
+
+def make_config(app: Any) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app, log_level="warning", ws_max_size=1024 * 1024, ws_per_message_deflate=False, timeout_graceful_shutdown=5
+    )
+
+
+async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path) -> list[SandboxToken]:
+    for name in ("plafond.db", "plafond.db-wal", "plafond.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    await anyio.to_thread.run_sync(migrate_database, settings.database_url, settings.environment)
+    now = datetime.now(UTC)
+    database = Database(settings.database_url, SetClock(now), lambda _: None)
+    try:
+        tokens = await seed_sandbox(database, now)
+    finally:
+        await database.close()
+    # Only the sandbox writes tokens down, and only for this user to read: KEEP=1 prints them again.
+    descriptor = os.open(tokens_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump([[token.tenant, token.role, token.token] for token in tokens], file)
+    return tokens
+
+
+def _print_tokens(console: Console, tokens: list[SandboxToken]) -> None:
+    table = Table(title="Tokens of this sandbox", title_justify="left")
+    for heading in ("tenant", "role", "token"):
+        table.add_column(heading, no_wrap=heading == "token", overflow="ignore" if heading == "token" else "fold")
+    for token in tokens:
+        table.add_row(token.tenant, token.role, token.token)
+    console.print(table, soft_wrap=True)
+
+
+def _print_snippets(console: Console, url: str, owner: str, operator: str, account_id: str) -> None:
+    subscription = f'subscription {{ alertRaised(accountId: "{account_id}") {{ level message raisedAt }} }}'
+    body = json.dumps({"query": QUERY_TO_PASTE})
+
+    def show(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    show(f"\nGraphiQL, signed in as the owner of Acme:\n  {url}#token={owner}&query={quote(QUERY_TO_PASTE)}")
+    show(
+        f"\nA query, for the terminal:\n  curl -s {url} -H 'Authorization: Bearer {owner}' \\\n    -H 'Content-Type: application/json' -d '{body}'"
+    )
+    show(
+        f"\nA subscription, for GraphiQL (signed in as the operator):\n  {url}#token={operator}&query={quote(subscription)}"
+    )
+    show(f"  {subscription}\n")
+
+
+async def _wait_until_ready(client: httpx2.AsyncClient, url: str) -> None:
+    while True:
+        try:
+            if (await client.get(url)).status_code == 200:
+                return
+        except httpx2.HTTPError:
+            pass
+        await anyio.sleep(0.05)
+
+
+async def _ask(client: httpx2.AsyncClient, url: str, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    answer = (await client.post(url, json={"query": query, "variables": variables})).json()
+    assert not answer.get("errors"), answer["errors"]
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+async def follow_account(url: str, token: str, account_id: str, after: str) -> AsyncGenerator[dict[str, Any]]:
+    """The changes of an account, by a subscription over a real socket."""
+    async with connect(url.replace("http", "ws", 1), subprotocols=["graphql-transport-ws"]) as ws:  # type: ignore[list-item]
+        await ws.send(json.dumps({"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}}))
+        assert json.loads(await ws.recv())["type"] == "connection_ack"
+        payload = {"query": FOLLOW, "variables": {"id": account_id, "after": after}}
+        await ws.send(json.dumps({"id": "1", "type": "subscribe", "payload": payload}))
+        async for message in ws:
+            found = json.loads(message)
+            if found["type"] == "next":
+                yield found["payload"]["data"]["accountChanged"]
+
+
+async def _replay(console: Console, client: httpx2.AsyncClient, url: str, token: str, account: dict[str, Any]) -> None:
+    batches = _read_month(datetime.now(UTC), account)
+    console.print(f"A month of a mail server's sends, squeezed into under a minute, for {account['name']}:")
+    columns = (TextColumn("{task.description:>15}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, console=console, refresh_per_second=8) as bars:
+        tasks = {
+            usage["metric"]["key"]: bars.add_task(usage["metric"]["name"], figures="") for usage in account["usage"]
+        }
+
+        def show(usage: dict[str, Any]) -> None:
+            bars.update(
+                tasks[usage["metric"]["key"]],
+                total=usage["limit"],
+                completed=min(usage["used"], usage["limit"]),
+                figures=f"[{BAR_COLOURS[usage['level']]}]{usage['used']:,} of {usage['limit']:,} ({usage['percent']} %)[/]",
+            )
+
+        for usage in account["usage"]:
+            show(usage)
+
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                async with aclosing(follow_account(url, token, account["id"], account["changeCursor"])) as changes:
+                    async for change in changes:
+                        node = change["node"]
+                        if change["kind"] == "USAGE":
+                            show(node)
+                        elif change["kind"] == "ALERT":
+                            console.print(f"{LEVEL_SIGNS.get(node['level'], '')} {node['level']}: {node['message']}")
+
+            group.start_soon(watch)
+            accepted = duplicates = 0
+            for events in batches:
+                result = (await _ask(client, url, RECORD, {"events": events}))["recordUsage"]
+                accepted += result["accepted"]
+                duplicates += result["duplicates"]
+                if not result["duplicates"]:
+                    await anyio.sleep(PAUSE_S)
+            await anyio.sleep(PAUSE_S)  # the last figures are on their way
+            group.cancel_scope.cancel()
+    told = f"{accepted:,} events counted"
+    console.print(told + (f", {duplicates:,} were there already (they are counted once)." if duplicates else "."))
+
+
+def _read_month(now: datetime, account: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The shipped month as events: offsets from 0 to 1 become instants of the elapsed part of the usage period."""
+    resets_at = next(usage["resetsAt"] for usage in account["usage"] if usage["resetsAt"])
+    end = datetime.fromisoformat(resets_at)
+    start = max(end - timedelta(days=28), now - timedelta(days=15))
+    lines = [
+        json.loads(line) for line in files(__package__).joinpath("sandbox/mail_server.ndjson").read_text().splitlines()
+    ]
+    events = []
+    for line in lines:
+        at = start + (now - start) * line.pop("offset")
+        events.append({**line, "externalId": REPLAY_TENANT, "occurredAt": at.replace(microsecond=0).isoformat()})
+    size = -(-len(events) // REPLAY_BATCHES)
+    return [events[place : place + size] for place in range(0, len(events), size)]

@@ -1,0 +1,247 @@
+"""Sends a file of usage events to a server, in batches, and goes on where it was interrupted."""
+
+import csv
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+import httpx2
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
+
+BATCH = 500
+TRIES = 5
+MAX_LINE = 64 * 1024
+
+RECORD = """
+mutation Ingest($events: [UsageEventInput!]!) {
+  recordUsage(input: { events: $events }) {
+    accepted duplicates rejected
+    results { index eventId status code message }
+    userErrors { code message field }
+  }
+}
+"""
+
+
+class IngestFailed(Exception):
+    """The file could not be sent to its end. What was acknowledged is counted; the same command goes on from there."""
+
+
+class UsageLine(BaseModel):
+    """One event of a file, in the names of `UsageEventInput`."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    event_id: str = Field(alias="eventId", min_length=1, max_length=255)
+    metric: str = Field(min_length=1)
+    account_id: str | None = Field(None, alias="accountId")
+    external_id: str | None = Field(None, alias="externalId")
+    quantity: int | None = Field(None, ge=-(2**53) + 1, le=2**53 - 1)
+    level: int | None = Field(None, ge=0, le=2**53 - 1)
+    correction: bool = False
+    occurred_at: AwareDatetime | None = Field(None, alias="occurredAt")
+    properties: dict[str, str | int | bool] = Field(default_factory=dict)
+
+    @field_serializer("occurred_at")
+    def _as_text(self, at: datetime | None) -> str | None:
+        return None if at is None else at.isoformat()
+
+
+class CloudEvent(BaseModel):
+    """A CloudEvents 1.0 JSON event: `type` is the metric, `subject` the external id, `data` holds the quantity."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: str
+    subject: str | None = None
+    time: AwareDatetime | None = None
+    data: dict[str, Any] = Field(validation_alias=AliasChoices("data"))
+
+    def to_line(self) -> UsageLine:
+        """The same as one of ours."""
+        data = dict(self.data)
+        known = {key: data.pop(key) for key in ("quantity", "level", "correction") if key in data}
+        return UsageLine(
+            event_id=self.id,
+            metric=self.type,
+            external_id=self.subject,
+            occurred_at=self.time,
+            properties=data.pop("properties", None) or data,
+            **known,
+        )
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A line that is no event, or an event that was not taken, and why."""
+
+    line: int
+    event_id: str
+    reason: str
+
+
+@dataclass
+class Progress:
+    """How far a file was sent. Written beside it after each acknowledged batch."""
+
+    digest: str
+    lines: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+def read_events(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
+    """The events of an NDJSON or CSV file (by its name), each with its line number; a broken line stops nothing."""
+    if file.suffix.lower() == ".csv":
+        yield from _read_csv(file)
+        return
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield number, _read_line(number, line)
+
+
+def _read_line(number: int, line: bytes) -> UsageLine | Broken:
+    try:
+        if len(line) > MAX_LINE:
+            return Broken(number, "", f"The line is longer than {MAX_LINE} bytes.")
+        given = json.loads(line.decode())
+        if isinstance(given, dict) and "specversion" in given:
+            return CloudEvent.model_validate(given).to_line()
+        return UsageLine.model_validate(given)
+    except ValidationError as error:
+        return Broken(number, _id_in(line), _explain(error))
+    except (ValueError, RecursionError) as error:
+        return Broken(number, "", f"Not a JSON object in UTF-8: {error}"[:200])
+
+
+def _read_csv(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
+        reader = csv.DictReader(text)
+        names = {name for info, name in ((f, f.alias or n) for n, f in UsageLine.model_fields.items())} - {"properties"}
+        for row in reader:
+            number = reader.line_num
+            known = {key: value for key, value in row.items() if key in names and value}
+            more = {key: value for key, value in row.items() if key not in names and key and value}
+            try:
+                yield number, UsageLine.model_validate({**known, "properties": more})
+            except ValidationError as error:
+                yield number, Broken(number, known.get("eventId", ""), _explain(error))
+
+
+def _id_in(line: bytes) -> str:
+    try:
+        given = json.loads(line)
+    except ValueError:
+        return ""
+    return str(given.get("eventId", given.get("id", "")))[:255] if isinstance(given, dict) else ""
+
+
+def _explain(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'line'}: {item['msg']}" for item in error.errors()[:3])
+
+
+async def ingest_file(
+    file: Path, *, url: str, token: str, tell: Callable[[Progress], None], batch: int = BATCH
+) -> Progress:
+    """Send a file. Gives what became of it; `IngestFailed` says why it stopped and that it can go on."""
+    journal = file.with_name(file.name + ".progress")
+    progress = _resume(file, journal)
+    async with httpx2.AsyncClient(timeout=30.0, headers={"Authorization": f"Bearer {token}"}) as client:
+        async for numbers, events, last_line in _batches(file, progress, batch):
+            if events:
+                answer = await _send(client, url, [event.model_dump(by_alias=True) for event in events])
+                _count(progress, answer, numbers)
+            progress.lines = last_line
+            _write_journal(journal, progress)
+            tell(progress)
+    journal.unlink(missing_ok=True)
+    return progress
+
+
+def _resume(file: Path, journal: Path) -> Progress:
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if journal.exists():
+        try:
+            found = Progress(**json.loads(journal.read_text()))
+        except (ValueError, TypeError):
+            return Progress(digest)
+        if found.digest == digest:
+            return found
+    return Progress(digest)
+
+
+def _write_journal(journal: Path, progress: Progress) -> None:
+    # Replaced whole: an interruption leaves the old one, and then a batch is sent twice and counted once.
+    new = journal.with_name(journal.name + ".new")
+    new.write_text(json.dumps(asdict(progress)))
+    new.replace(journal)
+
+
+async def _batches(file: Path, progress: Progress, size: int) -> AsyncGenerator[tuple[list[int], list[UsageLine], int]]:
+    numbers: list[int] = []
+    events: list[UsageLine] = []
+    last = done = progress.lines
+    for number, event in read_events(file):
+        if number <= done:
+            continue
+        last = number
+        if isinstance(event, Broken):
+            progress.rejected.append(asdict(event))
+            continue
+        numbers.append(number)
+        events.append(event)
+        if len(events) == size:
+            yield numbers, events, last
+            numbers, events = [], []
+    yield numbers, events, last
+
+
+async def _send(client: httpx2.AsyncClient, url: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    for attempt in range(TRIES):
+        try:
+            response = await client.post(url, json={"query": RECORD, "variables": {"events": events}})
+            if response.status_code < 500:
+                return _read_answer(response)
+            reason = f"the server answers {response.status_code}"
+        except httpx2.HTTPError as error:
+            reason = f"{url} does not answer ({error or type(error).__name__})"
+        if attempt + 1 < TRIES:
+            await anyio.sleep(0.2 * 2**attempt)
+    raise IngestFailed(f"Stopped: {reason}. Nothing acknowledged is lost: run the same command again to go on.")
+
+
+def _read_answer(response: httpx2.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError as error:
+        raise IngestFailed(
+            f"Stopped: {response.url} is not a Plafond server (status {response.status_code})."
+        ) from error
+    data = (answer.get("data") or {}).get("recordUsage") if isinstance(answer, dict) else None
+    errors = answer.get("errors", []) if isinstance(answer, dict) else []
+    if errors or data is None:
+        reasons = "; ".join(str(error.get("message")) for error in errors) or "no answer"
+        raise IngestFailed(f"Stopped: {reasons}")
+    if data["userErrors"]:
+        raise IngestFailed("Stopped: " + "; ".join(error["message"] for error in data["userErrors"]))
+    found: dict[str, Any] = data
+    return found
+
+
+def _count(progress: Progress, answer: dict[str, Any], numbers: list[int]) -> None:
+    progress.accepted += answer["accepted"]
+    progress.duplicates += answer["duplicates"]
+    progress.rejected += [
+        asdict(Broken(numbers[result["index"]], result["eventId"], f"{result['code']}: {result['message']}"))
+        for result in answer["results"]
+        if result["status"] == "REJECTED"
+    ]

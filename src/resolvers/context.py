@@ -1,0 +1,74 @@
+"""What an operation knows: who asks, where data is, and loaders of its own."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Self, TypeAlias
+
+import strawberry
+
+from ..database import Database, ReadSession, Work
+from ..models import BillingAccount
+from ..services.access import Principal
+from ..services.errors import ErrorCode, RequestRefused
+from ..services.ports import Bus, SigningKeys
+from ..services.tokens import authenticate
+from ..settings import Settings
+from .loaders import Loaders
+
+
+@dataclass
+class Context:
+    """The context of one operation. There is no session in it: siblings run at once, and each opens a short one."""
+
+    database: Database
+    bus: Bus
+    settings: Settings
+    signing_keys: SigningKeys | None
+    origin: str
+    request_id: str
+    token: str = ""
+    caller: Principal | None = None
+    connection_params: dict[str, Any] | None = None
+    extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    load: Loaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forget()
+
+    def fresh(self) -> Self:
+        """The same caller with loaders of its own: a socket has one context for all its operations."""
+        return replace(self, extensions={})
+
+    def forget(self) -> None:
+        """Drop what was loaded: after a commit, and after each event of a stream."""
+        self.load = Loaders(self.database)
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        if self.caller is None:
+            raise RequestRefused(ErrorCode.UNAUTHENTICATED, "Send a bearer token: an API key or a JWT.")
+        return self.caller
+
+    async def authenticate(self) -> None:
+        """Find out who asks, from the token; again on a stream, where the right may have gone."""
+        self.caller = await authenticate(self.database, self.settings, self.signing_keys, self.token)
+
+    def now_for(self, account: BillingAccount) -> datetime:
+        """The time that holds for an account."""
+        return self.database.clock.now_for(account)
+
+    def read(self) -> AbstractAsyncContextManager[ReadSession]:
+        """A short session that only reads."""
+        return self.database.read()
+
+    def work(self) -> AbstractAsyncContextManager[Work]:
+        """One transaction in the caller's name; what was loaded before it is forgotten."""
+        self.forget()
+        return self.database.work(self.principal.actor(f"{self.origin} {self.request_id}"))
+
+
+Info: TypeAlias = strawberry.Info[Context, None]
+Stream: TypeAlias = AsyncGenerator[Any, None]

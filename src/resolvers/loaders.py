@@ -1,0 +1,92 @@
+"""The loaders of one operation: made from the relations, so that siblings cost one statement. No SQL here."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from aiodataloader import DataLoader
+
+from ..database import Database, ReadSession
+from ..models import Base, BillingAccount, Granularity, Price, PriceKind
+from ..services import relations
+from ..services.accounts import load_accounts
+from ..services.paging import Slice, Window
+from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, Relation
+from ..services.usage import History, HistoryKey, UsageFigure, load_figures, load_history
+
+RowT = TypeVar("RowT", bound=Base)
+MAX_BATCH = 500
+
+
+class Loaders:
+    """The batching caches of one operation, made as they are asked for. Never share them between operations."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._made: dict[object, DataLoader[Any, Any]] = {}
+
+    def _loader(
+        self, name: object, read: Callable[[ReadSession, Sequence[Any]], Awaitable[Sequence[Any]]]
+    ) -> DataLoader[Any, Any]:
+        if name not in self._made:
+
+            async def load(keys: list[Any]) -> list[Any]:
+                async with self._database.read() as session:
+                    return list(await read(session, keys))
+
+            self._made[name] = DataLoader(load, max_batch_size=MAX_BATCH)
+        return self._made[name]
+
+    def row(self, target: type[RowT], id_: UUID) -> Awaitable[RowT | None]:
+        """A row by id."""
+        return self._loader(target, lambda session, ids: relations.load_rows(session, target, ids)).load(id_)
+
+    def account(self, id_: UUID) -> Awaitable[BillingAccount | None]:
+        """An account by id."""
+        return self._loader("account", load_accounts).load(id_)
+
+    def related(self, relation: Relation[RowT], parent: object) -> Awaitable[Sequence[RowT]]:
+        """All rows of a parent."""
+        return self._loader(
+            relation.name, lambda session, parents: relations.load_related(session, relation, parents)
+        ).load(parent)
+
+    def page(
+        self, relation: PagedRelation[RowT], parent: UUID, chosen: Filter, window: Window
+    ) -> Awaitable[Slice[RowT]]:
+        """A page of a parent's list."""
+        return self._loader(
+            (relation.name, chosen, window),
+            lambda session, parents: relations.load_pages(session, relation, parents, chosen, window),
+        ).load(parent)
+
+    def know(self, account: BillingAccount) -> None:
+        """Take an account that was read already, so that its fields need not read it again."""
+        self._loader("account", load_accounts).prime(account.id, account)
+
+    def agreement(self, account_id: UUID) -> Awaitable[Agreement | None]:
+        """An account's subscription with its plan."""
+        return self._loader("agreement", relations.load_agreements).load(account_id)
+
+    def held_add_ons(self, account_id: UUID) -> Awaitable[Sequence[HeldAddOn]]:
+        """An account's add-ons."""
+        return self._loader("held_add_ons", relations.load_held_add_ons).load(account_id)
+
+    def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
+        """An account's usage figures."""
+
+        async def read(session: ReadSession, ids: Sequence[UUID]) -> list[list[UsageFigure]]:
+            found = await load_figures(session, ids, self._database.clock.now())
+            return [found[id_] for id_ in ids]
+
+        return self._loader("figures", read).load(account_id)
+
+    def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
+        """An account's roll-ups."""
+        return self._loader(
+            ("history", granularity), lambda session, keys: load_history(session, keys, granularity)
+        ).load(key)
+
+    def prices(self, kind: PriceKind, subject: str) -> Awaitable[Sequence[Price]]:
+        """The prices of a thing."""
+        return self._loader("prices", relations.load_prices).load((kind, subject))

@@ -1,0 +1,55 @@
+"""The fields of Mutation."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import strawberry
+
+from ..schema.usage import RecordUsageInput, RecordUsagePayload
+from ..services import idempotency
+from ..services.access import Right
+from ..services.usage import EventResult, EventStatus, RejectionCode, record_usage
+from .access import mutation
+from .context import Info
+
+
+@strawberry.type(description="Everything that can be changed. A refused mutation has done nothing.")
+class Mutation:
+    """The root of mutations."""
+
+    @mutation(Right.INGEST_USAGE)
+    async def record_usage(
+        self,
+        info: Info,
+        input: Annotated[RecordUsageInput, strawberry.argument(description="The batch.")],
+    ) -> RecordUsagePayload:
+        """Send usage events. Each is counted once, has a result of its own, and one bad event never loses the batch."""
+        events = [event.to_input() for event in input.events]
+        async with info.context.work() as work:
+
+            async def act() -> dict[str, Any]:
+                results = await record_usage(work, info.context.principal, events, dry_run=input.dry_run)
+                return {"results": [asdict(result) for result in results]}
+
+            outcome = await idempotency.once(
+                work,
+                input.idempotency_key,
+                mutation="recordUsage",
+                scope="",
+                given=[[asdict(event) for event in events], input.dry_run],
+                act=act,
+            )
+        if outcome.replayed:
+            info.context.extensions["idempotency"] = {"replayed": True}
+        return RecordUsagePayload.of([_result(stored) for stored in outcome.answer["results"]])
+
+
+def _result(stored: dict[str, Any]) -> EventResult:
+    code = stored["code"]
+    return EventResult(
+        **{
+            **stored,
+            "status": EventStatus(stored["status"]),
+            "code": None if code is None else RejectionCode(code),
+        }
+    )

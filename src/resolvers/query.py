@@ -1,0 +1,301 @@
+"""The fields of Query."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+import strawberry
+
+from .. import VERSION, models
+from ..schema.billing import (
+    AddOn,
+    Alert,
+    BillingAccount,
+    Budget,
+    Connection,
+    CurrencyArgument,
+    Invoice,
+    InvoiceLine,
+    Metric,
+    MetricUsage,
+    Notice,
+    PaymentMethod,
+    Plan,
+    PlanSubscription,
+    Transaction,
+    list_budgets,
+    usage_of,
+)
+from ..schema.enums import Role, SubscriptionStatus
+from ..schema.fields import said
+from ..schema.node import GlobalId, Node, decode_id, encode_id
+from ..schema.paging import After, Before, First, Last
+from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
+from ..services import accounts, catalogue
+from ..services.access import Right
+from ..services.errors import ErrorCode, RequestRefused
+from ..services.paging import check_window, read_slice
+from .access import query
+from .context import Info
+
+MAX_NODES = 100
+MAX_VIEWER_ACCOUNTS = 100
+
+Find = Callable[[Info, GlobalId], Awaitable[Node | None]]
+
+
+def _may(info: Info, right: Right, account_id: Any) -> bool:
+    return info.context.principal.may(right, account_id)
+
+
+def _owned(model: type[Any], right: Right, show: Callable[[Any, Info], Awaitable[Node | None] | Node | None]) -> Find:
+    """Finds a row by id for those who hold the right over its account; for others it is not there."""
+
+    async def find(info: Info, id_: GlobalId) -> Node | None:
+        key = id_.uuid()
+        row = None if key is None else await info.context.load.row(model, key)
+        if row is None or not _may(info, right, row.account_id):
+            return None
+        shown = show(row, info)
+        return await shown if isinstance(shown, Awaitable) else shown
+
+    return find
+
+
+async def _find_account(info: Info, id_: GlobalId) -> BillingAccount | None:
+    key = id_.uuid()
+    # Asked before it is read: another tenant's account looks like none, also to the clock.
+    row = await info.context.load.account(key) if key is not None and _may(info, Right.READ_USAGE, key) else None
+    return None if row is None else BillingAccount.of(row)
+
+
+async def _find_usage(info: Info, id_: GlobalId) -> MetricUsage | None:
+    account_key, _, metric_key = id_.key.partition(":")
+    account = await _find_account(info, GlobalId("BillingAccount", account_key))
+    return None if account is None else usage_of(await info.context.load.figures(account.account_id), metric_key)
+
+
+async def _find_metric(info: Info, id_: GlobalId) -> Metric | None:
+    async with info.context.read() as session:
+        return next((Metric.of(row) for row in await catalogue.list_metrics(session) if row.key == id_.key), None)
+
+
+async def _find_plan(info: Info, id_: GlobalId) -> Plan | None:
+    async with info.context.read() as session:
+        offers = await catalogue.list_offers(session, info.context.principal, id_.key)
+    return Plan.of(offers[0]) if offers else None
+
+
+async def _find_add_on(info: Info, id_: GlobalId) -> AddOn | None:
+    async with info.context.read() as session:
+        return next((AddOn.of(row) for row in await catalogue.list_add_ons(session) if row.key == id_.key), None)
+
+
+async def _show_line(row: models.InvoiceLine, info: Info) -> InvoiceLine:
+    invoice = await info.context.load.row(models.Invoice, row.invoice_id)
+    assert invoice is not None, "a foreign key guarantees the invoice"
+    return InvoiceLine.of(row, invoice.currency)
+
+
+async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
+    needed = Right.READ_USAGE if row.kind is models.AlertKind.USAGE else Right.READ_BILLING
+    return Alert.of(row) if _may(info, needed, row.account_id) else None
+
+
+async def _show_budget(row: models.Budget, info: Info) -> Budget | None:
+    account = await info.context.load.account(row.account_id)
+    assert account is not None, "a foreign key guarantees the account"
+    budgets = await list_budgets(info, account)
+    return next((budget for budget in budgets if budget.id == encode_id("Budget", row.id)), None)
+
+
+FINDERS: dict[str, Find] = {
+    "BillingAccount": _find_account,
+    "MetricUsage": _find_usage,
+    "Metric": _find_metric,
+    "Plan": _find_plan,
+    "AddOn": _find_add_on,
+    "PlanSubscription": _owned(models.Subscription, Right.READ_BILLING, lambda row, _: PlanSubscription.of(row)),
+    "PaymentMethod": _owned(models.PaymentMethod, Right.READ_BILLING, lambda row, _: PaymentMethod.of(row)),
+    "Invoice": _owned(models.Invoice, Right.READ_BILLING, lambda row, _: Invoice.of(row)),
+    "InvoiceLine": _owned(models.InvoiceLine, Right.READ_BILLING, _show_line),
+    "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
+    "Budget": _owned(models.Budget, Right.READ_BILLING, _show_budget),
+    "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
+    "Notice": _owned(models.Notice, Right.READ_BILLING, lambda row, _: Notice.of(row)),
+}
+
+
+async def find_node(info: Info, id_: str) -> Node | None:
+    """The object with an id, for those who may see it; unknown, broken and foreign ids all give none."""
+    found = decode_id(id_)
+    find = FINDERS.get(found.type_name) if found else None
+    return None if found is None or find is None else await find(info, found)
+
+
+@strawberry.input(description="Which accounts. What is left out does not filter.")
+class BillingAccountFilter:
+    """A filter of accounts."""
+
+    search: str | None = said("With this text in the name or external id.")
+    status: list[SubscriptionStatus] | None = said("With a subscription in one of these states.")
+    plan_key: str | None = said("On this plan.")
+    external_ids: list[str] | None = said("With one of these external ids, at most 100.")
+    updated_since: datetime | None = said("Changed at or after.")
+
+    def to_filter(self) -> accounts.AccountFilter:
+        """As the services know it."""
+        if len(self.external_ids or ()) > accounts.MAX_EXTERNAL_IDS:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`externalIds` has at most {accounts.MAX_EXTERNAL_IDS}.")
+        if any(
+            "\x00" in text or len(text) > 255
+            for text in (self.search or "", self.plan_key or "", *(self.external_ids or ()))
+        ):
+            raise RequestRefused(
+                ErrorCode.BAD_USER_INPUT, "A text of the filter is longer than 255 characters, or holds NUL."
+            )
+        return accounts.AccountFilter(
+            search=self.search,
+            status=tuple(self.status or ()),
+            plan_key=self.plan_key,
+            external_ids=None if self.external_ids is None else tuple(self.external_ids),
+            updated_since=self.updated_since,
+        )
+
+
+@strawberry.type(description="Everything that can be read.")
+class Query:
+    """The root of queries."""
+
+    @query(Right.SIGNED_IN)
+    async def viewer(self, info: Info) -> Viewer:
+        """Who is asking."""
+        principal = info.context.principal
+        shown = []
+        for account_id, role in list(principal.roles.items())[:MAX_VIEWER_ACCOUNTS]:
+            row = await info.context.load.account(account_id) if _may(info, Right.READ_USAGE, account_id) else None
+            if row is not None:
+                shown.append(ViewerAccount(account=BillingAccount.of(row), role=role))
+        roles = {Role.OPERATOR} if principal.is_operator else set(principal.roles.values())
+        return Viewer(
+            kind=principal.kind,
+            display_name=principal.display_name,
+            roles=sorted(roles),
+            scopes=sorted(principal.scopes or ()),
+            accounts=shown,
+        )
+
+    @query(Right.SIGNED_IN)
+    async def node(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The object's id.")],
+    ) -> Node | None:
+        """The object with an id; null for what is not there, or not the caller's to see."""
+        return await find_node(info, id)
+
+    @query(Right.SIGNED_IN)
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="The objects' ids, at most 100.")],
+    ) -> list[Node | None]:
+        """The objects with these ids, in their order, null where there is none."""
+        if len(ids) > MAX_NODES:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`ids` has at most {MAX_NODES}, not {len(ids)}.")
+        return [await find_node(info, id_) for id_ in ids]
+
+    @query(Right.READ_USAGE)
+    async def billing_account(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID | None, strawberry.argument(description="By its id.")] = None,
+        external_id: Annotated[str | None, strawberry.argument(description="By the partner's own id.")] = None,
+    ) -> BillingAccount | None:
+        """An account; with neither argument the caller's only one. Null for what is not there or not the caller's."""
+        if id is not None and external_id is not None:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, "Give `id` or `externalId`, not both.")
+        if external_id is not None:
+            if len(external_id) > 255 or "\x00" in external_id:
+                return None
+            async with info.context.read() as session:
+                row = await accounts.find_by_external_id(session, info.context.principal, external_id)
+            if row is None:
+                return None
+            info.context.load.know(row)
+            return BillingAccount.of(row)
+        if id is not None:
+            found = decode_id(id)
+            return await _find_account(info, found) if found and found.type_name == "BillingAccount" else None
+        only = accounts.only_account_id(info.context.principal)
+        row = None if only is None else await info.context.load.account(only)
+        return None if row is None else BillingAccount.of(row)
+
+    @query(Right.READ_BILLING)
+    async def billing_accounts(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            BillingAccountFilter | None, strawberry.argument(description="Which accounts.")
+        ] = None,
+    ) -> Connection[BillingAccount]:
+        """The accounts that the caller may see, newest first."""
+        window = check_window(first, last, after, before)
+        chosen = filter.to_filter() if filter else accounts.AccountFilter()
+        statement = accounts.list_accounts(info.context.principal, chosen)
+        async with info.context.read() as session:
+            part = await read_slice(session, accounts.ORDER, statement, accounts.ORDER_KINDS, window)
+        for _, row in part.rows:
+            info.context.load.know(row)
+        return Connection[BillingAccount].of(part, BillingAccount.of)
+
+    @query(Right.SIGNED_IN)
+    async def plans(self, info: Info, currency: CurrencyArgument = None) -> list[Plan]:
+        """The plans on offer, lowest tier first; with a currency those that have a price in it."""
+        async with info.context.read() as session:
+            offers = await catalogue.list_offers(session, info.context.principal)
+        plans = [Plan.of(offer) for offer in offers]
+        if currency is None:
+            return plans
+        kind = models.PriceKind.PLAN
+        priced = {
+            plan.version_id
+            for plan in plans
+            if any(price.currency == currency for price in await info.context.load.prices(kind, str(plan.version_id)))
+        }
+        return [plan for plan in plans if plan.version_id in priced]
+
+    @query(Right.SIGNED_IN)
+    async def plan(
+        self, info: Info, key: Annotated[str, strawberry.argument(description="The plan's key, such as professional.")]
+    ) -> Plan | None:
+        """A plan on offer; null where there is none with that key."""
+        return await _find_plan(info, GlobalId("Plan", key)) if "\x00" not in key else None
+
+    @query(Right.SIGNED_IN)
+    async def add_ons(self, info: Info) -> list[AddOn]:
+        """What can be bought beside a plan."""
+        async with info.context.read() as session:
+            return [AddOn.of(row) for row in await catalogue.list_add_ons(session)]
+
+    @query(Right.SIGNED_IN)
+    async def metrics(self, info: Info) -> list[Metric]:
+        """What is counted or measured."""
+        async with info.context.read() as session:
+            return [Metric.of(row) for row in await catalogue.list_metrics(session)]
+
+    @query(Right.SIGNED_IN)
+    async def server_info(self, info: Info) -> ServerInfo:
+        """The server that answers."""
+        sdl = info.schema._strawberry_schema.as_str()  # type: ignore[attr-defined]
+        return ServerInfo(
+            version=VERSION,
+            schema_version=hashlib.sha256(sdl.encode()).hexdigest()[:12],
+            environment=info.context.settings.environment,
+            time=info.context.database.clock.now(),
+        )

@@ -1,0 +1,138 @@
+"""The fields of Subscription: rows read from a cursor on, woken by the bus. A short session per look, none per stream."""
+
+from collections.abc import AsyncGenerator, Collection
+from typing import Annotated, TypeAlias
+
+import strawberry
+
+from ..models import BillingAccount as AccountRow
+from ..schema.billing import AccountChange, Alert, MetricUsage, usage_of
+from ..schema.enums import ChangeKind
+from ..schema.node import decode_id
+from ..services.access import Right
+from ..services.changes import Change, follow, load_alerts
+from ..services.cursors import decode_change
+from ..services.errors import ErrorCode, RequestRefused
+from .access import require_right, subscription
+from .context import Info
+
+AccountArgument: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="Which account.")]
+ResumeArgument: TypeAlias = Annotated[
+    str | None,
+    strawberry.argument(
+        description="The cursor of the last thing seen: what came since is sent first, nothing missed and nothing twice."
+    ),
+]
+
+
+async def _open(info: Info, account_id: str) -> AccountRow:
+    """The account to stream; another tenant's is the same as none."""
+    await info.context.authenticate()
+    found = decode_id(account_id)
+    key = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
+    if key is None or info.context.principal.role_in(key) is None:
+        raise RequestRefused(ErrorCode.NOT_FOUND, "There is no such account for you.")
+    require_right(info, Right.READ_USAGE, key)
+    account = await info.context.load.account(key)
+    if account is None:
+        raise RequestRefused(ErrorCode.NOT_FOUND, "There is no such account for you.")
+    return account
+
+
+async def _follow(
+    info: Info, account: AccountRow, after: str | None, kinds: Collection[ChangeKind]
+) -> AsyncGenerator[Change]:
+    async def may_go_on() -> None:
+        await info.context.authenticate()
+        if info.context.principal.role_in(account.id) is None:
+            raise RequestRefused(ErrorCode.UNAUTHENTICATED, "Your access to the account has ended.")
+        require_right(info, Right.READ_USAGE, account.id)
+
+    place = None if after is None else decode_change(account.id, after)
+    async for change in follow(
+        info.context.database, info.context.bus, account, after=place, kinds=kinds, may_go_on=may_go_on
+    ):
+        info.context.forget()
+        yield change
+
+
+async def _shorthand(
+    info: Info, account_id: str, after: str | None, kind: ChangeKind
+) -> AsyncGenerator[tuple[AccountRow, Change]]:
+    """The changes of one kind. A snapshot tells such a stream nothing, and a gap is its end."""
+    account = await _open(info, account_id)
+    async for change in _follow(info, account, after, {kind}):
+        if change.kind is ChangeKind.GAP:
+            raise RequestRefused(
+                ErrorCode.CURSOR_EXPIRED, "The cursor is older than what is kept: read the page again, then subscribe."
+            )
+        if change.kind is kind:
+            yield account, change
+
+
+@strawberry.type(description="What can be followed live. Each event carries a cursor to resume from.")
+class Subscription:
+    """The root of subscriptions."""
+
+    @subscription(Right.READ_USAGE)
+    async def account_changed(
+        self,
+        info: Info,
+        account_id: AccountArgument,
+        after: ResumeArgument = None,
+        kinds: Annotated[
+            list[ChangeKind] | None, strawberry.argument(description="Only these kinds; all when nothing is said.")
+        ] = None,
+    ) -> AsyncGenerator[AccountChange, None]:
+        """All changes of an account in one stream. Without `after` it starts with a SNAPSHOT: read the page then."""
+        account = await _open(info, account_id)
+        chosen = set(ChangeKind) if kinds is None else set(kinds)
+        async for change in _follow(info, account, after, chosen):
+            node: Alert | MetricUsage | None = None
+            if change.alert_id is not None:
+                async with info.context.read() as session:
+                    node = Alert.of((await load_alerts(session, [change.alert_id]))[change.alert_id])
+            elif change.metric_key is not None:
+                node = usage_of(await info.context.load.figures(account.id), change.metric_key)
+            yield AccountChange.of(change, account.id, node)
+
+    @subscription(Right.READ_USAGE)
+    async def alert_raised(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[Alert, None]:
+        """Each alert as it is raised; without `after` only those raised from now on."""
+        async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
+            assert change.alert_id is not None, "alerts name theirs"
+            async with info.context.read() as session:
+                row = (await load_alerts(session, [change.alert_id]))[change.alert_id]
+            if row.sequence == change.sequence:  # raised by this change, not resolved by it
+                yield Alert.of(row)
+
+    @subscription(Right.READ_USAGE)
+    async def alert_changed(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[Alert, None]:
+        """Each alert as it is raised or resolved; without `after` only changes from now on."""
+        async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
+            assert change.alert_id is not None, "alerts name theirs"
+            async with info.context.read() as session:
+                yield Alert.of((await load_alerts(session, [change.alert_id]))[change.alert_id])
+
+    @subscription(Right.READ_USAGE)
+    async def usage_changed(
+        self,
+        info: Info,
+        account_id: AccountArgument,
+        after: ResumeArgument = None,
+        metrics: Annotated[
+            list[str] | None, strawberry.argument(description="Only these metrics; all when nothing is said.")
+        ] = None,
+    ) -> AsyncGenerator[MetricUsage, None]:
+        """Each figure as it moves, at most four times a second; the last state is always sent."""
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.USAGE):
+            assert change.metric_key is not None, "usage names its metric"
+            if metrics is not None and change.metric_key not in metrics:
+                continue
+            found = usage_of(await info.context.load.figures(account.id), change.metric_key)
+            if found is not None:
+                yield found

@@ -1,0 +1,1359 @@
+"""The types of billing. They mention each other, so they live together. Each is made by `of` from what is stored."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Self, TypeAlias
+
+import strawberry
+
+from .. import models
+from ..services import charges, usage
+from ..services.access import Permission as PermissionState
+from ..services.access import Right, list_permissions
+from ..services.accounts import status_of
+from ..services.alerts import ACTIONS_BY_LEVEL
+from ..services.changes import Change
+from ..services.cursors import encode_change
+from ..services.errors import ErrorCode, RequestRefused
+from ..services.paging import check_window
+from ..services.relations import (
+    ALERTS_OF_ACCOUNT,
+    BUDGETS_OF_ACCOUNT,
+    INVOICES_OF_ACCOUNT,
+    LIMITS_OF_VERSION,
+    LINES_OF_INVOICE,
+    METHODS_OF_ACCOUNT,
+    NOTICES_OF_ACCOUNT,
+    OPEN_USAGE_ALERTS,
+    TAXES_OF_INVOICE,
+    TRANSACTIONS_OF_ACCOUNT,
+    TRANSACTIONS_OF_INVOICE,
+    AlertFilter,
+    HeldAddOn,
+    InvoiceFilter,
+    NoFilter,
+    PlanOffer,
+    TransactionFilter,
+)
+from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
+from ..services.texts import alert_message, failure_message, is_retryable, notice_actions, notice_text
+from ..services.usage import HistoryKey, list_buckets, trace_history
+from .context import Info
+from .enums import (
+    AccountStatus,
+    Action,
+    AlertKind,
+    AlertLevel,
+    BudgetAction,
+    BudgetScope,
+    ChangeKind,
+    FailureCode,
+    Granularity,
+    Interval,
+    InvoiceStatus,
+    LineKind,
+    MetricKind,
+    NextBillingKind,
+    NoticeSeverity,
+    OveragePolicy,
+    PaymentMethodKind,
+    RecommendedActionKind,
+    RefundState,
+    SubscriptionStatus,
+    TransactionKind,
+    TransactionStatus,
+)
+from .fields import field, guarded, said
+from .money import Money
+from .node import Node, decode_id, encode_id
+from .paging import After, Before, Connection, First, Last
+from .scalars import BigInt, CurrencyCode, JsonObject, Url
+
+MAX_POINTS = 400
+
+AccountId: TypeAlias = strawberry.Private[Any]
+
+
+async def _account(info: Info, account_id: Any) -> models.BillingAccount:
+    account = await info.context.load.account(account_id)
+    assert account is not None, "a foreign key guarantees the account"
+    return account
+
+
+async def _standing(info: Info, account_id: Any) -> charges.Standing | None:
+    agreement = await info.context.load.agreement(account_id)
+    if agreement is None:
+        return None
+    load = info.context.load
+    return charges.Standing(
+        account=await _account(info, account_id),
+        subscription=agreement.subscription,
+        offer=agreement.offer,
+        add_ons=await load.held_add_ons(account_id),
+        figures=await load.figures(account_id),
+        methods=await load.related(METHODS_OF_ACCOUNT, account_id),
+    )
+
+
+# --- catalogue ---------------------------------------------------------------------------------------------------------
+
+
+@strawberry.type(
+    description="Something that is counted or measured. Metrics are data: more may come without a release."
+)
+class Metric(Node):
+    """A metric."""
+
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the metric again.")
+    key: str = said("The name in usage events, such as email_sends.")
+    name: str = said("For people to read.")
+    kind: MetricKind = said("Whether it adds up per period or is a level.")
+    unit: str = said("What one is called, such as email or seat.")
+
+    @classmethod
+    def of(cls, row: models.Metric) -> Self:
+        """A metric from its row."""
+        return cls(id=encode_id("Metric", row.key), key=row.key, name=row.name, kind=row.kind, unit=row.unit)
+
+
+@strawberry.type(description="A price, net of tax. What has no price in a currency is not offered in it.")
+class Price:
+    """A price."""
+
+    interval: Interval = said("How often it is due.")
+    amount: Money = said("What is due each time.")
+
+    @classmethod
+    def of(cls, row: models.Price) -> Self:
+        """A price from its row."""
+        return cls(interval=row.interval, amount=Money.of(row.amount_minor, row.currency))
+
+
+CurrencyArgument: TypeAlias = Annotated[
+    CurrencyCode | None, strawberry.argument(description="Only prices in this currency.")
+]
+
+
+async def _prices(info: Info, kind: models.PriceKind, subject: str, currency: str | None) -> list[Price]:
+    rows = await info.context.load.prices(kind, subject)
+    return [Price.of(row) for row in rows if currency is None or row.currency == currency]
+
+
+@strawberry.type(description="How much of a metric a plan includes.")
+class PlanLimit:
+    """A limit of a plan."""
+
+    metric_key: str = said("Which metric.")
+    limit: BigInt | None = said("How much is included; null when unlimited.")
+    unlimited: bool = said("Whether there is no limit.")
+
+
+@strawberry.type(description="A plan as it is offered now. A running subscription keeps the version it was sold.")
+class Plan(Node):
+    """A plan."""
+
+    version_id: strawberry.Private[Any]
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the plan again.")
+    key: str = said("The catalogue's name for it, such as professional.")
+    name: str = said("For people to read.")
+    tier: int = said("The order of plans: a higher tier is an upgrade.")
+    version: int = said("Rises by one with each published change.")
+    features: list[str] = said("What comes with it, for people to read.")
+
+    @classmethod
+    def of(cls, offer: PlanOffer) -> Self:
+        """A plan from its rows."""
+        return cls(
+            version_id=offer.version.id,
+            id=encode_id("Plan", offer.plan.key),
+            key=offer.plan.key,
+            name=offer.plan.name,
+            tier=offer.plan.tier,
+            version=offer.version.number,
+            features=[str(feature) for feature in offer.version.features],
+        )
+
+    @field
+    async def prices(self, info: Info, currency: CurrencyArgument = None) -> list[Price]:
+        """What it costs, per interval and currency; empty for a negotiated plan."""
+        return await _prices(info, models.PriceKind.PLAN, str(self.version_id), currency)
+
+    @field
+    async def limits(self, info: Info) -> list[PlanLimit]:
+        """How much of each metric is included."""
+        rows = await info.context.load.related(LIMITS_OF_VERSION, self.version_id)
+        return [
+            PlanLimit(
+                metric_key=row.metric_key,
+                limit=None if row.quantity is None else BigInt(row.quantity),
+                unlimited=row.quantity is None,
+            )
+            for row in rows
+        ]
+
+
+@strawberry.type(description="What can be bought beside a plan, by units per month.")
+class AddOn(Node):
+    """An add-on."""
+
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the add-on again.")
+    key: str = said("The catalogue's name for it, such as extra_emails.")
+    name: str = said("For people to read.")
+    metric_key: str | None = said("The metric whose limit it raises; null when it raises none.")
+    gives: BigInt = said("How much one unit adds to that limit.")
+    plan_keys: list[str] = said("The plans it is offered with.")
+
+    @classmethod
+    def of(cls, row: models.AddOn) -> Self:
+        """An add-on from its row."""
+        return cls(
+            id=encode_id("AddOn", row.key),
+            key=row.key,
+            name=row.name,
+            metric_key=row.metric_key,
+            gives=BigInt(row.gives),
+            plan_keys=[str(key) for key in row.plan_keys],
+        )
+
+    @field
+    async def prices(self, info: Info, currency: CurrencyArgument = None) -> list[Price]:
+        """What one unit costs per month, by currency."""
+        return await _prices(info, models.PriceKind.ADD_ON, self.key, currency)
+
+
+# --- subscription ------------------------------------------------------------------------------------------------------
+
+
+@strawberry.type(description="Units of an add-on that an account holds.")
+class SubscriptionAddOn:
+    """A held add-on."""
+
+    add_on: AddOn = said("Which add-on.")
+    quantity: BigInt = said("How many units.")
+    amount: Money = said("All units per usage period, net, at the price that was sold.")
+
+    @classmethod
+    def of(cls, item: HeldAddOn, currency: str) -> Self:
+        """A held add-on from its rows."""
+        return cls(
+            add_on=AddOn.of(item.add_on),
+            quantity=BigInt(item.held.quantity),
+            amount=Money.of(item.held.quantity * item.held.price_minor, currency),
+        )
+
+
+@strawberry.type(description="A change that waits for the end of the billing period.")
+class ScheduledChange:
+    """A scheduled change."""
+
+    plan: Plan = said("The plan to come.")
+    interval: Interval = said("The interval to come.")
+    effective_at: datetime = said("When it takes effect.")
+
+
+@strawberry.type(description="What the cardholder has to do before a payment goes through.")
+class PaymentAction:
+    """A payment action."""
+
+    client_secret: str | None = said("For the processor's own frontend library.")
+    url: Url | None = said("A page of the bank to send the cardholder to.")
+
+
+@strawberry.type(description="A change that takes effect when its payment goes through.")
+class PendingChange:
+    """A pending change."""
+
+    expires_at: datetime = said("Until when it can be paid.")
+    payment_action: PaymentAction | None = said("What the cardholder has to do; null when nothing.")
+
+
+@strawberry.type(description="The tries to collect an unpaid invoice, and what follows.")
+class Dunning:
+    """Dunning."""
+
+    since: datetime = said("When the first payment failed.")
+    next_attempt_at: datetime | None = said("When it is tried again.")
+    suspends_at: datetime | None = said("When the account is suspended if still unpaid.")
+    cancels_at: datetime | None = said("When the subscription is cancelled if still unpaid.")
+    attempts: int = said("How many tries were made.")
+    amount_due: Money = said("What is to be paid in all.")
+
+
+@strawberry.type(description="An account's agreement to a plan.")
+class PlanSubscription(Node):
+    """A subscription to a plan."""
+
+    row: strawberry.Private[models.Subscription]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the subscription again.")
+    status: SubscriptionStatus = said("Where it stands.")
+    interval: Interval = said("How often the plan is paid.")
+    current_period_start: datetime = said("When the running billing period began.")
+    current_period_end: datetime = said("When it ends, exclusive.")
+    trial_end: datetime | None = said("When the trial ends or ended; null without one.")
+    cancel_at_period_end: bool = said("Whether it was cancelled and ends with the period; can be undone until then.")
+    started_at: datetime = said("When it began.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Subscription) -> Self:
+        """A subscription from its row."""
+        return cls(
+            row=row,
+            account_id=row.account_id,
+            id=encode_id("PlanSubscription", row.id),
+            status=row.status,
+            interval=row.interval,
+            current_period_start=row.current_period_start,
+            current_period_end=row.current_period_end,
+            trial_end=row.trial_end,
+            cancel_at_period_end=row.cancel_at_period_end,
+            started_at=row.started_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def plan(self, info: Info) -> Plan:
+        """The plan, in the version that was sold."""
+        agreement = await info.context.load.agreement(self.account_id)
+        assert agreement is not None, "a subscription has sold something"
+        return Plan.of(agreement.offer)
+
+    @field
+    async def amount(self, info: Info) -> Money:
+        """What the plan costs per interval, net."""
+        account = await _account(info, self.account_id)
+        return Money.of(self.row.price_minor, account.currency)
+
+    @field
+    async def monthly_cost(self, info: Info) -> Money:
+        """What the plan costs per month, net: an annual price ÷ 12, rounded."""
+        account = await _account(info, self.account_id)
+        return Money.of(charges.monthly_cost_minor(self.row), account.currency)
+
+    @field
+    async def recurring_total(self, info: Info) -> Money:
+        """`monthlyCost` and all add-ons per month, net."""
+        account = await _account(info, self.account_id)
+        add_ons = await info.context.load.held_add_ons(self.account_id)
+        return Money.of(charges.monthly_cost_minor(self.row) + charges.add_ons_minor(add_ons), account.currency)
+
+    @field
+    async def add_ons(self, info: Info) -> list[SubscriptionAddOn]:
+        """What is held beside the plan."""
+        account = await _account(info, self.account_id)
+        held = await info.context.load.held_add_ons(self.account_id)
+        return [SubscriptionAddOn.of(item, account.currency) for item in held]
+
+    @field
+    def scheduled_change(self) -> ScheduledChange | None:
+        """The change that waits for the period's end; null when none does."""
+        return None
+
+    @field
+    def pending_change(self) -> PendingChange | None:
+        """The change that waits for its payment; null when none does."""
+        return None
+
+    @field
+    def dunning(self) -> Dunning | None:
+        """The tries to collect what is unpaid; null when nothing is."""
+        return None
+
+
+# --- usage -------------------------------------------------------------------------------------------------------------
+
+
+@strawberry.type(description="A share of a limit at which an alert is raised.")
+class UsageThreshold:
+    """A threshold of usage."""
+
+    percent: int = said("The share of the limit, in whole percent.")
+    level: AlertLevel = said("The level that reaching it gives.")
+    built_in: bool = said("Whether it comes with the service (80, 90, 95, 100) rather than being the account's own.")
+    reached_at: datetime | None = said("When it was reached, while its alert is open.")
+
+
+@strawberry.type(description="What lies above a limit.")
+class UsageOverage:
+    """Overage."""
+
+    account_id: AccountId
+    figure: strawberry.Private[usage.UsageFigure]
+    policy: OveragePolicy = said("What happens with usage above the limit.")
+    quantity: BigInt = said("How much lies above the limit.")
+    blocks: BigInt = said("How many blocks that starts; 0 where overage is not charged.")
+
+    @guarded(Right.READ_BILLING)
+    async def amount(self, info: Info) -> Money | None:
+        """What it would cost if the period closed now, net. Null with an error for callers who may not see money."""
+        account = await _account(info, self.account_id)
+        return Money.of(self.figure.overage_minor, account.currency)
+
+
+@strawberry.type(description="One bucket of history.")
+class UsagePoint:
+    """A point of history."""
+
+    start: datetime = said("Where the bucket begins.")
+    end: datetime = said("Where it ends, exclusive; the next begins here.")
+    quantity: BigInt = said("Of a counter what was added in it, of a gauge the level at its end.")
+
+
+@strawberry.type(description="Where usage is heading.")
+class UsageForecast:
+    """A forecast of usage."""
+
+    value: BigInt = said("The figure expected at the end of the period.")
+    low: BigInt = said("The lower end of the 90 % range.")
+    high: BigInt = said("The upper end of the 90 % range.")
+    reaches_limit_at: datetime | None = said("When the limit is expected to be reached; null when it is not.")
+    confidence: float = said("From 0 to 1: how much data stands behind it.")
+
+
+@strawberry.type(description="How an account stands with one metric.")
+class MetricUsage(Node):
+    """The usage of a metric."""
+
+    account_id: AccountId
+    figure: strawberry.Private[usage.UsageFigure]
+    id: strawberry.ID = said("Opaque, and the same for ever: the account's figure of this metric.")
+    metric: Metric = said("Which metric.")
+    used: BigInt = said("Of a counter what was used in this usage period, of a gauge the level now.")
+    held: BigInt = said("What reservations hold on top.")
+    limit: BigInt | None = said("The limit in force, add-ons included; null when unlimited.")
+    unlimited: bool = said("Whether there is no limit.")
+    remaining: BigInt | None = said("What is left, never below 0; null when unlimited.")
+    percent: float | None = said(
+        "The share used, cut to two places and never rounded up; may pass 100; null when unlimited."
+    )
+    level: AlertLevel = said("From the highest threshold reached.")
+    resets_at: datetime | None = said("When it starts again at 0; null for a gauge.")
+    overage: UsageOverage = said("What lies above the limit.")
+
+    @classmethod
+    def of(cls, figure: usage.UsageFigure) -> Self:
+        """The usage of a metric from its figure."""
+        used, limit = figure.used, figure.limit
+        return cls(
+            account_id=figure.account_id,
+            figure=figure,
+            id=encode_id("MetricUsage", figure.account_id, figure.metric.key),
+            metric=Metric.of(figure.metric),
+            used=BigInt(used),
+            held=BigInt(0),
+            limit=None if limit is None else BigInt(limit),
+            unlimited=limit is None,
+            remaining=None if limit is None else BigInt(max(0, limit - used)),
+            percent=percent_of(used, limit),
+            level=level_of_usage(used, limit),
+            resets_at=figure.resets_at,
+            overage=UsageOverage(
+                account_id=figure.account_id,
+                figure=figure,
+                policy=figure.policy,
+                quantity=BigInt(figure.overage_quantity),
+                blocks=BigInt(figure.overage_blocks),
+            ),
+        )
+
+    @field
+    async def thresholds(self, info: Info) -> list[UsageThreshold]:
+        """The shares at which alerts are raised, ascending."""
+        alerts = await info.context.load.related(OPEN_USAGE_ALERTS, self.account_id)
+        raised = {alert.threshold: alert.raised_at for alert in alerts if alert.subject == self.figure.metric.key}
+        return [
+            UsageThreshold(
+                percent=percent, level=level_of_threshold(percent), built_in=True, reached_at=raised.get(percent)
+            )
+            for percent in BUILT_IN
+        ]
+
+    @field
+    async def history(
+        self,
+        info: Info,
+        granularity: Annotated[Granularity, strawberry.argument(description="How wide a bucket is.")] = Granularity.DAY,
+        last: Annotated[int, strawberry.argument(description=f"How many buckets up to now, 1 to {MAX_POINTS}.")] = 30,
+    ) -> list[UsagePoint]:
+        """The figure over time, oldest first, in the account's zone."""
+        if not 1 <= last <= MAX_POINTS:
+            raise RequestRefused(
+                ErrorCode.BAD_USER_INPUT, f"`last` is a whole number from 1 to {MAX_POINTS}, not {last}."
+            )
+        account = await _account(info, self.account_id)
+        buckets = list_buckets(account, info.context.now_for(account), granularity, last)
+        history = await info.context.load.history(granularity, HistoryKey(self.account_id, buckets[0].start))
+        points = trace_history(self.figure, history, buckets, account.timezone, granularity)
+        return [UsagePoint(start=point.start, end=point.end, quantity=BigInt(point.quantity)) for point in points]
+
+    @field
+    def forecast(self) -> UsageForecast | None:
+        """Where it is heading; null while nothing can be said."""
+        return None
+
+
+# --- money -------------------------------------------------------------------------------------------------------------
+
+
+@strawberry.type(description="One line of the next charge.")
+class NextBillingLine:
+    """A line of the next charge."""
+
+    kind: LineKind = said("What it charges for.")
+    description: str = said("For people to read.")
+    amount: Money = said("Net of tax.")
+
+
+@strawberry.type(description="The next period close at which something is to be paid, as things stand.")
+class NextBilling:
+    """The next charge."""
+
+    at: datetime = said("When the period ends.")
+    date: str = said("The same as a calendar day (YYYY-MM-DD) of the account's zone.")
+    kind: NextBillingKind = said("What it is for.")
+    amount: Money = said("What will be due, net of tax.")
+    estimated: bool = said("Whether usage until then can still change it.")
+    lines: list[NextBillingLine] = said("What it is made of.")
+
+
+@strawberry.type(description="The start of the next billing period.")
+class NextRenewal:
+    """The next renewal."""
+
+    at: datetime = said("When it begins.")
+    amount: Money = said("Subscription and add-ons then, net of tax.")
+
+
+@strawberry.type(description="How an account pays. Card numbers never reach this system.")
+class PaymentMethod(Node):
+    """A payment method."""
+
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds it again.")
+    kind: PaymentMethodKind = said("What it is.")
+    brand: str = said("The card's brand, such as visa.")
+    last4: str = said("The last four digits.")
+    exp_month: int = said("The month it expires with, 1 to 12.")
+    exp_year: int = said("The year it expires in.")
+    is_default: bool = said("Whether charges go to it.")
+    created_at: datetime = said("When it was added.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.PaymentMethod) -> Self:
+        """A payment method from its row."""
+        return cls(
+            account_id=row.account_id,
+            id=encode_id("PaymentMethod", row.id),
+            kind=row.kind,
+            brand=row.brand,
+            last4=row.last4,
+            exp_month=row.exp_month,
+            exp_year=row.exp_year,
+            is_default=row.is_default,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def expires_soon(self, info: Info) -> bool:
+        """Whether it expires within 30 days."""
+        account = await _account(info, self.account_id)
+        return charges.expires_soon(self.exp_year, self.exp_month, info.context.now_for(account))
+
+
+@strawberry.type(description="A file behind a signed, short-lived link.")
+class Document:
+    """A document."""
+
+    url: Url = said("Where to fetch it, without a token.")
+    expires_at: datetime = said("Until when the link works; ask again for a new one.")
+    sha256: str = said("The hash of its bytes, in hex: a document never changes.")
+
+
+@strawberry.type(description="Why something is not allowed.")
+class PermissionReason:
+    """A reason."""
+
+    code: str = said("A stable code: FORBIDDEN.")
+    message: str = said("What it needs, for people to read.")
+
+
+@strawberry.type(
+    description="Whether the caller may do something now. True exactly when the mutation would not refuse."
+)
+class Permission:
+    """A permission."""
+
+    action: Action = said("What.")
+    allowed: bool = said("Whether.")
+    reason: PermissionReason | None = said("Why not; null when allowed.")
+
+    @classmethod
+    def of(cls, state: PermissionState) -> Self:
+        """A permission from what the service says."""
+        refused = state.refusal
+        return cls(
+            action=state.action,
+            allowed=refused is None,
+            reason=None if refused is None else PermissionReason(code="FORBIDDEN", message=refused),
+        )
+
+
+def _rate(basis_points: int) -> float:
+    return basis_points / 100
+
+
+@strawberry.type(description="One line of an invoice, net of tax.")
+class InvoiceLine(Node):
+    """A line of an invoice."""
+
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever.")
+    kind: LineKind = said("What it charges for.")
+    description: str = said("For people to read.")
+    quantity: BigInt = said("How many.")
+    unit_amount: Money = said("What one costs.")
+    amount: Money = said("What all cost, rounded once.")
+    period_start: datetime = said("From when it counts.")
+    period_end: datetime = said("Until when, exclusive.")
+    tax_category: str = said("The tax category by EN 16931, such as S, AE or O.")
+    tax_rate: float = said("The rate in percent.")
+    metric_key: str | None = said("The metric of an overage or correction line.")
+    plan_key: str | None = said("The plan of a subscription line.")
+
+    @classmethod
+    def of(cls, row: models.InvoiceLine, currency: str) -> Self:
+        """A line from its row."""
+        return cls(
+            account_id=row.account_id,
+            id=encode_id("InvoiceLine", row.id),
+            kind=row.kind,
+            description=row.description,
+            quantity=BigInt(row.quantity),
+            unit_amount=Money.of(row.unit_minor, currency),
+            amount=Money.of(row.amount_minor, currency),
+            period_start=row.period_start,
+            period_end=row.period_end,
+            tax_category=row.tax_category,
+            tax_rate=_rate(row.tax_rate_basis_points),
+            metric_key=row.metric_key,
+            plan_key=row.plan_key,
+        )
+
+
+@strawberry.type(description="The tax of an invoice for one jurisdiction, category and rate.")
+class TaxLine:
+    """A tax row."""
+
+    jurisdiction: str = said("Whose tax.")
+    category: str = said("The category by EN 16931.")
+    rate: float = said("The rate in percent.")
+    taxable_amount: Money = said("The sum of the rounded lines it is reckoned on.")
+    amount: Money = said("The tax, rounded once.")
+    reason: str | None = said("Why no tax is due, such as Reverse charge.")
+
+    @classmethod
+    def of(cls, row: models.InvoiceTax, currency: str) -> Self:
+        """A tax row from its row."""
+        return cls(
+            jurisdiction=row.jurisdiction,
+            category=row.category,
+            rate=_rate(row.rate_basis_points),
+            taxable_amount=Money.of(row.taxable_minor, currency),
+            amount=Money.of(row.amount_minor, currency),
+            reason=row.reason,
+        )
+
+
+@strawberry.type(description="What an account owes for a period. Frozen once it has a number.")
+class Invoice(Node):
+    """An invoice."""
+
+    account_id: AccountId
+    invoice_id: strawberry.Private[Any]
+    currency: strawberry.Private[str]
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the invoice again.")
+    number: str | None = said("Unique and gapless per issuer; null while a draft.")
+    status: InvoiceStatus = said("Where it stands.")
+    issued_at: datetime | None = said("When it was finalised; null while a draft.")
+    due_at: datetime | None = said("When it is to be paid; null while a draft.")
+    period_start: datetime = said("From when it charges.")
+    period_end: datetime = said("Until when, exclusive.")
+    subtotal: Money = said("The sum of the lines, net.")
+    tax: Money = said("All tax.")
+    total: Money = said("Net and tax.")
+    balance_applied: Money = said("What the credit balance paid.")
+    amount_paid: Money = said("What was paid in money.")
+    amount_due: Money = said("What is still to be paid.")
+    bill_to: JsonObject = said("Whom it is made out to, as it was then.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Invoice) -> Self:
+        """An invoice from its row."""
+        currency = row.currency
+        return cls(
+            account_id=row.account_id,
+            invoice_id=row.id,
+            currency=currency,
+            id=encode_id("Invoice", row.id),
+            number=row.number,
+            status=row.status,
+            issued_at=row.issued_at,
+            due_at=row.due_at,
+            period_start=row.period_start,
+            period_end=row.period_end,
+            subtotal=Money.of(row.subtotal_minor, currency),
+            tax=Money.of(row.tax_minor, currency),
+            total=Money.of(row.total_minor, currency),
+            balance_applied=Money.of(row.balance_applied_minor, currency),
+            amount_paid=Money.of(row.paid_minor, currency),
+            amount_due=Money.of(row.due_minor, currency),
+            bill_to=JsonObject(row.bill_to),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def lines(self, info: Info) -> list[InvoiceLine]:
+        """What it charges for, in order."""
+        rows = await info.context.load.related(LINES_OF_INVOICE, self.invoice_id)
+        return [InvoiceLine.of(row, self.currency) for row in rows]
+
+    @field
+    async def tax_breakdown(self, info: Info) -> list[TaxLine]:
+        """Its tax by jurisdiction, category and rate."""
+        rows = await info.context.load.related(TAXES_OF_INVOICE, self.invoice_id)
+        return [TaxLine.of(row, self.currency) for row in rows]
+
+    @field
+    async def transactions(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection["Transaction"]:
+        """The movements of money for it, newest first."""
+        window = check_window(first, last, after, before)
+        part = await info.context.load.page(TRANSACTIONS_OF_INVOICE, self.invoice_id, NoFilter(), window)
+        return Connection["Transaction"].of(part, Transaction.of)
+
+    @field
+    def pdf(self) -> Document | None:
+        """The document; null until it is made."""
+        return None
+
+    @field
+    def viewer_can(self) -> list[Permission]:
+        """What the caller may do with it."""
+        return []
+
+
+@strawberry.type(description="Why a payment failed.")
+class PaymentFailure:
+    """A failure."""
+
+    code: FailureCode = said("From a closed list.")
+    message: str = said("For the cardholder to read.")
+    retryable: bool = said("Whether the same method may work later.")
+
+
+@strawberry.type(description="One movement, or try, of money.")
+class Transaction(Node):
+    """A transaction."""
+
+    row: strawberry.Private[models.Transaction]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the transaction again.")
+    kind: TransactionKind = said("What kind of movement.")
+    status: TransactionStatus = said("How far it got.")
+    refund_state: RefundState = said("How much of a charge went back.")
+    amount: Money = said("How much, always positive.")
+    description: str = said("For people to read.")
+    failure: PaymentFailure | None = said("Why it failed; null when it did not.")
+    created_at: datetime = said("When it was tried.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Transaction) -> Self:
+        """A transaction from its row."""
+        code = row.failure_code
+        return cls(
+            row=row,
+            account_id=row.account_id,
+            id=encode_id("Transaction", row.id),
+            kind=row.kind,
+            status=row.status,
+            refund_state=row.refund_state,
+            amount=Money.of(row.amount_minor, row.currency),
+            description=row.description,
+            failure=None
+            if code is None
+            else PaymentFailure(code=code, message=failure_message(code), retryable=is_retryable(code)),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def invoice(self, info: Info) -> Invoice | None:
+        """The invoice it is for."""
+        if self.row.invoice_id is None:
+            return None
+        row = await info.context.load.row(models.Invoice, self.row.invoice_id)
+        return None if row is None else Invoice.of(row)
+
+    @field
+    async def payment_method(self, info: Info) -> PaymentMethod | None:
+        """The method it went through; null for what moved without one."""
+        if self.row.payment_method_id is None:
+            return None
+        row = await info.context.load.row(models.PaymentMethod, self.row.payment_method_id)
+        return None if row is None else PaymentMethod.of(row)
+
+    @field
+    def receipt(self) -> Document | None:
+        """The receipt; null until it is made."""
+        return None
+
+
+@strawberry.type(description="A share of a budget at which an alert is raised.")
+class BudgetThreshold:
+    """A threshold of a budget."""
+
+    percent: int = said("The share of the budget, in whole percent.")
+    level: AlertLevel = said("The level that reaching it gives.")
+
+
+@strawberry.type(description="A ceiling on net spend per usage period.")
+class Budget(Node):
+    """A budget."""
+
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the budget again.")
+    scope: BudgetScope = said("What it limits the spend of.")
+    limit: Money = said("The ceiling.")
+    spent: Money = said("Plan (an annual one in twelfths), add-ons and overage so far in this usage period, net.")
+    remaining: Money = said("What is left, never below 0.")
+    percent: float = said("The share spent, cut to two places; may pass 100.")
+    level: AlertLevel = said("From the highest threshold reached.")
+    thresholds: list[BudgetThreshold] = said("The shares at which alerts are raised, ascending.")
+    action: BudgetAction = said("What happens when it is spent.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, state: charges.BudgetState) -> Self:
+        """A budget from its row and spend."""
+        row, currency, spent = state.budget, state.currency, state.spent_minor
+        percents = [int(percent) for percent in row.thresholds]
+        reached = list_reached(percents, spent, row.limit_minor)
+        return cls(
+            account_id=row.account_id,
+            id=encode_id("Budget", row.id),
+            scope=row.scope,
+            limit=Money.of(row.limit_minor, currency),
+            spent=Money.of(spent, currency),
+            remaining=Money.of(max(0, row.limit_minor - spent), currency),
+            percent=percent_of(spent, row.limit_minor) or 0.0,
+            level=level_of_threshold(reached[-1]) if reached else AlertLevel.OK,
+            thresholds=[BudgetThreshold(percent=percent, level=level_of_threshold(percent)) for percent in percents],
+            action=row.action,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+
+# --- alerts and notices ------------------------------------------------------------------------------------------------
+
+
+@strawberry.type(description="What to do about an alert.")
+class RecommendedAction:
+    """A recommended action."""
+
+    kind: RecommendedActionKind = said("What.")
+    label: str = said("For a button.")
+
+
+ACTION_LABELS = {
+    RecommendedActionKind.UPGRADE_PLAN: "Change to a larger plan",
+    RecommendedActionKind.REDUCE_USAGE: "Use less until the period ends",
+}
+
+
+@strawberry.type(description="That a threshold was reached: raised once per episode, with the figures of that moment.")
+class Alert(Node):
+    """An alert."""
+
+    row: strawberry.Private[models.Alert]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the alert again.")
+    cursor: str = said("Its place in the account's stream: a subscription given this as `after` goes on behind it.")
+    kind: AlertKind = said("What it is about.")
+    threshold: int = said("The share that was reached, in whole percent.")
+    level: AlertLevel = said("How near the ceiling that is.")
+    used: BigInt | None = said("The figure at that moment; null on budget alerts.")
+    limit: BigInt | None = said("The limit at that moment; null on budget alerts.")
+    percent: float | None = said("The share at that moment, cut to two places.")
+    period_start: datetime | None = said("The usage period it belongs to; null for a gauge.")
+    period_end: datetime | None = said("Where that period ends, exclusive; null for a gauge.")
+    raised_at: datetime = said("When it was raised.")
+    resolved_at: datetime | None = said("When its cause was gone; null while it is open.")
+    acknowledged_at: datetime | None = said("When somebody said that they have seen it.")
+    acknowledged_by: str | None = said("Who that was.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Alert) -> Self:
+        """An alert from its row."""
+        is_usage = row.kind is AlertKind.USAGE
+        is_gauge = row.period_start == models.GAUGE_PERIOD
+        return cls(
+            row=row,
+            account_id=row.account_id,
+            id=encode_id("Alert", row.id),
+            cursor=encode_change(row.account_id, row.sequence),
+            kind=row.kind,
+            threshold=row.threshold,
+            level=row.level,
+            used=BigInt(row.used) if is_usage else None,
+            limit=BigInt(row.ceiling) if is_usage else None,
+            percent=percent_of(row.used, row.ceiling),
+            period_start=None if is_gauge else row.period_start,
+            period_end=row.period_end,
+            raised_at=row.raised_at,
+            resolved_at=row.resolved_at,
+            acknowledged_at=row.acknowledged_at,
+            acknowledged_by=row.acknowledged_by,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def subject(
+        self, info: Info
+    ) -> Annotated[Metric | Budget, strawberry.union("AlertSubject", description="What an alert is about.")] | None:
+        """The metric or budget it is about; null where it is gone."""
+        if self.kind is not AlertKind.USAGE:
+            return None
+        for figure in await info.context.load.figures(self.account_id):
+            if figure.metric.key == self.row.subject:
+                return Metric.of(figure.metric)
+        return None
+
+    @field
+    async def message(self, info: Info) -> str:
+        """For people to read."""
+        figures = await info.context.load.figures(self.account_id)
+        names = {figure.metric.key: figure.metric.name for figure in figures}
+        return alert_message(self.row, names.get(self.row.subject, self.row.subject))
+
+    @field
+    def recommended_actions(self) -> list[RecommendedAction]:
+        """What to do about it."""
+        return [
+            RecommendedAction(kind=kind, label=ACTION_LABELS[kind]) for kind in ACTIONS_BY_LEVEL.get(self.row.level, ())
+        ]
+
+
+@strawberry.type(description="A page of alerts, newest first.")
+class AlertConnection(Connection[Alert]):
+    """A page of alerts."""
+
+    resume_cursor: str = said(
+        "Give it as `after` to `alertRaised` or `accountChanged`: nothing since this page is missed."
+    )
+
+
+@strawberry.type(description="A button of a notice.")
+class NoticeAction:
+    """An action of a notice."""
+
+    kind: str = said("A stable code, such as UPDATE_PAYMENT_METHOD.")
+    label: str = said("For the button.")
+    url: Url | None = said("Where it leads; null where the frontend has its own page for it.")
+
+
+@strawberry.type(description="A banner. It goes when its cause is gone.")
+class Notice(Node):
+    """A notice."""
+
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the notice again.")
+    kind: str = said("A stable code of what it is about, such as PAYMENT_FAILED.")
+    code: str = said("The code of its text, to translate by.")
+    severity: NoticeSeverity = said("How loud it is.")
+    title: str = said("For people to read.")
+    message: str = said("What happened and what to do.")
+    params: JsonObject = said("The figures in the text, typed.")
+    actions: list[NoticeAction] = said("What to do about it.")
+    dismissible: bool = said("Whether it can be put away.")
+    raised_at: datetime = said("When its cause came.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Notice) -> Self:
+        """A notice from its row."""
+        title, message = notice_text(row)
+        return cls(
+            account_id=row.account_id,
+            id=encode_id("Notice", row.id),
+            kind=row.code,
+            code=row.code,
+            severity=row.severity,
+            title=title,
+            message=message,
+            params=JsonObject(row.params),
+            actions=[NoticeAction(kind=kind, label=label, url=None) for kind, label in notice_actions(row)],
+            dismissible=row.dismissible,
+            raised_at=row.created_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+
+@strawberry.type(description="Advice that would save money or trouble.")
+class Recommendation(Node):
+    """A recommendation."""
+
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds it again.")
+    kind: str = said("A stable code of what it advises.")
+    title: str = said("For people to read.")
+    saving: Money = said("What it would save per month.")
+
+
+async def list_budgets(info: Info, account: models.BillingAccount) -> list[Budget]:
+    """An account's budgets with their spend, its own first."""
+    rows = await info.context.load.related(BUDGETS_OF_ACCOUNT, account.id)
+    if not rows:
+        return []
+    standing = await _standing(info, account.id)
+    spent = 0 if standing is None else charges.spend_so_far_minor(standing, info.context.now_for(account))
+    return [Budget.of(charges.BudgetState(row, account.currency, spent)) for row in rows]
+
+
+# --- account -----------------------------------------------------------------------------------------------------------
+
+
+@strawberry.input(description="Which invoices. What is left out does not filter.")
+class InvoiceFilterInput:
+    """A filter of invoices."""
+
+    status: list[InvoiceStatus] | None = said("In one of these states.")
+    issued_from: datetime | None = said("Issued at or after.")
+    issued_to: datetime | None = said("Issued before.")
+    search: str | None = said("With this text in the number.")
+    updated_since: datetime | None = said("Changed at or after.")
+
+    def to_filter(self) -> InvoiceFilter:
+        """As the services know it."""
+        return InvoiceFilter(
+            status=tuple(self.status or ()),
+            issued_from=self.issued_from,
+            issued_to=self.issued_to,
+            search=_search(self.search),
+            updated_since=self.updated_since,
+        )
+
+
+@strawberry.input(description="Which transactions. What is left out does not filter.")
+class TransactionFilterInput:
+    """A filter of transactions."""
+
+    kind: list[TransactionKind] | None = said("Of one of these kinds.")
+    status: list[TransactionStatus] | None = said("In one of these states.")
+    from_: datetime | None = strawberry.field(name="from", description="Tried at or after.")
+    to: datetime | None = said("Tried before.")
+    payment_method_id: strawberry.ID | None = said("Through this method.")
+    min_minor: BigInt | None = said("At least so much, in minor units.")
+    max_minor: BigInt | None = said("At most so much, in minor units.")
+
+    def to_filter(self) -> TransactionFilter:
+        """As the services know it."""
+        method_id = None
+        if self.payment_method_id is not None:
+            found = decode_id(self.payment_method_id)
+            method_id = found.uuid() if found and found.type_name == "PaymentMethod" else None
+            if method_id is None:
+                raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`paymentMethodId` is not the id of a payment method.")
+        return TransactionFilter(
+            kind=tuple(self.kind or ()),
+            status=tuple(self.status or ()),
+            since=self.from_,
+            until=self.to,
+            payment_method_id=method_id,
+            min_minor=self.min_minor,
+            max_minor=self.max_minor,
+        )
+
+
+@strawberry.input(description="Which alerts. What is left out does not filter.")
+class AlertFilterInput:
+    """A filter of alerts."""
+
+    open: bool | None = said("Only open ones (true), or only resolved ones (false).")
+    kinds: list[AlertKind] | None = said("Of one of these kinds.")
+    metrics: list[str] | None = said("About one of these metrics.")
+    levels: list[AlertLevel] | None = said("Of one of these levels.")
+
+
+def _search(text: str | None) -> str | None:
+    if text is not None and (len(text) > 100 or "\x00" in text):
+        raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`search` has at most 100 characters.")
+    return text or None
+
+
+@strawberry.type(description="A tenant: who buys, what it runs on, and how it stands.")
+class BillingAccount(Node):
+    """A billing account."""
+
+    row: strawberry.Private[models.BillingAccount]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the account again.")
+    name: str = said("For people to read.")
+    currency: CurrencyCode = said("What it pays in; fixed by its first invoice.")
+    timezone: str = said("Its IANA time zone: periods and days are this zone's.")
+    locale: str = said("Its language and region, such as en-US.")
+    change_cursor: str = said(
+        "Where the account's stream stood before anything else here was read: a subscription with this as `after` "
+        "misses nothing; what came in between may come once more."
+    )
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.BillingAccount) -> Self:
+        """An account from its row."""
+        return cls(
+            row=row,
+            account_id=row.id,
+            id=encode_id("BillingAccount", row.id),
+            name=row.name,
+            currency=CurrencyCode(row.currency),
+            timezone=row.timezone,
+            locale=row.locale,
+            change_cursor=encode_change(row.id, row.sequence),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    def viewer_can(self, info: Info) -> list[Permission]:
+        """What the caller may do with the account."""
+        return [Permission.of(state) for state in list_permissions(info.context.principal, self.row)]
+
+    @guarded(Right.READ_BILLING)
+    def external_id(self) -> str | None:
+        """The partner's own id of the account."""
+        return self.row.external_id
+
+    @guarded(Right.READ_BILLING)
+    async def status(self, info: Info) -> AccountStatus | None:
+        """How much of it can be used."""
+        agreement = await info.context.load.agreement(self.account_id)
+        return status_of(self.row, agreement.subscription if agreement else None)
+
+    @guarded(Right.READ_BILLING)
+    def metadata(self) -> JsonObject | None:
+        """The partner's own pairs."""
+        return JsonObject(self.row.pairs)
+
+    @guarded(Right.READ_BILLING)
+    async def notices(self, info: Info) -> list[Notice] | None:
+        """Banners, newest first."""
+        return [Notice.of(row) for row in await info.context.load.related(NOTICES_OF_ACCOUNT, self.account_id)]
+
+    @guarded(Right.READ_BILLING)
+    async def subscription(self, info: Info) -> PlanSubscription | None:
+        """Its plan; null before the first one."""
+        agreement = await info.context.load.agreement(self.account_id)
+        return None if agreement is None else PlanSubscription.of(agreement.subscription)
+
+    @field
+    async def usage(
+        self,
+        info: Info,
+        metrics: Annotated[
+            list[str] | None, strawberry.argument(description="Only these metrics; all when nothing is said.")
+        ] = None,
+    ) -> list[MetricUsage]:
+        """How it stands with each metric."""
+        figures = await info.context.load.figures(self.account_id)
+        return [MetricUsage.of(figure) for figure in figures if metrics is None or figure.metric.key in metrics]
+
+    @guarded(Right.READ_BILLING)
+    async def next_billing(self, info: Info) -> NextBilling | None:
+        """The next charge as things stand; null where none is to come."""
+        standing = await _standing(info, self.account_id)
+        if standing is None:
+            return None
+        found = charges.find_next_billing(standing, info.context.now_for(self.row))
+        if found is None:
+            return None
+        currency = self.row.currency
+        return NextBilling(
+            at=found.at,
+            date=charges.local_date(found.at, self.row.timezone),
+            kind=found.kind,
+            amount=Money.of(found.amount_minor, currency),
+            estimated=found.kind is not NextBillingKind.TRIAL_END,
+            lines=[
+                NextBillingLine(
+                    kind=line.kind, description=line.description, amount=Money.of(line.amount_minor, currency)
+                )
+                for line in found.lines
+            ],
+        )
+
+    @guarded(Right.READ_BILLING)
+    async def next_renewal(self, info: Info) -> NextRenewal | None:
+        """The next billing period's start and its subscription and add-on lines; null where none follows."""
+        standing = await _standing(info, self.account_id)
+        found = None if standing is None else charges.find_next_renewal(standing)
+        return (
+            None if found is None else NextRenewal(at=found.at, amount=Money.of(found.amount_minor, self.row.currency))
+        )
+
+    @guarded(Right.READ_BILLING)
+    async def payment_methods(self, info: Info) -> list[PaymentMethod] | None:
+        """How it can pay, the default one first."""
+        return [PaymentMethod.of(row) for row in await info.context.load.related(METHODS_OF_ACCOUNT, self.account_id)]
+
+    @guarded(Right.READ_BILLING)
+    async def default_payment_method(self, info: Info) -> PaymentMethod | None:
+        """Where charges go; null before one was added."""
+        rows = await info.context.load.related(METHODS_OF_ACCOUNT, self.account_id)
+        return next((PaymentMethod.of(row) for row in rows if row.is_default), None)
+
+    @guarded(Right.READ_BILLING)
+    async def invoices(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            InvoiceFilterInput | None, strawberry.argument(description="Which invoices.")
+        ] = None,
+    ) -> Connection[Invoice] | None:
+        """Its invoices, newest first."""
+        window = check_window(first, last, after, before)
+        chosen = filter.to_filter() if filter else InvoiceFilter()
+        part = await info.context.load.page(INVOICES_OF_ACCOUNT, self.account_id, chosen, window)
+        return Connection[Invoice].of(part, Invoice.of)
+
+    @guarded(Right.READ_BILLING)
+    async def transactions(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            TransactionFilterInput | None, strawberry.argument(description="Which transactions.")
+        ] = None,
+    ) -> Connection[Transaction] | None:
+        """Its movements of money, newest first."""
+        window = check_window(first, last, after, before)
+        chosen = filter.to_filter() if filter else TransactionFilter()
+        part = await info.context.load.page(TRANSACTIONS_OF_ACCOUNT, self.account_id, chosen, window)
+        return Connection[Transaction].of(part, Transaction.of)
+
+    @guarded(Right.READ_BILLING)
+    async def budgets(self, info: Info) -> list[Budget] | None:
+        """Its budgets, the account's own first."""
+        return await list_budgets(info, self.row)
+
+    @guarded(Right.READ_BILLING)
+    async def budget(self, info: Info) -> Budget | None:
+        """The account's own budget; null before one was set."""
+        return next((found for found in await list_budgets(info, self.row) if found.scope is BudgetScope.ACCOUNT), None)
+
+    @field
+    async def alerts(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: Annotated[
+            AlertFilterInput | None, strawberry.argument(description="Which alerts.")
+        ] = None,
+    ) -> AlertConnection:
+        """Its alerts, newest first. Callers who may not see money get those of usage."""
+        window = check_window(first, last, after, before)
+        kinds = tuple(filter.kinds or ()) if filter else ()
+        if not info.context.principal.may(Right.READ_BILLING, self.account_id):
+            kinds = (AlertKind.USAGE,)
+        chosen = AlertFilter(
+            open=filter.open if filter else None,
+            kinds=kinds,
+            metrics=tuple(filter.metrics or ()) if filter else (),
+            levels=tuple(filter.levels or ()) if filter else (),
+        )
+        part = await info.context.load.page(ALERTS_OF_ACCOUNT, self.account_id, chosen, window)
+        return AlertConnection.of(part, Alert.of, resume_cursor=self.change_cursor)
+
+    @guarded(Right.READ_BILLING)
+    def recommendations(
+        self,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+    ) -> Connection[Recommendation] | None:
+        """Advice that would save money or trouble; null while none is reckoned."""
+        check_window(first, last, after, before)
+        return None
+
+    @guarded(Right.READ_BILLING)
+    def credit_balance(self) -> Money | None:
+        """What the account has in hand; null while no credit was ever granted."""
+        return None
+
+
+@strawberry.type(description="One change of an account, at its place in the stream.")
+class AccountChange:
+    """A change of an account."""
+
+    account_id: AccountId
+    change: strawberry.Private[Change]
+    node_: strawberry.Private[Any]
+    cursor: str = said("Resume with it as `after`: nothing is missed and nothing comes twice.")
+    kind: ChangeKind = said("What changed.")
+    at: datetime = said("When.")
+
+    @classmethod
+    def of(cls, change: Change, account_id: Any, node: Node | None) -> Self:
+        """A change with the object that changed, as it is now."""
+        return cls(
+            account_id=account_id,
+            change=change,
+            node_=node,
+            cursor=change.cursor(account_id),
+            kind=change.kind,
+            at=change.at,
+        )
+
+    @field
+    async def account(self, info: Info) -> BillingAccount:
+        """The account as it is now."""
+        return BillingAccount.of(await _account(info, self.account_id))
+
+    @field
+    def node(self) -> Node | None:
+        """What changed, as it is now; null for SNAPSHOT and GAP."""
+        found: Node | None = self.node_
+        return found
+
+
+def usage_of(figures: Sequence[usage.UsageFigure], metric_key: str) -> MetricUsage | None:
+    """The usage of one metric among an account's figures."""
+    return next((MetricUsage.of(figure) for figure in figures if figure.metric.key == metric_key), None)

@@ -1,0 +1,79 @@
+"""What a field can ask for while it is answered."""
+
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from typing import Protocol, TypeAlias, TypeVar
+from uuid import UUID
+
+import strawberry
+
+from ..models import Base, BillingAccount, Granularity, Price, PriceKind
+from ..services.access import Principal
+from ..services.paging import Slice, Window
+from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, Relation
+from ..services.usage import History, HistoryKey, UsageFigure
+
+RowT = TypeVar("RowT", bound=Base)
+
+
+class Loads(Protocol):
+    """Batched reads: what sibling fields ask for in one moment is one statement."""
+
+    def row(self, target: type[RowT], id_: UUID) -> Awaitable[RowT | None]:
+        """A row by id."""
+        ...
+
+    def account(self, id_: UUID) -> Awaitable[BillingAccount | None]:
+        """An account by id."""
+        ...
+
+    def related(self, relation: Relation[RowT], parent: object) -> Awaitable[Sequence[RowT]]:
+        """All rows of a parent."""
+        ...
+
+    def page(
+        self, relation: PagedRelation[RowT], parent: UUID, chosen: Filter, window: Window
+    ) -> Awaitable[Slice[RowT]]:
+        """A page of a parent's list."""
+        ...
+
+    def agreement(self, account_id: UUID) -> Awaitable[Agreement | None]:
+        """An account's subscription with its plan."""
+        ...
+
+    def held_add_ons(self, account_id: UUID) -> Awaitable[Sequence[HeldAddOn]]:
+        """An account's add-ons."""
+        ...
+
+    def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
+        """An account's usage figures."""
+        ...
+
+    def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
+        """An account's roll-ups."""
+        ...
+
+    def prices(self, kind: PriceKind, subject: str) -> Awaitable[Sequence[Price]]:
+        """The prices of a thing."""
+        ...
+
+
+class Context(Protocol):
+    """The caller of an operation, the time, and the reads."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        ...
+
+    @property
+    def load(self) -> Loads:
+        """The reads of this operation."""
+        ...
+
+    def now_for(self, account: BillingAccount) -> datetime:
+        """The time that holds for an account."""
+        ...
+
+
+Info: TypeAlias = strawberry.Info[Context, None]

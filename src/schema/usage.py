@@ -1,0 +1,125 @@
+"""Sending usage."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Self, cast
+
+import strawberry
+
+from ..services.usage import EventResult, UsageInput
+from .enums import EventStatus, RejectionCode
+from .errors import UserError
+from .fields import said
+from .node import decode_id
+from .scalars import BigInt, JsonObject
+
+
+@strawberry.input(description="One usage event. Either `quantity` or, for a gauge, `level`.")
+class UsageEventInput:
+    """A usage event."""
+
+    event_id: str = said("Your own id, unique per account: the same id is never counted twice. Up to 255 characters.")
+    metric: str = said("The metric's key, such as email_sends.")
+    account_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Whose usage, by the account's id; or give `externalId`."
+    )
+    external_id: str | None = strawberry.field(default=None, description="Whose usage, by your own id of the account.")
+    quantity: BigInt | None = strawberry.field(
+        default=None, description="What to add: to a counter, or up or down on a gauge."
+    )
+    level: BigInt | None = strawberry.field(default=None, description="Of a gauge: where it stands now.")
+    correction: bool = strawberry.field(
+        default=False, description="Must be true with a negative quantity of a counter; for operators."
+    )
+    occurred_at: datetime | None = strawberry.field(
+        default=None, description="When it happened; now when left out. Decides the usage period."
+    )
+    properties: JsonObject | None = strawberry.field(
+        default=None, description="Up to 20 pairs; `workspace` names the workspace that used it."
+    )
+
+    def to_input(self) -> UsageInput:
+        """As the services know it."""
+        account = decode_id(self.account_id) if self.account_id is not None else None
+        is_account = account is not None and account.type_name == "BillingAccount"
+        account_id = account.uuid() if account is not None and is_account else None
+        return UsageInput(
+            event_id=self.event_id,
+            metric=self.metric,
+            account_id=account_id,
+            # A broken id means no account, whatever the external id says.
+            external_id=self.external_id if self.account_id is None or account_id is not None else None,
+            quantity=self.quantity,
+            level=self.level,
+            correction=self.correction,
+            occurred_at=self.occurred_at,
+            properties=cast("dict[str, Any]", self.properties or {}),
+        )
+
+
+@strawberry.input(description="A batch of usage events.")
+class RecordUsageInput:
+    """A batch."""
+
+    events: list[UsageEventInput] = said("1 to 1,000 events, of one account or several.")
+    dry_run: bool = strawberry.field(default=False, description="Only say what would become of them; write nothing.")
+    idempotency_key: str | None = strawberry.field(
+        default=None,
+        description="The whole batch happens once under it, and its first answer is given again for 48 hours. "
+        "Event ids alone already keep events from being counted twice.",
+    )
+
+
+@strawberry.type(description="What became of one event.")
+class UsageEventResult:
+    """A result."""
+
+    index: int = said("The event's place in the batch, from 0.")
+    event_id: str = said("Its id.")
+    status: EventStatus = said("Whether it was counted.")
+    code: RejectionCode | None = said("Why not; null unless rejected.")
+    message: str | None = said("What to do about it, for people to read.")
+    used: BigInt | None = said("The metric's figure after it.")
+    limit: BigInt | None = said("The limit in force; null when unlimited, or with nothing to say.")
+
+    @classmethod
+    def of(cls, result: EventResult) -> Self:
+        """A result as it is shown."""
+        return cls(
+            index=result.index,
+            event_id=result.event_id,
+            status=result.status,
+            code=result.code,
+            message=result.message,
+            used=None if result.used is None else BigInt(result.used),
+            limit=None if result.limit is None else BigInt(result.limit),
+        )
+
+
+@strawberry.type(description="What became of a batch. The counts are null when it was refused as a whole.")
+class RecordUsagePayload:
+    """The answer to a batch."""
+
+    accepted: int | None = strawberry.field(default=None, description="How many were counted.")
+    duplicates: int | None = strawberry.field(default=None, description="How many had been counted before.")
+    rejected: int | None = strawberry.field(default=None, description="How many were not counted.")
+    results: list[UsageEventResult] | None = strawberry.field(
+        default=None, description="One for each event, in the order given."
+    )
+    user_errors: list[UserError] = strawberry.field(
+        default_factory=list, description="Why the batch as a whole was refused; empty when it was not."
+    )
+
+    @classmethod
+    def of(cls, results: Sequence[EventResult]) -> Self:
+        """The answer from the results."""
+
+        def count(status: EventStatus) -> int:
+            return sum(result.status is status for result in results)
+
+        return cls(
+            accepted=count(EventStatus.ACCEPTED),
+            duplicates=count(EventStatus.DUPLICATE),
+            rejected=count(EventStatus.REJECTED),
+            results=[UsageEventResult.of(result) for result in results],
+        )
