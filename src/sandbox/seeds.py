@@ -250,7 +250,6 @@ async def _make_tenant(work: Work, issuer: Issuer, tenant: Tenant, now: datetime
     plan, version = (
         (await session.execute(select(Plan, PlanVersion).join(PlanVersion).where(Plan.key == tenant.plan)))
         .one()
-        ._tuple()
     )
     price_minor = await _price(work, PriceKind.PLAN, str(version.id), tenant.interval, tenant.currency)
     is_trial = tenant.status is SubscriptionStatus.TRIALING

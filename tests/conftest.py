@@ -1,0 +1,208 @@
+"""What tests stand on: a migrated database of their own on each engine, a sandbox, a clock, an application."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import event, make_url
+from starlette.applications import Starlette
+
+from plafond.app import create_app
+from plafond.clock import SetClock
+from plafond.database import Database
+from plafond.migrations import migrate_database
+from plafond.models import Role
+from plafond.sandbox.seeds import SandboxToken, seed_sandbox
+from plafond.settings import Environment, Settings
+
+POSTGRES = os.environ.get("PLAFOND_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/test")
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+"""Where the clock of tests stands, and the day of their sandbox."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A database that each test gets a copy of, and the tokens in it."""
+
+    engine: str
+    name: str
+    tokens: list[SandboxToken]
+
+
+@dataclass(frozen=True)
+class World:
+    """A test's own database, behind the application."""
+
+    app: Starlette
+    database: Database
+    clock: SetClock
+    settings: Settings
+    tokens: list[SandboxToken]
+    statements: list[str]
+    """What was sent to the database, BEGIN left out. Clear it before counting."""
+
+    def token(self, tenant: str, role: Role) -> str:
+        """A token of the sandbox, by the beginning of the tenant's name (`all` for the operator)."""
+        return next(item.token for item in self.tokens if item.tenant.startswith(tenant) and item.role is role)
+
+    @property
+    def operator(self) -> str:
+        """The operator's token."""
+        return self.token("all", Role.OPERATOR)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def _postgres(statement: sql.Composed | sql.SQL) -> None:
+    with psycopg.connect(POSTGRES, autocommit=True, connect_timeout=5) as connection:
+        connection.execute(statement)
+
+
+def _create_postgres(name: str, template: str | None = None) -> str:
+    made = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
+    if template is not None:
+        made += sql.SQL(" TEMPLATE {}").format(sql.Identifier(template))
+    _postgres(made)
+    return make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+
+
+def _drop_postgres(name: str) -> None:
+    _postgres(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def require_postgres() -> None:
+    """Skip where no PostgreSQL answers; in CI that is a failure."""
+    try:
+        _postgres(sql.SQL("SELECT 1"))
+    except psycopg.OperationalError as error:
+        reason = f"no PostgreSQL answers at {POSTGRES} (PLAFOND_TEST_POSTGRES_URL names another): {error}".strip()
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+def _address(engine: str, name: str) -> str:
+    if engine == "sqlite":
+        return f"sqlite:///{name}"
+    return make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
+
+
+def _seed(address: str) -> list[SandboxToken]:
+    async def run() -> list[SandboxToken]:
+        database = Database(address, SetClock(NOW), lambda _: None)
+        try:
+            return await seed_sandbox(database, NOW)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engines that everything that touches SQL is tested on."""
+    if request.param == "postgresql":
+        require_postgres()
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def template(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    """The seeded sandbox, made once per engine."""
+    if engine == "sqlite":
+        name = str(tmp_path_factory.mktemp("template") / "sandbox.db")
+    else:
+        name = f"plafond_template_{uuid4().hex[:12]}"
+        _create_postgres(name)
+    address = _address(engine, name)
+    migrate_database(address, Environment.SANDBOX)
+    yield Template(engine, name, _seed(address))
+    if engine == "postgresql":
+        _drop_postgres(name)
+
+
+@contextmanager
+def _copied(template: Template, folder: Path) -> Generator[str]:
+    if template.engine == "sqlite":
+        name = str(folder / "plafond.db")
+        for suffix in ("", "-wal"):
+            if Path(template.name + suffix).exists():
+                shutil.copyfile(template.name + suffix, name + suffix)
+        yield _address("sqlite", name)
+    else:
+        name = f"plafond_test_{uuid4().hex[:12]}"
+        yield _create_postgres(name, template.name)
+        _drop_postgres(name)
+
+
+@pytest.fixture
+def address(template: Template, tmp_path: Path) -> Iterator[str]:
+    """The address of this test's own copy of the sandbox."""
+    with _copied(template, tmp_path) as address:
+        yield address
+
+
+@pytest.fixture
+async def world(template: Template, address: str) -> AsyncGenerator[World]:
+    """The application over this test's own sandbox. Its worker does not run; the clock stands at `NOW`."""
+    clock = SetClock(NOW)
+    settings = Settings(
+        database_url=address,
+        jwt_issuer="https://issuer.test",
+        jwt_hs256_secret="a secret of thirty-two characters!",
+    )
+    app = create_app(settings, with_worker=False, clock=clock)
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith("BEGIN"):
+            statements.append(statement)
+
+    database: Database = app.state.database
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    async with app.router.lifespan_context(app):
+        yield World(app, database, clock, settings, template.tokens, statements)
+
+
+class Client:
+    """A GraphQL client over HTTP, straight into the application."""
+
+    def __init__(self, http: httpx2.AsyncClient) -> None:
+        self.http = http
+
+    async def ask(self, token: str, query: str, **variables: object) -> dict[str, object]:
+        """The whole answer to a query."""
+        response = await self.http.post(
+            "/graphql", json={"query": query, "variables": variables}, headers={"Authorization": f"Bearer {token}"}
+        )
+        found: dict[str, object] = response.json()
+        return found
+
+    async def data(self, token: str, query: str, **variables: object) -> dict[str, object]:
+        """The data of an answer without errors."""
+        answer = await self.ask(token, query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        found = answer["data"]
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture
+async def client(world: World) -> AsyncGenerator[Client]:
+    """A client of the application."""
+    transport = httpx2.ASGITransport(world.app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://plafond.test") as http:
+        yield Client(http)
