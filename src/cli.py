@@ -57,6 +57,7 @@ def demo(
     replay: Annotated[bool, typer.Option(help="Send the mail server's month.")] = True,
 ) -> None:
     """Serve a sandbox with seven tenants, and watch one of them reach its ceiling."""
+    folder.mkdir(parents=True, exist_ok=True)
     asyncio.run(run_demo(port, folder, keep=keep, replay=replay))
 
 

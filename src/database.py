@@ -141,7 +141,9 @@ class Work:
 def dialect_insert(session: AsyncSession, table: type[Base]) -> PostgresInsert | SQLiteInsert:
     """The insert of the session's engine: both know ON CONFLICT, each in a construct of its own."""
     assert session.bind is not None, "sessions come from Database"
-    return (postgresql if session.bind.dialect.name == "postgresql" else sqlite).insert(table)
+    if session.bind.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def hash_audit_entry(entry: AuditEntry) -> str:

@@ -1,4 +1,4 @@
-"""`make run`: a fresh sandbox, served, with a mail server's month driving one tenant to its ceiling, live in the terminal."""
+"""`make run`: a fresh sandbox, served, and a mail server's month that drives one tenant to its ceiling, live."""
 
 import json
 import os
@@ -16,7 +16,6 @@ import httpx2
 import uvicorn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 from websockets.asyncio.client import connect
 
 from .app import create_app
@@ -49,7 +48,10 @@ subscription ($id: ID!, $after: String) { accountChanged(accountId: $id, after: 
     ... on MetricUsage { metric { key } used limit percent level }
     ... on Alert { level message } } } }
 """
-QUERY_TO_PASTE = '{ billingAccount(externalId: "acme") { name nextBilling { date amount { formatted } } usage { metric { name } used limit percent level } } }'
+QUERY_TO_PASTE = (
+    '{ billingAccount(externalId: "acme") { name nextBilling { date amount { formatted } } '
+    "usage { metric { name } used limit percent level } } }"
+)
 
 
 class PortInUse(Exception):
@@ -76,7 +78,6 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
     """Serve the sandbox until interrupted."""
     console = Console()
     listener = bind_port("127.0.0.1", port)
-    folder.mkdir(parents=True, exist_ok=True)
     tokens_file = folder / "sandbox-tokens.json"
     settings = Settings(
         environment=Environment.SANDBOX, database_url=f"sqlite:///{folder / 'plafond.db'}", host="127.0.0.1", port=port
@@ -90,7 +91,7 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
         tokens = await _make_sandbox(settings, folder, tokens_file)
     check_database(settings.database_url, settings.environment)
     url = f"http://127.0.0.1:{port}/graphql"
-    _print_tokens(console, tokens)
+    _print_tokens(tokens)
     operator = next(token.token for token in tokens if token.role is Role.OPERATOR)
     owner = next(token.token for token in tokens if token.tenant.startswith("Acme") and token.role is Role.TENANT_OWNER)
     app = create_app(settings)
@@ -107,7 +108,7 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
                 await _wait_until_ready(client, f"http://127.0.0.1:{port}/readyz")
             account = await _ask(client, url, ACCOUNT, {})
             account = account["billingAccount"]
-            _print_snippets(console, url, owner, operator, account["id"])
+            _print_snippets(url, owner, operator, account["id"])
             if replay:
                 await _replay(console, client, url, operator, account)
         console.print(f"\nServing on {url} until you press Ctrl-C.")
@@ -137,30 +138,22 @@ async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path) -> 
     return tokens
 
 
-def _print_tokens(console: Console, tokens: list[SandboxToken]) -> None:
-    table = Table(title="Tokens of this sandbox", title_justify="left")
-    for heading in ("tenant", "role", "token"):
-        table.add_column(heading, no_wrap=heading == "token", overflow="ignore" if heading == "token" else "fold")
+def _print_tokens(tokens: list[SandboxToken]) -> None:
+    """Plain lines: a token is for copying, so nothing may cut or wrap it."""
+    print("\nTokens of this sandbox:")
     for token in tokens:
-        table.add_row(token.tenant, token.role, token.token)
-    console.print(table, soft_wrap=True)
+        print(f"  {token.tenant:<18}{token.role:<15}{token.token}")
 
 
-def _print_snippets(console: Console, url: str, owner: str, operator: str, account_id: str) -> None:
+def _print_snippets(url: str, owner: str, operator: str, account_id: str) -> None:
     subscription = f'subscription {{ alertRaised(accountId: "{account_id}") {{ level message raisedAt }} }}'
     body = json.dumps({"query": QUERY_TO_PASTE})
-
-    def show(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
-
-    show(f"\nGraphiQL, signed in as the owner of Acme:\n  {url}#token={owner}&query={quote(QUERY_TO_PASTE)}")
-    show(
-        f"\nA query, for the terminal:\n  curl -s {url} -H 'Authorization: Bearer {owner}' \\\n    -H 'Content-Type: application/json' -d '{body}'"
-    )
-    show(
-        f"\nA subscription, for GraphiQL (signed in as the operator):\n  {url}#token={operator}&query={quote(subscription)}"
-    )
-    show(f"  {subscription}\n")
+    print(f"\nGraphiQL, signed in as the owner of Acme:\n  {url}#token={owner}&query={quote(QUERY_TO_PASTE)}")
+    print("\nA query, for the terminal:")
+    print(f"  curl -s {url} -H 'Content-Type: application/json' \\")
+    print(f"    -H 'Authorization: Bearer {owner}' \\\n    -d '{body}'")
+    print(f"\nA subscription, for GraphiQL with the operator's token:\n  {subscription}")
+    print(f"or at once:\n  {url}#token={operator}&query={quote(subscription)}\n", flush=True)
 
 
 async def _wait_until_ready(client: httpx2.AsyncClient, url: str) -> None:
@@ -203,11 +196,12 @@ async def _replay(console: Console, client: httpx2.AsyncClient, url: str, token:
         }
 
         def show(usage: dict[str, Any]) -> None:
+            share = f"{usage['used']:,} of {usage['limit']:,} ({usage['percent']} %)"
             bars.update(
                 tasks[usage["metric"]["key"]],
                 total=usage["limit"],
                 completed=min(usage["used"], usage["limit"]),
-                figures=f"[{BAR_COLOURS[usage['level']]}]{usage['used']:,} of {usage['limit']:,} ({usage['percent']} %)[/]",
+                figures=f"[{BAR_COLOURS[usage['level']]}]{share}[/]",
             )
 
         for usage in account["usage"]:

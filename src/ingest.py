@@ -67,13 +67,15 @@ class CloudEvent(BaseModel):
         """The same as one of ours."""
         data = dict(self.data)
         known = {key: data.pop(key) for key in ("quantity", "level", "correction") if key in data}
-        return UsageLine(
-            event_id=self.id,
-            metric=self.type,
-            external_id=self.subject,
-            occurred_at=self.time,
-            properties=data.pop("properties", None) or data,
-            **known,
+        return UsageLine.model_validate(
+            {
+                "eventId": self.id,
+                "metric": self.type,
+                "externalId": self.subject,
+                "occurredAt": self.time,
+                "properties": data.pop("properties", None) or data,
+                **known,
+            }
         )
 
 

@@ -40,8 +40,7 @@ class Entity(Base, kw_only=True, eq=False):
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
     created_at: Mapped[datetime]
-    updated_at: Mapped[datetime] = mapped_column(default=None)
+    updated_at: Mapped[datetime] = mapped_column(init=False)
 
     def __post_init__(self) -> None:
-        if self.updated_at is None:
-            self.updated_at = self.created_at
+        self.updated_at = self.created_at

@@ -13,7 +13,6 @@ from ..schema.billing import (
     Alert,
     BillingAccount,
     Budget,
-    Connection,
     CurrencyArgument,
     Invoice,
     InvoiceLine,
@@ -30,7 +29,7 @@ from ..schema.billing import (
 from ..schema.enums import Role, SubscriptionStatus
 from ..schema.fields import said
 from ..schema.node import GlobalId, Node, decode_id, encode_id
-from ..schema.paging import After, Before, First, Last
+from ..schema.paging import After, Before, Connection, First, Last
 from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
 from ..services import accounts, catalogue
 from ..services.access import Right
@@ -106,7 +105,7 @@ async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
 async def _show_budget(row: models.Budget, info: Info) -> Budget | None:
     account = await info.context.load.account(row.account_id)
     assert account is not None, "a foreign key guarantees the account"
-    budgets = await list_budgets(info, account)
+    budgets = await list_budgets(info.context, account)
     return next((budget for budget in budgets if budget.id == encode_id("Budget", row.id)), None)
 
 
@@ -240,9 +239,7 @@ class Query:
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[
-            BillingAccountFilter | None, strawberry.argument(description="Which accounts.")
-        ] = None,
+        filter: Annotated[BillingAccountFilter | None, strawberry.argument(description="Which accounts.")] = None,
     ) -> Connection[BillingAccount]:
         """The accounts that the caller may see, newest first."""
         window = check_window(first, last, after, before)

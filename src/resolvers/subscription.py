@@ -1,4 +1,4 @@
-"""The fields of Subscription: rows read from a cursor on, woken by the bus. A short session per look, none per stream."""
+"""The fields of Subscription: rows read from a cursor on, woken by the bus. A session per look, none per stream."""
 
 from collections.abc import AsyncGenerator, Collection
 from typing import Annotated, TypeAlias
@@ -20,7 +20,7 @@ AccountArgument: TypeAlias = Annotated[strawberry.ID, strawberry.argument(descri
 ResumeArgument: TypeAlias = Annotated[
     str | None,
     strawberry.argument(
-        description="The cursor of the last thing seen: what came since is sent first, nothing missed and nothing twice."
+        description="The cursor of the last thing seen: what came since is sent first; nothing is missed or sent twice."
     ),
 ]
 

@@ -248,9 +248,8 @@ async def _make_tenant(work: Work, issuer: Issuer, tenant: Tenant, now: datetime
     work.audit(account, "account.created", f"billing_account:{account.id}", after={"name": account.name})
     work.emit(account, "account.created", {"accountId": str(account.id)})
     plan, version = (
-        (await session.execute(select(Plan, PlanVersion).join(PlanVersion).where(Plan.key == tenant.plan)))
-        .one()
-    )
+        await session.execute(select(Plan, PlanVersion).join(PlanVersion).where(Plan.key == tenant.plan))
+    ).one()
     price_minor = await _price(work, PriceKind.PLAN, str(version.id), tenant.interval, tenant.currency)
     is_trial = tenant.status is SubscriptionStatus.TRIALING
     periods = [period_number(anchor_wall, tenant.timezone, n) for n in range(months + 1)]

@@ -38,7 +38,7 @@ from ..services.relations import (
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
 from ..services.texts import alert_message, failure_message, is_retryable, notice_actions, notice_text
 from ..services.usage import HistoryKey, list_buckets, trace_history
-from .context import Info
+from .context import Context, Info
 from .enums import (
     AccountStatus,
     Action,
@@ -74,19 +74,19 @@ MAX_POINTS = 400
 AccountId: TypeAlias = strawberry.Private[Any]
 
 
-async def _account(info: Info, account_id: Any) -> models.BillingAccount:
-    account = await info.context.load.account(account_id)
+async def _account(context: Context, account_id: Any) -> models.BillingAccount:
+    account = await context.load.account(account_id)
     assert account is not None, "a foreign key guarantees the account"
     return account
 
 
-async def _standing(info: Info, account_id: Any) -> charges.Standing | None:
-    agreement = await info.context.load.agreement(account_id)
+async def _standing(context: Context, account_id: Any) -> charges.Standing | None:
+    load = context.load
+    agreement = await load.agreement(account_id)
     if agreement is None:
         return None
-    load = info.context.load
     return charges.Standing(
-        account=await _account(info, account_id),
+        account=await _account(context, account_id),
         subscription=agreement.subscription,
         offer=agreement.offer,
         add_ons=await load.held_add_ons(account_id),
@@ -95,7 +95,7 @@ async def _standing(info: Info, account_id: Any) -> charges.Standing | None:
     )
 
 
-# --- catalogue ---------------------------------------------------------------------------------------------------------
+# --- catalogue -------------------------------------------------------------------------------------------------------
 
 
 @strawberry.type(
@@ -221,7 +221,7 @@ class AddOn(Node):
         return await _prices(info, models.PriceKind.ADD_ON, self.key, currency)
 
 
-# --- subscription ------------------------------------------------------------------------------------------------------
+# --- subscription ----------------------------------------------------------------------------------------------------
 
 
 @strawberry.type(description="Units of an add-on that an account holds.")
@@ -324,26 +324,26 @@ class PlanSubscription(Node):
     @field
     async def amount(self, info: Info) -> Money:
         """What the plan costs per interval, net."""
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         return Money.of(self.row.price_minor, account.currency)
 
     @field
     async def monthly_cost(self, info: Info) -> Money:
         """What the plan costs per month, net: an annual price ÷ 12, rounded."""
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         return Money.of(charges.monthly_cost_minor(self.row), account.currency)
 
     @field
     async def recurring_total(self, info: Info) -> Money:
         """`monthlyCost` and all add-ons per month, net."""
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         add_ons = await info.context.load.held_add_ons(self.account_id)
         return Money.of(charges.monthly_cost_minor(self.row) + charges.add_ons_minor(add_ons), account.currency)
 
     @field
     async def add_ons(self, info: Info) -> list[SubscriptionAddOn]:
         """What is held beside the plan."""
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         held = await info.context.load.held_add_ons(self.account_id)
         return [SubscriptionAddOn.of(item, account.currency) for item in held]
 
@@ -363,7 +363,7 @@ class PlanSubscription(Node):
         return None
 
 
-# --- usage -------------------------------------------------------------------------------------------------------------
+# --- usage -----------------------------------------------------------------------------------------------------------
 
 
 @strawberry.type(description="A share of a limit at which an alert is raised.")
@@ -389,7 +389,7 @@ class UsageOverage:
     @guarded(Right.READ_BILLING)
     async def amount(self, info: Info) -> Money | None:
         """What it would cost if the period closed now, net. Null with an error for callers who may not see money."""
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         return Money.of(self.figure.overage_minor, account.currency)
 
 
@@ -483,7 +483,7 @@ class MetricUsage(Node):
             raise RequestRefused(
                 ErrorCode.BAD_USER_INPUT, f"`last` is a whole number from 1 to {MAX_POINTS}, not {last}."
             )
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         buckets = list_buckets(account, info.context.now_for(account), granularity, last)
         history = await info.context.load.history(granularity, HistoryKey(self.account_id, buckets[0].start))
         points = trace_history(self.figure, history, buckets, account.timezone, granularity)
@@ -495,7 +495,7 @@ class MetricUsage(Node):
         return None
 
 
-# --- money -------------------------------------------------------------------------------------------------------------
+# --- money -----------------------------------------------------------------------------------------------------------
 
 
 @strawberry.type(description="One line of the next charge.")
@@ -561,7 +561,7 @@ class PaymentMethod(Node):
     @field
     async def expires_soon(self, info: Info) -> bool:
         """Whether it expires within 30 days."""
-        account = await _account(info, self.account_id)
+        account = await _account(info.context, self.account_id)
         return charges.expires_soon(self.exp_year, self.exp_month, info.context.now_for(account))
 
 
@@ -865,7 +865,7 @@ class Budget(Node):
         )
 
 
-# --- alerts and notices ------------------------------------------------------------------------------------------------
+# --- alerts and notices ----------------------------------------------------------------------------------------------
 
 
 @strawberry.type(description="What to do about an alert.")
@@ -1026,17 +1026,17 @@ class Recommendation(Node):
     saving: Money = said("What it would save per month.")
 
 
-async def list_budgets(info: Info, account: models.BillingAccount) -> list[Budget]:
+async def list_budgets(context: Context, account: models.BillingAccount) -> list[Budget]:
     """An account's budgets with their spend, its own first."""
-    rows = await info.context.load.related(BUDGETS_OF_ACCOUNT, account.id)
+    rows = await context.load.related(BUDGETS_OF_ACCOUNT, account.id)
     if not rows:
         return []
-    standing = await _standing(info, account.id)
-    spent = 0 if standing is None else charges.spend_so_far_minor(standing, info.context.now_for(account))
+    standing = await _standing(context, account.id)
+    spent = 0 if standing is None else charges.spend_so_far_minor(standing, context.now_for(account))
     return [Budget.of(charges.BudgetState(row, account.currency, spent)) for row in rows]
 
 
-# --- account -----------------------------------------------------------------------------------------------------------
+# --- account ---------------------------------------------------------------------------------------------------------
 
 
 @strawberry.input(description="Which invoices. What is left out does not filter.")
@@ -1188,7 +1188,7 @@ class BillingAccount(Node):
     @guarded(Right.READ_BILLING)
     async def next_billing(self, info: Info) -> NextBilling | None:
         """The next charge as things stand; null where none is to come."""
-        standing = await _standing(info, self.account_id)
+        standing = await _standing(info.context, self.account_id)
         if standing is None:
             return None
         found = charges.find_next_billing(standing, info.context.now_for(self.row))
@@ -1212,7 +1212,7 @@ class BillingAccount(Node):
     @guarded(Right.READ_BILLING)
     async def next_renewal(self, info: Info) -> NextRenewal | None:
         """The next billing period's start and its subscription and add-on lines; null where none follows."""
-        standing = await _standing(info, self.account_id)
+        standing = await _standing(info.context, self.account_id)
         found = None if standing is None else charges.find_next_renewal(standing)
         return (
             None if found is None else NextRenewal(at=found.at, amount=Money.of(found.amount_minor, self.row.currency))
@@ -1237,9 +1237,7 @@ class BillingAccount(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[
-            InvoiceFilterInput | None, strawberry.argument(description="Which invoices.")
-        ] = None,
+        filter: Annotated[InvoiceFilterInput | None, strawberry.argument(description="Which invoices.")] = None,
     ) -> Connection[Invoice] | None:
         """Its invoices, newest first."""
         window = check_window(first, last, after, before)
@@ -1255,9 +1253,7 @@ class BillingAccount(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[
-            TransactionFilterInput | None, strawberry.argument(description="Which transactions.")
-        ] = None,
+        filter: Annotated[TransactionFilterInput | None, strawberry.argument(description="Which transactions.")] = None,
     ) -> Connection[Transaction] | None:
         """Its movements of money, newest first."""
         window = check_window(first, last, after, before)
@@ -1268,12 +1264,14 @@ class BillingAccount(Node):
     @guarded(Right.READ_BILLING)
     async def budgets(self, info: Info) -> list[Budget] | None:
         """Its budgets, the account's own first."""
-        return await list_budgets(info, self.row)
+        return await list_budgets(info.context, self.row)
 
     @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:
         """The account's own budget; null before one was set."""
-        return next((found for found in await list_budgets(info, self.row) if found.scope is BudgetScope.ACCOUNT), None)
+        return next(
+            (found for found in await list_budgets(info.context, self.row) if found.scope is BudgetScope.ACCOUNT), None
+        )
 
     @field
     async def alerts(
@@ -1283,9 +1281,7 @@ class BillingAccount(Node):
         after: After = None,
         last: Last = None,
         before: Before = None,
-        filter: Annotated[
-            AlertFilterInput | None, strawberry.argument(description="Which alerts.")
-        ] = None,
+        filter: Annotated[AlertFilterInput | None, strawberry.argument(description="Which alerts.")] = None,
     ) -> AlertConnection:
         """Its alerts, newest first. Callers who may not see money get those of usage."""
         window = check_window(first, last, after, before)
@@ -1345,7 +1341,7 @@ class AccountChange:
     @field
     async def account(self, info: Info) -> BillingAccount:
         """The account as it is now."""
-        return BillingAccount.of(await _account(info, self.account_id))
+        return BillingAccount.of(await _account(info.context, self.account_id))
 
     @field
     def node(self) -> Node | None:

@@ -1,23 +1,76 @@
 """The enums, with words for each value."""
 
-from .. import models
-from ..services import access, alerts, changes, charges, errors, usage
-from ..services.rules import overage
+from ..models import (
+    AccountStatus,
+    AlertKind,
+    AlertLevel,
+    BudgetAction,
+    BudgetScope,
+    FailureCode,
+    Granularity,
+    Interval,
+    InvoiceStatus,
+    LineKind,
+    MetricKind,
+    NoticeSeverity,
+    PaymentMethodKind,
+    RefundState,
+    Role,
+    SubscriptionStatus,
+    TransactionKind,
+    TransactionStatus,
+)
+from ..services.access import Action, PrincipalKind
+from ..services.alerts import RecommendedActionKind
+from ..services.changes import ChangeKind
+from ..services.charges import NextBillingKind
+from ..services.errors import UserErrorCode
+from ..services.rules.overage import OveragePolicy
+from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
-from .fields import said_enum
+from .fields import say_enum
 
-MetricKind = said_enum(
-    models.MetricKind,
+__all__ = [
+    "AccountStatus",
+    "Action",
+    "AlertKind",
+    "AlertLevel",
+    "BudgetAction",
+    "BudgetScope",
+    "ChangeKind",
+    "Environment",
+    "EventStatus",
+    "FailureCode",
+    "Granularity",
+    "Interval",
+    "InvoiceStatus",
+    "LineKind",
+    "MetricKind",
+    "NextBillingKind",
+    "NoticeSeverity",
+    "OveragePolicy",
+    "PaymentMethodKind",
+    "PrincipalKind",
+    "RecommendedActionKind",
+    "RefundState",
+    "RejectionCode",
+    "Role",
+    "SubscriptionStatus",
+    "TransactionKind",
+    "TransactionStatus",
+    "UserErrorCode",
+]
+
+say_enum(
+    MetricKind,
     {
         "COUNTER": "Adds up, and starts at 0 with each usage period.",
         "GAUGE": "A level that carries over, such as seats.",
     },
 )
-Interval = said_enum(
-    models.Interval, {"MONTH": "Paid every month.", "YEAR": "Paid every year; usage still resets monthly."}
-)
-SubscriptionStatus = said_enum(
-    models.SubscriptionStatus,
+say_enum(Interval, {"MONTH": "Paid every month.", "YEAR": "Paid every year; usage still resets monthly."})
+say_enum(
+    SubscriptionStatus,
     {
         "TRIALING": "On trial: the plan's limits, nothing charged, no overage.",
         "ACTIVE": "In good standing.",
@@ -27,8 +80,8 @@ SubscriptionStatus = said_enum(
         "EXPIRED": "Over, and the data deleted; invoices stay.",
     },
 )
-AccountStatus = said_enum(
-    models.AccountStatus,
+say_enum(
+    AccountStatus,
     {
         "ACTIVE": "Fully usable.",
         "READ_ONLY": "Suspended or cancelled: reading and paying only.",
@@ -36,8 +89,8 @@ AccountStatus = said_enum(
         "CLOSED": "Closed for good.",
     },
 )
-Role = said_enum(
-    models.Role,
+say_enum(
+    Role,
     {
         "OPERATOR": "Of the vendor: all accounts.",
         "TENANT_OWNER": "Everything of the account, people included.",
@@ -45,11 +98,9 @@ Role = said_enum(
         "MEMBER": "Usage and usage alerts, without money.",
     },
 )
-AlertKind = said_enum(
-    models.AlertKind, {"USAGE": "Usage reached a share of its limit.", "BUDGET": "Spend reached a share of its budget."}
-)
-AlertLevel = said_enum(
-    models.AlertLevel,
+say_enum(AlertKind, {"USAGE": "Usage reached a share of its limit.", "BUDGET": "Spend reached a share of its budget."})
+say_enum(
+    AlertLevel,
     {
         "OK": "No threshold is reached.",
         "NOTICE": "A threshold of the account's own, below 80 %, is reached.",
@@ -59,8 +110,8 @@ AlertLevel = said_enum(
         "LIMIT_REACHED": "100 % is reached.",
     },
 )
-NoticeSeverity = said_enum(
-    models.NoticeSeverity,
+say_enum(
+    NoticeSeverity,
     {
         "BLOCKING": "Something does not work until it is acted on.",
         "CRITICAL": "Something will stop working soon.",
@@ -68,8 +119,8 @@ NoticeSeverity = said_enum(
         "INFO": "Good to know.",
     },
 )
-InvoiceStatus = said_enum(
-    models.InvoiceStatus,
+say_enum(
+    InvoiceStatus,
     {
         "DRAFT": "Still waiting for late usage; has no number.",
         "OPEN": "Finalised and to be paid.",
@@ -78,8 +129,8 @@ InvoiceStatus = said_enum(
         "UNCOLLECTIBLE": "Given up, but still payable.",
     },
 )
-LineKind = said_enum(
-    models.LineKind,
+say_enum(
+    LineKind,
     {
         "SUBSCRIPTION": "The plan, for its period.",
         "ADD_ON": "Units of an add-on, for a usage period.",
@@ -89,8 +140,8 @@ LineKind = said_enum(
         "CREDIT": "Given back from an earlier line.",
     },
 )
-TransactionKind = said_enum(
-    models.TransactionKind,
+say_enum(
+    TransactionKind,
     {
         "CHARGE": "Money taken from a payment method.",
         "REFUND": "Money given back of a charge.",
@@ -101,8 +152,8 @@ TransactionKind = said_enum(
         "WRITE_OFF": "Given up.",
     },
 )
-TransactionStatus = said_enum(
-    models.TransactionStatus,
+say_enum(
+    TransactionStatus,
     {
         "PENDING": "Not yet sent to the processor.",
         "REQUIRES_ACTION": "The cardholder has to authenticate.",
@@ -112,12 +163,12 @@ TransactionStatus = said_enum(
         "CANCELED": "Stopped before the money moved.",
     },
 )
-RefundState = said_enum(
-    models.RefundState,
+say_enum(
+    RefundState,
     {"NONE": "Nothing was refunded.", "PARTIAL": "A part was refunded.", "FULL": "All of it was refunded."},
 )
-FailureCode = said_enum(
-    models.FailureCode,
+say_enum(
+    FailureCode,
     {
         "CARD_DECLINED": "The bank declined without saying why.",
         "INSUFFICIENT_FUNDS": "There is not enough money on the account.",
@@ -128,37 +179,37 @@ FailureCode = said_enum(
         "PROCESSOR_ERROR": "The processor had a fault.",
     },
 )
-PaymentMethodKind = said_enum(models.PaymentMethodKind, {"CARD": "A credit or debit card."})
-BudgetScope = said_enum(
-    models.BudgetScope,
+say_enum(PaymentMethodKind, {"CARD": "A credit or debit card."})
+say_enum(
+    BudgetScope,
     {
         "ACCOUNT": "All spend of the account.",
         "METRIC": "Overage and add-ons of one metric.",
         "WORKSPACE": "What the events of one workspace cost.",
     },
 )
-BudgetAction = said_enum(
-    models.BudgetAction,
+say_enum(
+    BudgetAction,
     {
         "ALERT_ONLY": "Tell, and let usage go on.",
         "BLOCK_OVERAGE": "Refuse usage that would cost more.",
         "UPGRADE": "Change to the next plan, once per period.",
     },
 )
-Granularity = said_enum(
-    models.Granularity,
+say_enum(
+    Granularity,
     {
         "HOUR": "Hours of the account's zone.",
         "DAY": "Days of the account's zone.",
         "MONTH": "Calendar months of the account's zone.",
     },
 )
-OveragePolicy = said_enum(
-    overage.OveragePolicy,
+say_enum(
+    OveragePolicy,
     {"BLOCK": "Usage above the limit is refused.", "CHARGE": "Usage above the limit is charged by started blocks."},
 )
-NextBillingKind = said_enum(
-    charges.NextBillingKind,
+say_enum(
+    NextBillingKind,
     {
         "RENEWAL": "The plan's next period, with what else is due then.",
         "ADD_ONS": "Add-ons of the next usage period, under an annual plan.",
@@ -167,8 +218,8 @@ NextBillingKind = said_enum(
         "FINAL": "The last charge of a cancelled subscription.",
     },
 )
-EventStatus = said_enum(
-    usage.EventStatus,
+say_enum(
+    EventStatus,
     {
         "ACCEPTED": "Counted, now and for good.",
         "DUPLICATE": "The same event was accepted before: nothing was counted twice.",
@@ -176,8 +227,8 @@ EventStatus = said_enum(
     },
     name="UsageEventStatus",
 )
-RejectionCode = said_enum(
-    usage.RejectionCode,
+say_enum(
+    RejectionCode,
     {
         "CONFLICT": "The event id was used with other content: send a new event with a new id.",
         "UNKNOWN_ACCOUNT": "No such account for this caller: check `accountId` or `externalId`.",
@@ -193,8 +244,8 @@ RejectionCode = said_enum(
     },
     name="UsageRejectionCode",
 )
-ChangeKind = said_enum(
-    changes.ChangeKind,
+say_enum(
+    ChangeKind,
     {
         "ALERT": "An alert was raised or resolved: `node` is the alert as it is now.",
         "USAGE": "A metric's figure moved: `node` is the figure as it is now.",
@@ -202,8 +253,8 @@ ChangeKind = said_enum(
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
     },
 )
-PrincipalKind = said_enum(
-    access.PrincipalKind,
+say_enum(
+    PrincipalKind,
     {
         "API_KEY": "A program with an API key.",
         "MEMBER": "A person of one or more accounts.",
@@ -211,18 +262,17 @@ PrincipalKind = said_enum(
     },
     name="ViewerKind",
 )
-Action = said_enum(access.Action, {"RECORD_USAGE": "Send usage events: `recordUsage`."})
-RecommendedActionKind = said_enum(
-    alerts.RecommendedActionKind,
+say_enum(Action, {"RECORD_USAGE": "Send usage events: `recordUsage`."})
+say_enum(
+    RecommendedActionKind,
     {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},
 )
-ServerEnvironment = said_enum(
+say_enum(
     Environment,
     {"SANDBOX": "For trying out: no money moves.", "PRODUCTION": "Money is real."},
-    name="Environment",
 )
-UserErrorCode = said_enum(
-    errors.UserErrorCode,
+say_enum(
+    UserErrorCode,
     {
         "INVALID": "The input does not fit: `message` says how to mend it.",
         "NOT_FOUND": "Nothing with that id that you may see.",

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import strawberry
 from strawberry.extensions import FieldExtension
@@ -11,8 +11,6 @@ from strawberry.types.enum import StrawberryEnumDefinition
 
 from ..services.access import Right, require
 from .context import Info
-
-EnumT = TypeVar("EnumT", bound=type[Enum])
 
 
 def said(description: str) -> Any:
@@ -61,11 +59,10 @@ def guarded(right: Right) -> Callable[[Callable[..., Any]], Any]:
     return wrap
 
 
-def said_enum(enum: EnumT, values: Mapping[str, str], name: str | None = None) -> EnumT:
-    """A GraphQL enum from an enum of the services or models, with words for each value."""
+def say_enum(enum: type[Enum], values: Mapping[str, str], name: str | None = None) -> None:
+    """Make an enum of the services or models one of GraphQL's, with words for each value."""
     made = strawberry.enum(enum, name=name, description=inspect.getdoc(enum))
     definition: StrawberryEnumDefinition = made.__strawberry_definition__  # type: ignore[attr-defined]
     assert set(values) == set(enum.__members__), f"{enum.__name__} and its words differ"
     for value in definition.values:
         value.description = values[value.name]
-    return made

@@ -5,7 +5,7 @@ from datetime import datetime
 import strawberry
 
 from .billing import BillingAccount
-from .enums import PrincipalKind, Role, ServerEnvironment
+from .enums import Environment, PrincipalKind, Role
 from .fields import said
 
 
@@ -34,5 +34,5 @@ class ServerInfo:
 
     version: str = said("The version of Plafond.")
     schema_version: str = said("The first 12 digits of the schema's SHA-256: it changes when the schema does.")
-    environment: ServerEnvironment = said("Whether money is real here.")
+    environment: Environment = said("Whether money is real here.")
     time: datetime = said("The server's clock.")

@@ -19,13 +19,13 @@ class Scope(StrEnum):
 
 
 class Right(StrEnum):
-    """A right over an account (`SIGNED_IN` and `OPERATE` over none in particular)."""
+    """A right over an account (`SIGNED_IN` over none in particular)."""
 
     SIGNED_IN = "SIGNED_IN"
     READ_USAGE = "READ_USAGE"
     READ_BILLING = "READ_BILLING"
     INGEST_USAGE = "INGEST_USAGE"
-    OPERATE = "OPERATE"
+    CORRECT_USAGE = "CORRECT_USAGE"
 
 
 _ANYONE = frozenset(Role)
@@ -37,7 +37,7 @@ ROLES_BY_RIGHT: dict[Right, frozenset[Role]] = {
     Right.READ_BILLING: _BILLING,
     # A tenant's role never ingests: only a key that an operator gave the scope, see `Principal.may`.
     Right.INGEST_USAGE: frozenset({Role.OPERATOR}),
-    Right.OPERATE: frozenset({Role.OPERATOR}),
+    Right.CORRECT_USAGE: frozenset({Role.OPERATOR}),
 }
 
 SCOPES_BY_RIGHT: dict[Right, frozenset[Scope]] = {
@@ -45,7 +45,7 @@ SCOPES_BY_RIGHT: dict[Right, frozenset[Scope]] = {
     Right.READ_USAGE: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.READ_BILLING: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.INGEST_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
-    Right.OPERATE: frozenset({Scope.ADMIN}),
+    Right.CORRECT_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
 }
 
 
@@ -134,3 +134,38 @@ def list_permissions(principal: Principal, account: BillingAccount) -> list[Perm
     return [
         Permission(action, explain_refusal(principal, right, account.id)) for action, right in RIGHT_OF_ACTION.items()
     ]
+
+
+_MEANINGS: dict[Right, str] = {
+    Right.SIGNED_IN: "`viewer`, the catalogue, `serverInfo`",
+    Right.READ_USAGE: (
+        "an account's name, currency, zone, locale, `viewerCan`, `changeCursor`, usage and usage alerts, without money"
+    ),
+    Right.READ_BILLING: "everything else of an account",
+    Right.INGEST_USAGE: "`recordUsage`",
+    Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
+}
+
+
+def render_rights() -> str:
+    """The table of rights as it stands in docs/access.md."""
+    roles = list(Role)
+    lines = [
+        "# Who may",
+        "",
+        "Made from `src/services/access.py`. An API key can do what its scopes name and its maker still may.",
+        "",
+        f"| right | over | {' | '.join(roles)} | scopes of a key |",
+        f"| --- | --- |{' --- |' * len(roles)} --- |",
+    ]
+    for right, meaning in _MEANINGS.items():
+        held = " | ".join("yes" if role in ROLES_BY_RIGHT[right] else "" for role in roles)
+        scopes = ", ".join(f"`{scope}`" for scope in sorted(SCOPES_BY_RIGHT[right]))
+        lines.append(f"| {right} | {meaning} | {held} | {scopes} |")
+    lines += [
+        "",
+        "A tenant's key ingests only with `usage:write`, given by an operator, and positive quantities only.",
+        "What a caller may not see of another tenant is the same as what does not exist.",
+        "",
+    ]
+    return "\n".join(lines)

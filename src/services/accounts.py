@@ -26,7 +26,7 @@ ORDER_KINDS = (datetime, UUID)
 MAX_EXTERNAL_IDS = 100
 
 
-def select_accounts() -> Select[tuple[BillingAccount]]:
+def select_accounts() -> Select[BillingAccount]:
     """Accounts with what tells their time."""
     return select(BillingAccount).options(joinedload(BillingAccount.test_clock))
 
@@ -52,8 +52,8 @@ def only_account_id(principal: Principal) -> UUID | None:
     if len(principal.roles) > 1:
         raise RequestRefused(
             ErrorCode.BAD_USER_INPUT,
-            "You belong to several accounts: name one by `id` or `externalId` (`viewer { accounts { account { id } } }` "
-            "lists them).",
+            "You belong to several accounts: name one by `id` or `externalId`; "
+            "`viewer { accounts { account { id } } }` lists them.",
         )
     return next(iter(principal.roles))
 
@@ -69,7 +69,7 @@ class AccountFilter:
     updated_since: datetime | None = None
 
 
-def list_accounts(principal: Principal, chosen: AccountFilter) -> Select[tuple[BillingAccount]]:
+def list_accounts(principal: Principal, chosen: AccountFilter) -> Select[BillingAccount]:
     """The accounts that a caller may see, newest first."""
     statement = select_accounts().order_by(BillingAccount.created_at.desc(), BillingAccount.id.desc())
     if not principal.is_operator:

@@ -61,16 +61,16 @@ def check_window(first: int | None, last: int | None, after: str | None, before:
 
 
 async def read_slice(
-    session: ReadSession, order: str, statement: Select[tuple[RowT]], kinds: Sequence[type], window: Window
+    session: ReadSession, order: str, statement: Select[RowT], kinds: Sequence[type], window: Window
 ) -> Slice[RowT]:
     """One list's part. The statement is ordered by a unique key; `kinds` are the types of its order columns."""
     cursor = window.before if window.backwards else window.after
     place = decode_cursor(order, cursor, kinds) if cursor is not None else None
-    page = await sqlakeyset.asyncio.select_page(
-        session, statement, per_page=window.size, page=sqlakeyset.Marker(place, backwards=window.backwards)
-    )
+    marker = sqlakeyset.Marker(place, backwards=window.backwards)
+    # Its type variable is bound to the tuples of SQLAlchemy 2.0; 2.1 spells a row's types out.
+    page = await sqlakeyset.asyncio.select_page(session, statement, window.size, page=marker)  # type: ignore[type-var]
     total = await session.scalar(select(func.count()).select_from(statement.order_by(None).subquery()))
-    rows = [(encode_cursor(order, marker.place or ()), row[0]) for marker, row in page.paging.items()]
+    rows = [(encode_cursor(order, mark.place or ()), row[0]) for mark, row in page.paging.items()]
     return Slice(rows, total or 0, has_previous=page.paging.has_previous, has_next=page.paging.has_next)
 
 

@@ -45,8 +45,10 @@ def notice_text(notice: Notice) -> tuple[str, str]:
         day = datetime.fromisoformat(notice.params["suspendsAt"]).date()
         return (
             "Payment failed",
-            f"Invoice {notice.params['invoice']} could not be charged. Update the payment method or try again: "
-            f"without payment the account is suspended on {day.isoformat()}.",
+            (
+                f"Invoice {notice.params['invoice']} could not be charged. Update the payment method or try again: "
+                f"without payment the account is suspended on {day.isoformat()}."
+            ),
         )
     return notice.code.replace("_", " ").capitalize(), ""
 

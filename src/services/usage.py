@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, func, insert, or_, select, tuple_, update
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -109,7 +109,7 @@ class _Rejected(Exception):
 
 
 class _Moment(NamedTuple):
-    """A place in a gauge's history. At one instant changes come before levels, so any order of arrival gives the same."""
+    """A place in a gauge's history. At one instant changes come before levels: any order of arrival gives the same."""
 
     at: datetime
     is_level: bool
@@ -264,9 +264,9 @@ async def _read_state(
     for price in await work.session.scalars(
         select(Price).where(Price.kind == PriceKind.OVERAGE, Price.currency.in_(currencies))
     ):
-        for ledger in ledgers.values():
-            if ledger.account.currency == price.currency:
-                ledger.overage_prices[price.subject] = price.amount_minor
+        for each in ledgers.values():
+            if each.account.currency == price.currency:
+                each.overage_prices[price.subject] = price.amount_minor
     wanted: dict[UUID, set[str]] = defaultdict(set)
     periods: set[tuple[UUID, str, datetime]] = set()
     earliest: dict[tuple[UUID, str], datetime] = {}
@@ -298,8 +298,8 @@ async def _read_state(
     for counter in await work.session.scalars(
         select(Counter).where(tuple_(Counter.account_id, Counter.metric_key, Counter.period_start).in_(periods))
     ):
-        ledger = ledgers[counter.account_id]
-        figure = _figure_of(ledger, metrics[counter.metric_key], _period_or_none(counter))
+        metric = metrics[counter.metric_key]
+        figure = _figure_of(ledgers[counter.account_id], metric, _period_or_none(counter))
         figure.used = counter.used
     if earliest:
         await _read_gauge_history(work, ledgers, metrics, earliest)
@@ -358,7 +358,7 @@ def _check_shape(given: UsageInput) -> None:
 
 def _check_quantity(given: UsageInput, metric: Metric, principal: Principal, account_id: UUID) -> None:
     invalid = RejectionCode.INVALID_QUANTITY
-    is_operator = principal.may(Right.OPERATE, account_id)
+    is_operator = principal.may(Right.CORRECT_USAGE, account_id)
     if (given.quantity is None) == (given.level is None):
         raise _Rejected(invalid, "Send either `quantity` or, for a gauge, `level`.")
     if given.level is not None:
@@ -385,7 +385,7 @@ def _check_time(ledger: _Ledger, at: datetime) -> Period:
     if at > ledger.now + AHEAD:
         raise _Rejected(
             RejectionCode.IN_FUTURE,
-            f"`occurredAt` is more than five minutes ahead of {ledger.now:%Y-%m-%dT%H:%M:%SZ}: check the sender's clock.",
+            f"`occurredAt` is over five minutes ahead of {ledger.now:%Y-%m-%dT%H:%M:%SZ}: check the sender's clock.",
         )
     period = ledger.period_of(at)
     if period is None:
@@ -552,7 +552,7 @@ async def _write(work: Work, ledgers: Collection[_Ledger], metrics: dict[str, Me
     if not touched:
         return
     session = work.session
-    await session.execute(UsageEventId.__table__.insert(), [row for ledger in touched for row in ledger.ids])
+    await session.execute(insert(UsageEventId), [row for ledger in touched for row in ledger.ids])
     steps = {
         step.id: step for ledger in touched for figure in ledger.figures.values() for step in figure.steps.values()
     }
@@ -562,7 +562,7 @@ async def _write(work: Work, ledgers: Collection[_Ledger], metrics: dict[str, Me
         for ledger in touched
         for row in ledger.events
     ]
-    await session.execute(UsageEvent.__table__.insert(), rows)
+    await session.execute(insert(UsageEvent), rows)
     corrected = [
         {"id": step.id, "change": step.change} for step in steps.values() if step.was_changed and not step.is_new
     ]

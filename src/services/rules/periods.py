@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
@@ -89,4 +90,4 @@ def last_buckets(now: datetime, zone: str, granularity: Granularity, count: int)
         wall = to_wall(bucket_start(now, zone, granularity), zone)
         step = relativedelta(months=1) if granularity is Granularity.MONTH else relativedelta(days=1)
         starts = [to_instant(wall - step * back, zone) for back in range(count - 1, -2, -1)]
-    return [Period(start, end) for start, end in zip(starts, starts[1:], strict=False)]
+    return [Period(start, end) for start, end in pairwise(starts)]
