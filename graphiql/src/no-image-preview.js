@@ -1,0 +1,5 @@
+export function ImagePreview() {
+  return null;
+}
+
+ImagePreview.shouldRender = () => false;
