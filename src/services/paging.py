@@ -67,9 +67,11 @@ async def read_slice(
     cursor = window.before if window.backwards else window.after
     place = decode_cursor(order, cursor, kinds) if cursor is not None else None
     marker = sqlakeyset.Marker(place, backwards=window.backwards)
-    # Its type variable is bound to the tuples of SQLAlchemy 2.0; 2.1 spells a row's types out.
-    page = await sqlakeyset.asyncio.select_page(session, statement, window.size, page=marker)  # type: ignore[type-var]
-    total = await session.scalar(select(func.count()).select_from(statement.order_by(None).subquery()))
+    counting = select(func.count()).select_from(statement.order_by(None).subquery())
+    counted = statement.add_columns(counting.scalar_subquery().label("total"))
+    page = await sqlakeyset.asyncio.select_page(session, counted, window.size, page=marker)
+    # An empty page has no row to carry the total.
+    total = page[0].total if page else await session.scalar(counting)
     rows = [(encode_cursor(order, mark.place or ()), row[0]) for mark, row in page.paging.items()]
     return Slice(rows, total or 0, has_previous=page.paging.has_previous, has_next=page.paging.has_next)
 
