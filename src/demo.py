@@ -188,7 +188,9 @@ async def follow_account(url: str, token: str, account_id: str, after: str) -> A
 
 async def _replay(console: Console, client: httpx2.AsyncClient, url: str, token: str, account: dict[str, Any]) -> None:
     batches = _read_month(datetime.now(UTC), account)
-    console.print(f"A month of a mail server's sends, squeezed into under a minute, for {account['name']}:")
+    console.print(
+        f"A month of a mail server's sends, squeezed into under a minute, for {account['name']}:", soft_wrap=True
+    )
     columns = (TextColumn("{task.description:>15}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     with Progress(*columns, console=console, refresh_per_second=8) as bars:
         tasks = {
@@ -216,7 +218,8 @@ async def _replay(console: Console, client: httpx2.AsyncClient, url: str, token:
                         if change["kind"] == "USAGE":
                             show(node)
                         elif change["kind"] == "ALERT":
-                            console.print(f"{LEVEL_SIGNS.get(node['level'], '')} {node['level']}: {node['message']}")
+                            sign = LEVEL_SIGNS.get(node["level"], "")
+                            console.print(f"{sign} {node['level']}: {node['message']}", soft_wrap=True)
 
             group.start_soon(watch)
             accepted = duplicates = 0

@@ -30,7 +30,6 @@ from .json import MAX_BYTES, read_json
 PAGE = Path(__file__).parent / "graphiql" / "index.html"
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "font-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 INIT_WAIT = timedelta(seconds=5)

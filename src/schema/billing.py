@@ -70,6 +70,7 @@ from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
 
 MAX_POINTS = 400
+MAX_FILTER_VALUES = 100
 
 AccountId: TypeAlias = strawberry.Private[Any]
 
@@ -1286,12 +1287,17 @@ class BillingAccount(Node):
         """Its alerts, newest first. Callers who may not see money get those of usage."""
         window = check_window(first, last, after, before)
         kinds = tuple(filter.kinds or ()) if filter else ()
+        metrics = tuple(filter.metrics or ()) if filter else ()
+        if len(metrics) > MAX_FILTER_VALUES or not all(metric.isprintable() for metric in metrics):
+            raise RequestRefused(
+                ErrorCode.BAD_USER_INPUT, f"`metrics` names at most {MAX_FILTER_VALUES} metrics by key."
+            )
         if not info.context.principal.may(Right.READ_BILLING, self.account_id):
             kinds = (AlertKind.USAGE,)
         chosen = AlertFilter(
             open=filter.open if filter else None,
             kinds=kinds,
-            metrics=tuple(filter.metrics or ()) if filter else (),
+            metrics=metrics,
             levels=tuple(filter.levels or ()) if filter else (),
         )
         part = await info.context.load.page(ALERTS_OF_ACCOUNT, self.account_id, chosen, window)

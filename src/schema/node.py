@@ -41,7 +41,7 @@ def decode_id(value: str) -> GlobalId | None:
     except ValueError:
         return None
     type_name, _, key = text.partition(":")
-    return GlobalId(type_name, key) if key and encode_id(type_name, key) == value else None
+    return GlobalId(type_name, key) if key and key.isprintable() and encode_id(type_name, key) == value else None
 
 
 @strawberry.interface(description="Whatever has an id that `node(id:)` finds again.")

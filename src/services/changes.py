@@ -52,8 +52,10 @@ async def read_changes(
     session: ReadSession, account_id: UUID, after: int, kinds: Collection[ChangeKind]
 ) -> Sequence[Change]:
     """What came after a sequence number, in order: of usage the last state only."""
+    # The head is read first, and nothing beyond it is handed out: between two statements others may commit, and a
+    # figure from after an alert that was not seen yet would put the cursor past that alert.
+    head = await session.scalar(select(BillingAccount.sequence).where(BillingAccount.id == account_id)) or 0
     found: list[Change] = []
-    complete_to: int | None = None
     if ChangeKind.ALERT in kinds:
         events = (
             await session.scalars(
@@ -61,6 +63,7 @@ async def read_changes(
                 .where(
                     OutboxEvent.account_id == account_id,
                     OutboxEvent.sequence > after,
+                    OutboxEvent.sequence <= head,
                     OutboxEvent.kind.in_(ALERT_EVENTS),
                 )
                 .order_by(OutboxEvent.sequence)
@@ -68,21 +71,19 @@ async def read_changes(
             )
         ).all()
         if len(events) == BATCH:
-            complete_to = events[-1].sequence
+            head = events[-1].sequence
         found += [
             Change(event.sequence, ChangeKind.ALERT, event.at, alert_id=UUID(event.payload["alertId"]))
             for event in events
         ]
     if ChangeKind.USAGE in kinds:
         counters = await session.scalars(
-            select(Counter).where(Counter.account_id == account_id, Counter.sequence > after)
+            select(Counter).where(Counter.account_id == account_id, Counter.sequence > after, Counter.sequence <= head)
         )
         found += [
             Change(counter.sequence, ChangeKind.USAGE, counter.changed_at, metric_key=counter.metric_key)
             for counter in counters
         ]
-    if complete_to is not None:
-        found = [change for change in found if change.sequence <= complete_to]
     return sorted(found, key=lambda change: change.sequence)
 
 

@@ -224,7 +224,11 @@ async def record_usage(
 
 async def _open_ledgers(work: Work, principal: Principal, events: Sequence[UsageInput]) -> dict[UUID, _Ledger]:
     ids = {given.account_id for given in events if given.account_id is not None}
-    external_ids = {given.external_id for given in events if given.external_id is not None and given.account_id is None}
+    external_ids = {
+        given.external_id
+        for given in events
+        if given.external_id is not None and given.account_id is None and given.external_id.isprintable()
+    }
     if external_ids:
         ids |= set(
             await work.session.scalars(select(BillingAccount.id).where(BillingAccount.external_id.in_(external_ids)))
@@ -249,15 +253,8 @@ def _ledger_of(given: UsageInput, ledgers: dict[UUID, _Ledger], by_external_id: 
     return by_external_id.get(given.external_id or "")
 
 
-async def _read_state(
-    work: Work,
-    ledgers: dict[UUID, _Ledger],
-    by_external_id: dict[str, _Ledger],
-    metrics: dict[str, Metric],
-    events: Sequence[UsageInput],
-) -> None:
-    if not ledgers:
-        return
+async def _read_terms(work: Work, ledgers: dict[UUID, _Ledger]) -> None:
+    """The limits in force, and what overage costs."""
     for limit in await work.session.scalars(select(EffectiveLimit).where(EffectiveLimit.account_id.in_(ledgers))):
         ledgers[limit.account_id].limits[limit.metric_key] = limit.quantity
     currencies = {ledger.account.currency for ledger in ledgers.values()}
@@ -267,6 +264,18 @@ async def _read_state(
         for each in ledgers.values():
             if each.account.currency == price.currency:
                 each.overage_prices[price.subject] = price.amount_minor
+
+
+async def _read_state(
+    work: Work,
+    ledgers: dict[UUID, _Ledger],
+    by_external_id: dict[str, _Ledger],
+    metrics: dict[str, Metric],
+    events: Sequence[UsageInput],
+) -> None:
+    if not ledgers:
+        return
+    await _read_terms(work, ledgers)
     wanted: dict[UUID, set[str]] = defaultdict(set)
     periods: set[tuple[UUID, str, datetime]] = set()
     earliest: dict[tuple[UUID, str], datetime] = {}
@@ -277,6 +286,8 @@ async def _read_state(
             continue
         wanted[ledger.account.id].add(given.event_id)
         at = given.occurred_at or ledger.now
+        if at > ledger.now + AHEAD:
+            continue
         if metric.kind is MetricKind.GAUGE:
             periods.add((ledger.account.id, metric.key, GAUGE_PERIOD))
             key = (ledger.account.id, metric.key)

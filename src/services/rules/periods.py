@@ -44,12 +44,12 @@ def period_at(
     anchor_wall: datetime, zone: str, instant: datetime, interval: Interval = Interval.MONTH
 ) -> Period | None:
     """The period that contains an instant; none before the anchor."""
+    if instant < to_instant(anchor_wall, zone):
+        return None
     wall = to_wall(instant, zone)
     months = (wall.year - anchor_wall.year) * 12 + wall.month - anchor_wall.month
     guess = max(0, months // MONTHS[interval] - 1)
     period = period_number(anchor_wall, zone, guess, interval)
-    if instant < period.start:
-        return None
     while instant >= period.end:
         guess += 1
         period = period_number(anchor_wall, zone, guess, interval)
