@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import strawberry
@@ -14,6 +15,7 @@ from graphql import (
     GraphQLError,
     GraphQLSyntaxError,
     InlineFragmentNode,
+    IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
 )
@@ -32,7 +34,12 @@ from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
 
 MAX_DEPTH = 16
-MAX_FIELDS = 1_000
+MAX_FIELDS = 50_000
+"""How many fields an answer may hold when every list is as long as was asked for."""
+MAX_NAMED = 1_000
+"""How many fields a document may name, fragments included as often as they are spread."""
+UNKNOWN_SIZE = 100
+MAX_SIZE = 400
 MAX_TOKENS = 3_000
 MAX_ERRORS = 20
 CACHED_DOCUMENTS = 256
@@ -79,36 +86,49 @@ class LimitsSize(SchemaExtension):
         yield
 
 
+@dataclass(frozen=True)
+class Weight:
+    """How large a part of a document is: its depth, the fields it names, and those that its answer may hold."""
+
+    depth: int = 0
+    named: int = 0
+    answered: int = 0
+
+    def beside(self, other: "Weight") -> "Weight":
+        """Both, one after the other."""
+        return Weight(max(self.depth, other.depth), self.named + other.named, self.answered + other.answered)
+
+
 def weigh_document(document: DocumentNode) -> str | None:
-    """Why a document is too large; none where it is not. Fields count as often as they would be answered."""
+    """Why a document is too large; none where it is not. Each fragment is weighed once."""
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
-    known: dict[str, tuple[int, int]] = {}
+    known: dict[str, Weight] = {}
     weighing: set[str] = set()
 
-    def weigh(selection_set: SelectionSetNode | None, depth_left: int) -> tuple[int, int]:
-        depth, fields = 0, 0
+    def weigh(selection_set: SelectionSetNode | None, depth_left: int) -> Weight:
+        total = Weight()
         if selection_set is None:
-            return depth, fields
+            return total
         if depth_left < 0:
-            return MAX_DEPTH + 1, 0
+            return Weight(depth=MAX_DEPTH + 1)
         for node in selection_set.selections:
             if isinstance(node, FieldNode):
-                below_depth, below_fields = weigh(node.selection_set, depth_left - 1)
-                below_depth, below_fields = below_depth + 1, below_fields + 1
+                below = weigh(node.selection_set, depth_left - 1)
+                size = list_size(node)
+                total = total.beside(Weight(below.depth + 1, below.named + 1, size * below.answered + 1))
             elif isinstance(node, InlineFragmentNode):
-                below_depth, below_fields = weigh(node.selection_set, depth_left - 1)
+                total = total.beside(weigh(node.selection_set, depth_left - 1))
             else:
                 assert isinstance(node, FragmentSpreadNode), "there is no fourth kind"
-                below_depth, below_fields = weigh_fragment(node.name.value)
-            depth, fields = max(depth, below_depth), min(fields + below_fields, MAX_FIELDS + 1)
-        return depth, fields
+                total = total.beside(weigh_fragment(node.name.value))
+        return total
 
-    def weigh_fragment(name: str) -> tuple[int, int]:
+    def weigh_fragment(name: str) -> Weight:
         if name in weighing or name not in fragments:
-            return 0, 0  # a ring or an unknown name: validation says so
+            return Weight()  # a ring or an unknown name: validation says so
         if name not in known:
             if len(weighing) > MAX_DEPTH:
-                return MAX_DEPTH + 1, 0
+                return Weight(depth=MAX_DEPTH + 1)
             weighing.add(name)
             known[name] = weigh(fragments[name].selection_set, MAX_DEPTH)
             weighing.discard(name)
@@ -116,12 +136,24 @@ def weigh_document(document: DocumentNode) -> str | None:
 
     for node in document.definitions:
         if isinstance(node, OperationDefinitionNode):
-            depth, fields = weigh(node.selection_set, MAX_DEPTH)
-            if depth > MAX_DEPTH:
+            weight = weigh(node.selection_set, MAX_DEPTH)
+            if weight.depth > MAX_DEPTH:
                 return f"The document is nested more than {MAX_DEPTH} deep: ask for less at once."
-            if fields > MAX_FIELDS:
-                return f"The document asks for more than {MAX_FIELDS} fields, fragments included: ask for less at once."
+            if weight.named > MAX_NAMED:
+                return f"The document names more than {MAX_NAMED} fields, fragments included: ask for less at once."
+            if weight.answered > MAX_FIELDS:
+                return f"The answer could hold more than {MAX_FIELDS} fields: ask for shorter lists, or fewer of them."
     return None
+
+
+def list_size(node: FieldNode) -> int:
+    """How long a list the field asks for; 1 for a field without a size."""
+    for argument in node.arguments or ():
+        if argument.name.value in ("first", "last"):
+            value = argument.value
+            # The longest list there is bounds what is asked: a larger number is refused when it is run.
+            return min(int(value.value), MAX_SIZE) if isinstance(value, IntValueNode) else UNKNOWN_SIZE
+    return 1
 
 
 def choose_operation(document: DocumentNode, name: str | None) -> str | None:
@@ -194,7 +226,8 @@ class Schema(strawberry.Schema):
         """Log what only a bug can cause."""
         for error in errors:
             cause = error.original_error
-            if cause is not None and not isinstance(cause, GraphQLError | RequestRefused | ValueError):
+            is_coercion = error.path is None and isinstance(cause, ValueError)
+            if cause is not None and not is_coercion and not isinstance(cause, GraphQLError | RequestRefused):
                 request_id = getattr(execution_context and execution_context.context, "request_id", "")
                 log.error("request %s failed at %s", request_id, error.path, exc_info=cause)
 

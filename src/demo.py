@@ -84,11 +84,14 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
     )
     if keep and tokens_file.exists():
         await anyio.to_thread.run_sync(migrate_database, settings.database_url, settings.environment)
-        tokens = [SandboxToken(item[0], Role(item[1]), item[2]) for item in json.loads(tokens_file.read_text())]
+        kept = json.loads(tokens_file.read_text())
+        made_at = datetime.fromisoformat(kept["madeAt"])
+        tokens = [SandboxToken(item[0], Role(item[1]), item[2]) for item in kept["tokens"]]
         console.print(f"Kept the sandbox in {folder}.")
     else:
         console.print("Making a fresh sandbox: a catalogue, seven tenants, a year of history.")
-        tokens = await _make_sandbox(settings, folder, tokens_file)
+        made_at = datetime.now(UTC).replace(microsecond=0)
+        tokens = await _make_sandbox(settings, folder, tokens_file, made_at)
     check_database(settings.database_url, settings.environment)
     url = f"http://127.0.0.1:{port}/graphql"
     _print_tokens(tokens)
@@ -110,7 +113,7 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
             account = account["billingAccount"]
             _print_snippets(url, owner, operator, account["id"])
             if replay:
-                await _replay(console, client, url, operator, account)
+                await _replay(console, client, url, operator, account, made_at)
         console.print(f"\nServing on {url} until you press Ctrl-C.")
 
 
@@ -121,11 +124,10 @@ def make_config(app: Any) -> uvicorn.Config:
     )
 
 
-async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path) -> list[SandboxToken]:
+async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path, now: datetime) -> list[SandboxToken]:
     for name in ("plafond.db", "plafond.db-wal", "plafond.db-shm"):
         (folder / name).unlink(missing_ok=True)
     await anyio.to_thread.run_sync(migrate_database, settings.database_url, settings.environment)
-    now = datetime.now(UTC)
     database = Database(settings.database_url, SetClock(now), lambda _: None)
     try:
         tokens = await seed_sandbox(database, now)
@@ -134,7 +136,8 @@ async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path) -> 
     # Only the sandbox writes tokens down, and only for this user to read: KEEP=1 prints them again.
     descriptor = os.open(tokens_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump([[token.tenant, token.role, token.token] for token in tokens], file)
+        kept = [[token.tenant, token.role, token.token] for token in tokens]
+        json.dump({"madeAt": now.isoformat(), "tokens": kept}, file)
     return tokens
 
 
@@ -186,8 +189,10 @@ async def follow_account(url: str, token: str, account_id: str, after: str) -> A
                 yield found["payload"]["data"]["accountChanged"]
 
 
-async def _replay(console: Console, client: httpx2.AsyncClient, url: str, token: str, account: dict[str, Any]) -> None:
-    batches = _read_month(datetime.now(UTC), account)
+async def _replay(
+    console: Console, client: httpx2.AsyncClient, url: str, token: str, account: dict[str, Any], made_at: datetime
+) -> None:
+    batches = _read_month(made_at)
     console.print(
         f"A month of a mail server's sends, squeezed into under a minute, for {account['name']}:", soft_wrap=True
     )
@@ -222,30 +227,34 @@ async def _replay(console: Console, client: httpx2.AsyncClient, url: str, token:
                             console.print(f"{sign} {node['level']}: {node['message']}", soft_wrap=True)
 
             group.start_soon(watch)
-            accepted = duplicates = 0
+            accepted = duplicates = rejected = 0
             for events in batches:
                 result = (await _ask(client, url, RECORD, {"events": events}))["recordUsage"]
                 accepted += result["accepted"]
                 duplicates += result["duplicates"]
-                if not result["duplicates"]:
+                rejected += result["rejected"]
+                if result["accepted"]:
                     await anyio.sleep(PAUSE_S)
             await anyio.sleep(PAUSE_S)  # the last figures are on their way
             group.cancel_scope.cancel()
-    told = f"{accepted:,} events counted"
-    console.print(told + (f", {duplicates:,} were there already (they are counted once)." if duplicates else "."))
+    console.print(f"{accepted:,} events counted.")
+    if duplicates:
+        console.print(f"{duplicates:,} were counted by an earlier run, and are not counted twice.")
+    if rejected:
+        console.print(f"{rejected:,} were refused: this sandbox is too old for them. `make run` makes a fresh one.")
 
 
-def _read_month(now: datetime, account: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """The shipped month as events: offsets from 0 to 1 become instants of the elapsed part of the usage period."""
-    resets_at = next(usage["resetsAt"] for usage in account["usage"] if usage["resetsAt"])
-    end = datetime.fromisoformat(resets_at)
-    start = max(end - timedelta(days=28), now - timedelta(days=15))
-    lines = [
-        json.loads(line) for line in files(__package__).joinpath("sandbox/mail_server.ndjson").read_text().splitlines()
-    ]
+def _read_month(made_at: datetime) -> list[list[dict[str, Any]]]:
+    """The shipped month as events: offsets from 0 to 1 become instants of the period that had elapsed by then.
+
+    Always the same instants for one sandbox, so that a kept one counts the month once.
+    """
+    elapsed = timedelta(days=14)
+    text = files(__package__).joinpath("sandbox/mail_server.ndjson").read_text()
     events = []
-    for line in lines:
-        at = start + (now - start) * line.pop("offset")
-        events.append({**line, "externalId": REPLAY_TENANT, "occurredAt": at.replace(microsecond=0).isoformat()})
+    for line in text.splitlines():
+        event = json.loads(line)
+        at = made_at - elapsed * (1 - event.pop("offset"))
+        events.append({**event, "externalId": REPLAY_TENANT, "occurredAt": at.replace(microsecond=0).isoformat()})
     size = -(-len(events) // REPLAY_BATCHES)
     return [events[place : place + size] for place in range(0, len(events), size)]

@@ -7,15 +7,16 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import anyio
 import httpx2
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer
 
 BATCH = 500
 TRIES = 5
 MAX_LINE = 64 * 1024
+MAX_BATCH_BYTES = 900 * 1024
 
 RECORD = """
 mutation Ingest($events: [UsageEventInput!]!) {
@@ -32,6 +33,15 @@ class IngestFailed(Exception):
     """The file could not be sent to its end. What was acknowledged is counted; the same command goes on from there."""
 
 
+def _refuse_booleans(value: object) -> object:
+    if isinstance(value, bool | float):
+        raise ValueError("a whole number is wanted")  # pydantic reports ValueError
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_refuse_booleans)]
+
+
 class UsageLine(BaseModel):
     """One event of a file, in the names of `UsageEventInput`."""
 
@@ -41,8 +51,8 @@ class UsageLine(BaseModel):
     metric: str = Field(min_length=1)
     account_id: str | None = Field(None, alias="accountId")
     external_id: str | None = Field(None, alias="externalId")
-    quantity: int | None = Field(None, ge=-(2**53) + 1, le=2**53 - 1)
-    level: int | None = Field(None, ge=0, le=2**53 - 1)
+    quantity: Whole | None = Field(None, ge=-(2**53) + 1, le=2**53 - 1)
+    level: Whole | None = Field(None, ge=0, le=2**53 - 1)
     correction: bool = False
     occurred_at: AwareDatetime | None = Field(None, alias="occurredAt")
     properties: dict[str, str | int | bool] = Field(default_factory=dict)
@@ -61,7 +71,7 @@ class CloudEvent(BaseModel):
     type: str
     subject: str | None = None
     time: AwareDatetime | None = None
-    data: dict[str, Any] = Field(validation_alias=AliasChoices("data"))
+    data: dict[str, Any]
 
     def to_line(self) -> UsageLine:
         """The same as one of ours."""
@@ -115,6 +125,7 @@ def _read_line(number: int, line: bytes) -> UsageLine | Broken:
         if len(line) > MAX_LINE:
             return Broken(number, "", f"The line is longer than {MAX_LINE} bytes.")
         given = json.loads(line.decode())
+        json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate passes JSON, but no wire
         if isinstance(given, dict) and "specversion" in given:
             return CloudEvent.model_validate(given).to_line()
         return UsageLine.model_validate(given)
@@ -127,8 +138,15 @@ def _read_line(number: int, line: bytes) -> UsageLine | Broken:
 def _read_csv(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
     with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
         reader = csv.DictReader(text)
-        names = {name for info, name in ((f, f.alias or n) for n, f in UsageLine.model_fields.items())} - {"properties"}
-        for row in reader:
+        names = {info.alias or name for name, info in UsageLine.model_fields.items()} - {"properties"}
+        while True:
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                yield reader.line_num, Broken(reader.line_num, "", f"Not CSV: {error}")
+                continue
+            if row is None:
+                return
             number = reader.line_num
             known = {key: value for key, value in row.items() if key in names and value}
             more = {key: value for key, value in row.items() if key not in names and key and value}
@@ -155,7 +173,7 @@ async def ingest_file(
 ) -> Progress:
     """Send a file. Gives what became of it; `IngestFailed` says why it stopped and that it can go on."""
     journal = file.with_name(file.name + ".progress")
-    progress = _resume(file, journal)
+    progress = _resume(file, url, journal)
     async with httpx2.AsyncClient(timeout=30.0, headers={"Authorization": f"Bearer {token}"}) as client:
         async for numbers, events, last_line in _batches(file, progress, batch):
             if events:
@@ -168,9 +186,10 @@ async def ingest_file(
     return progress
 
 
-def _resume(file: Path, journal: Path) -> Progress:
+def _resume(file: Path, url: str, journal: Path) -> Progress:
+    # What one server has counted says nothing of another: the address is part of what a journal is for.
     with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = hashlib.file_digest(content, "sha256").hexdigest() + " " + url
     if journal.exists():
         try:
             found = Progress(**json.loads(journal.read_text()))
@@ -192,18 +211,22 @@ async def _batches(file: Path, progress: Progress, size: int) -> AsyncGenerator[
     numbers: list[int] = []
     events: list[UsageLine] = []
     last = done = progress.lines
+    weight = 0
     for number, event in read_events(file):
         if number <= done:
             continue
-        last = number
         if isinstance(event, Broken):
             progress.rejected.append(asdict(event))
+            last = number
             continue
+        bytes_more = len(event.model_dump_json(by_alias=True).encode()) + 1
+        if events and (len(events) == size or weight + bytes_more > MAX_BATCH_BYTES):
+            yield numbers, events, last
+            numbers, events, weight = [], [], 0
         numbers.append(number)
         events.append(event)
-        if len(events) == size:
-            yield numbers, events, last
-            numbers, events = [], []
+        weight += bytes_more
+        last = number
     yield numbers, events, last
 
 

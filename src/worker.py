@@ -3,7 +3,6 @@
 import logging
 
 import anyio
-from sqlalchemy.exc import OperationalError
 
 from .database import Actor, Database
 from .services import alerts
@@ -21,8 +20,9 @@ async def run_worker(database: Database) -> None:
         try:
             while await do_due_work(database):
                 pass
-        except OperationalError as error:
-            log.warning("the database does not answer, trying again: %s", error.orig)
+        except Exception:
+            # Whatever it was, the next round starts afresh: due work must not end with one bad moment.
+            log.exception("a round of due work failed, and is tried again")
         await anyio.sleep(PAUSE_S)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import jwt
 FRESH_FOR_S = 300.0
 COOL_DOWN_S = 10.0
 MAX_BYTES = 256 * 1024
+
+log = logging.getLogger("plafond.jwks")
 
 
 class IssuerKeys:
@@ -29,11 +32,10 @@ class IssuerKeys:
 
     async def find(self, kid: str | None, algorithm: str) -> Any | None:
         """The key with that id that fits the algorithm; none where the issuer has none."""
-        if time.monotonic() - self._fetched_at >= FRESH_FOR_S:
-            await self._refresh()
+        await self._refresh(older_than_s=FRESH_FOR_S)
         found = self._choose(kid, algorithm)
-        if found is None and time.monotonic() - self._fetched_at >= COOL_DOWN_S:
-            await self._refresh()
+        if found is None:
+            await self._refresh(older_than_s=COOL_DOWN_S)
             found = self._choose(kid, algorithm)
         return found
 
@@ -45,17 +47,18 @@ class IssuerKeys:
         ]
         return fitting[0].key if len(fitting) == 1 else None
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, older_than_s: float) -> None:
+        if time.monotonic() - self._fetched_at < older_than_s:
+            return
         async with self._fetching:
-            if time.monotonic() - self._fetched_at < COOL_DOWN_S:
-                return  # somebody else just did
-            self._fetched_at = time.monotonic()
+            if time.monotonic() - self._fetched_at < older_than_s:
+                return  # somebody else just did, and the keys are there
             try:
-                text = await self._read()
-                found = json.loads(text)
-                self._keys = [jwt.PyJWK(key) for key in found["keys"] if key.get("kty") in ("RSA", "EC")]
-            except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError, jwt.PyJWTError):
-                return
+                found = json.loads(await self._read())
+                self._keys = _usable_keys(found["keys"])
+            except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("the issuer's keys could not be read, the last ones are used on: %r", error)
+            self._fetched_at = time.monotonic()
 
     async def _read(self) -> bytes:
         if self._file is not None:
@@ -67,3 +70,15 @@ class IssuerKeys:
             if len(answer.content) > MAX_BYTES:
                 raise ValueError("the key set is too large")
             return answer.content
+
+
+def _usable_keys(entries: list[Any]) -> list[jwt.PyJWK]:
+    """The keys of a set that we can check with; a broken one does not take the others along."""
+    usable = []
+    for entry in entries:
+        if isinstance(entry, dict) and entry.get("kty") in ("RSA", "EC"):
+            try:
+                usable.append(jwt.PyJWK(entry))
+            except jwt.PyJWTError as error:
+                log.warning("a key of the issuer cannot be used: %r", error)
+    return usable

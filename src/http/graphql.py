@@ -1,6 +1,7 @@
 """GraphQL over HTTP and graphql-transport-ws, with a guard in front of both."""
 
 import json
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from graphql import GraphQLError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
@@ -17,9 +20,11 @@ from strawberry import Schema
 from strawberry.asgi import GraphQL
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.http.typevars import RootValue
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message, SubscribeMessage
+from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from ..resolvers.context import Context
@@ -34,6 +39,10 @@ PAGE_POLICY = (
 )
 INIT_WAIT = timedelta(seconds=5)
 MAX_OPERATIONS = 100
+
+MAX_SOCKET_ID_LENGTH = 100
+
+log = logging.getLogger("plafond.http")
 
 MakeContext = Callable[[str], Context]
 """Makes the context of a request from where it came."""
@@ -73,11 +82,14 @@ class GraphQLEndpoint:
         try:
             response = await self._respond(request, context)
         except Refused as refused:
-            error = {
-                "message": str(refused),
-                "extensions": {"code": refused.code, "requestId": context.request_id},
-            }
-            response = JSONResponse({"errors": [error]}, refused.status, refused.headers)
+            response = _refusal(refused, context)
+        except (OperationalError, InterfaceError, PoolTimeout, OSError):
+            away = Refused(503, ErrorCode.UNAVAILABLE, "The database does not answer: try again in a moment.")
+            response = _refusal(away, context)
+        except Exception:
+            log.exception("request %s failed", context.request_id)
+            bug = Refused(500, ErrorCode.INTERNAL, "Something went wrong on our side: report the request id.")
+            response = _refusal(bug, context)
         response.headers["X-Request-Id"] = context.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers.setdefault("Cache-Control", "no-store")
@@ -96,13 +108,16 @@ class GraphQLEndpoint:
             raise _unauthenticated(str(refusal)) from refusal
         operation = _from_query(request) if request.method != "POST" else await _from_body(request)
         allowed = {OperationType.QUERY, OperationType.MUTATION} if request.method == "POST" else {OperationType.QUERY}
-        result = await self._schema.execute(
-            operation.query,
-            variable_values=operation.variables,
-            context_value=context,
-            operation_name=operation.operation_name,
-            allowed_operation_types=allowed,
-        )
+        try:
+            result = await self._execute(operation, context, allowed)
+        except InvalidOperationTypeError as error:
+            message = (
+                f"A {error.operation_type.value} does not go by {request.method}: queries and mutations go by POST."
+            )
+            raise Refused(405, ErrorCode.BAD_USER_INPUT, message, {"Allow": "POST"}) from error
+        except CannotGetOperationTypeError as error:
+            message = "The document holds no operation of that name, or several and none was named."
+            raise Refused(400, ErrorCode.BAD_USER_INPUT, message) from error
         answer: dict[str, Any] = {}
         if result.errors:
             answer["errors"] = [error.formatted for error in result.errors]
@@ -110,6 +125,17 @@ class GraphQLEndpoint:
         if result.extensions:
             answer["extensions"] = result.extensions
         return JSONResponse(answer)
+
+    async def _execute(self, operation: Operation, context: Context, allowed: set[OperationType]) -> ExecutionResult:
+        result = await self._schema.execute(
+            operation.query,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.operation_name,
+            allowed_operation_types=allowed,
+        )
+        assert isinstance(result, ExecutionResult), "incremental delivery is off"
+        return result
 
     def _page(self) -> Response:
         if self._environment is not Environment.SANDBOX or not PAGE.exists():
@@ -123,6 +149,13 @@ class GraphQLEndpoint:
                 "Cache-Control": "no-cache",
             },
         )
+
+
+def _refusal(refused: Refused, context: Context) -> Response:
+    extensions = {"code": refused.code, "requestId": context.request_id}
+    return JSONResponse(
+        {"errors": [{"message": str(refused), "extensions": extensions}]}, refused.status, refused.headers
+    )
 
 
 def _origin(connection: Request | WebSocket) -> str:
@@ -235,13 +268,20 @@ def _find_message_fault(message: object) -> str | None:
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         return "A message is an object with a type"
     kind = message["type"]
-    if kind in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
-        return "The id is a text"
+    if kind not in ("connection_init", "ping", "pong", "subscribe", "complete"):
+        return "The type is unknown"
+    if kind in ("subscribe", "complete") and not _is_sound_id(message.get("id")):
+        return f"The id is a text of 1 to {MAX_SOCKET_ID_LENGTH} characters"
     if kind != "subscribe" and not isinstance(message.get("payload"), dict | None):
         return "The payload is an object"
     if kind == "subscribe" and find_fault(message.get("payload")) is not None:
         return "The payload is not a GraphQL request"
     return None
+
+
+def _is_sound_id(value: object) -> bool:
+    # It goes back to the client, also as a reason for closing: that must be short, and encode.
+    return isinstance(value, str) and 0 < len(value) <= MAX_SOCKET_ID_LENGTH and value.isprintable()
 
 
 class SocketEndpoint(GraphQL[Context, None]):

@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..models import Base
@@ -32,9 +32,7 @@ def migrate_database(address: str, environment: Environment) -> None:
 
 def check_database(address: str, environment: Environment) -> None:
     """Refuse a database that is not there, behind or ahead of the code, or for another environment."""
-    url = make_url(address)
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        raise DatabaseNotReady(f"There is no database at {url.database}. Run `plafond migrate` first.")
+    _refuse_missing_file(address)
     with _configured(address, environment) as config:
         state = _current_revision(config)
         if state is None:
@@ -64,9 +62,18 @@ def downgrade_database(address: str) -> None:
         command.downgrade(config, "base")
 
 
+def _refuse_missing_file(address: str) -> None:
+    file = address.removeprefix("sqlite:///")
+    if file != address and file and not Path(file).exists():
+        raise DatabaseNotReady(f"There is no database at {file}. Run `plafond migrate` first.")
+
+
 @contextmanager
 def _configured(address: str, environment: Environment) -> Generator[Config]:
-    url = make_url(address)
+    try:
+        url = make_url(address)
+    except ArgumentError as error:
+        raise DatabaseNotReady("PLAFOND_DATABASE_URL is no address: give sqlite:///… or postgresql://….") from error
     if url.get_backend_name() == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     elif url.get_backend_name() == "sqlite":

@@ -1,6 +1,5 @@
 """What an operation knows: who asks, where data is, and loaders of its own."""
 
-from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -71,4 +70,3 @@ class Context:
 
 
 Info: TypeAlias = strawberry.Info[Context, None]
-Stream: TypeAlias = AsyncGenerator[Any, None]

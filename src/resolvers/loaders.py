@@ -7,11 +7,11 @@ from uuid import UUID
 from aiodataloader import DataLoader
 
 from ..database import Database, ReadSession
-from ..models import Base, BillingAccount, Granularity, Price, PriceKind
-from ..services import relations
+from ..models import AddOn, Base, BillingAccount, Granularity, Metric, Price, PriceKind
+from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.paging import Slice, Window
-from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, Relation
+from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.usage import History, HistoryKey, UsageFigure, load_figures, load_history
 
 RowT = TypeVar("RowT", bound=Base)
@@ -86,6 +86,18 @@ class Loaders:
         return self._loader(
             ("history", granularity), lambda session, keys: load_history(session, keys, granularity)
         ).load(key)
+
+    def metric(self, key: str) -> Awaitable[Metric | None]:
+        """A metric by key."""
+        return self._loader("metric", catalogue.load_metrics).load(key)
+
+    def offer(self, key: str) -> Awaitable[PlanOffer | None]:
+        """A plan on offer by key."""
+        return self._loader("offer", catalogue.load_offers).load(key)
+
+    def add_on(self, key: str) -> Awaitable[AddOn | None]:
+        """An add-on by key."""
+        return self._loader("add_on", catalogue.load_add_ons).load(key)
 
     def prices(self, kind: PriceKind, subject: str) -> Awaitable[Sequence[Price]]:
         """The prices of a thing."""

@@ -29,7 +29,7 @@ class Mutation:
 
             async def act() -> dict[str, Any]:
                 results = await record_usage(work, info.context.principal, events, dry_run=input.dry_run)
-                return {"results": [asdict(result) for result in results]}
+                return {"results": [_stored(result) for result in results]}
 
             outcome = await idempotency.once(
                 work,
@@ -41,14 +41,22 @@ class Mutation:
             )
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
-        return RecordUsagePayload.of([_result(stored) for stored in outcome.answer["results"]])
+        return RecordUsagePayload.of(
+            [_result(stored, event.event_id) for stored, event in zip(outcome.answer["results"], events, strict=True)]
+        )
 
 
-def _result(stored: dict[str, Any]) -> EventResult:
+def _stored(result: EventResult) -> dict[str, Any]:
+    # The event's id is in the input, which is the same for a replay; a rejected one may hold what JSONB does not.
+    return {key: value for key, value in asdict(result).items() if key != "event_id"}
+
+
+def _result(stored: dict[str, Any], event_id: str) -> EventResult:
     code = stored["code"]
     return EventResult(
         **{
             **stored,
+            "event_id": event_id,
             "status": EventStatus(stored["status"]),
             "code": None if code is None else RejectionCode(code),
         }

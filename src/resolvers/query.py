@@ -1,18 +1,20 @@
 """The fields of Query."""
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Any
 
 import strawberry
+from strawberry.schema import BaseSchema
 
 from .. import VERSION, models
 from ..schema.billing import (
     AddOn,
     Alert,
     BillingAccount,
-    Budget,
     CurrencyArgument,
     Invoice,
     InvoiceLine,
@@ -23,12 +25,12 @@ from ..schema.billing import (
     Plan,
     PlanSubscription,
     Transaction,
-    list_budgets,
+    show_budget,
     usage_of,
 )
 from ..schema.enums import Role, SubscriptionStatus
 from ..schema.fields import said
-from ..schema.node import GlobalId, Node, decode_id, encode_id
+from ..schema.node import GlobalId, Node, decode_id
 from ..schema.paging import After, Before, Connection, First, Last
 from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
 from ..services import accounts, catalogue
@@ -76,19 +78,21 @@ async def _find_usage(info: Info, id_: GlobalId) -> MetricUsage | None:
 
 
 async def _find_metric(info: Info, id_: GlobalId) -> Metric | None:
-    async with info.context.read() as session:
-        return next((Metric.of(row) for row in await catalogue.list_metrics(session) if row.key == id_.key), None)
+    row = await info.context.load.metric(id_.key)
+    return None if row is None else Metric.of(row)
 
 
 async def _find_plan(info: Info, id_: GlobalId) -> Plan | None:
-    async with info.context.read() as session:
-        offers = await catalogue.list_offers(session, info.context.principal, id_.key)
-    return Plan.of(offers[0]) if offers else None
+    offer = await info.context.load.offer(id_.key)
+    private_to = None if offer is None else offer.plan.private_account_id
+    if offer is None or (private_to is not None and not _may(info, Right.READ_BILLING, private_to)):
+        return None
+    return Plan.of(offer)
 
 
 async def _find_add_on(info: Info, id_: GlobalId) -> AddOn | None:
-    async with info.context.read() as session:
-        return next((AddOn.of(row) for row in await catalogue.list_add_ons(session) if row.key == id_.key), None)
+    row = await info.context.load.add_on(id_.key)
+    return None if row is None else AddOn.of(row)
 
 
 async def _show_line(row: models.InvoiceLine, info: Info) -> InvoiceLine:
@@ -102,13 +106,6 @@ async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
     return Alert.of(row) if _may(info, needed, row.account_id) else None
 
 
-async def _show_budget(row: models.Budget, info: Info) -> Budget | None:
-    account = await info.context.load.account(row.account_id)
-    assert account is not None, "a foreign key guarantees the account"
-    budgets = await list_budgets(info.context, account)
-    return next((budget for budget in budgets if budget.id == encode_id("Budget", row.id)), None)
-
-
 FINDERS: dict[str, Find] = {
     "BillingAccount": _find_account,
     "MetricUsage": _find_usage,
@@ -120,7 +117,7 @@ FINDERS: dict[str, Find] = {
     "Invoice": _owned(models.Invoice, Right.READ_BILLING, lambda row, _: Invoice.of(row)),
     "InvoiceLine": _owned(models.InvoiceLine, Right.READ_BILLING, _show_line),
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
-    "Budget": _owned(models.Budget, Right.READ_BILLING, _show_budget),
+    "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
     "Notice": _owned(models.Notice, Right.READ_BILLING, lambda row, _: Notice.of(row)),
 }
@@ -163,6 +160,11 @@ class BillingAccountFilter:
         )
 
 
+@cache
+def _schema_version(schema: BaseSchema) -> str:
+    return hashlib.sha256(schema.as_str().encode()).hexdigest()[:12]
+
+
 @strawberry.type(description="Everything that can be read.")
 class Query:
     """The root of queries."""
@@ -171,11 +173,17 @@ class Query:
     async def viewer(self, info: Info) -> Viewer:
         """Who is asking."""
         principal = info.context.principal
-        shown = []
-        for account_id, role in list(principal.roles.items())[:MAX_VIEWER_ACCOUNTS]:
-            row = await info.context.load.account(account_id) if _may(info, Right.READ_USAGE, account_id) else None
-            if row is not None:
-                shown.append(ViewerAccount(account=BillingAccount.of(row), role=role))
+        mine = [
+            (account_id, role)
+            for account_id, role in list(principal.roles.items())[:MAX_VIEWER_ACCOUNTS]
+            if _may(info, Right.READ_USAGE, account_id)
+        ]
+        rows = await asyncio.gather(*(info.context.load.account(account_id) for account_id, _ in mine))
+        shown = [
+            ViewerAccount(account=BillingAccount.of(row), role=role)
+            for row, (_, role) in zip(rows, mine, strict=True)
+            if row is not None
+        ]
         roles = {Role.OPERATOR} if principal.is_operator else set(principal.roles.values())
         return Viewer(
             kind=principal.kind,
@@ -203,7 +211,7 @@ class Query:
         """The objects with these ids, in their order, null where there is none."""
         if len(ids) > MAX_NODES:
             raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`ids` has at most {MAX_NODES}, not {len(ids)}.")
-        return [await find_node(info, id_) for id_ in ids]
+        return await asyncio.gather(*(find_node(info, id_) for id_ in ids))
 
     @query(Right.READ_USAGE)
     async def billing_account(
@@ -259,13 +267,13 @@ class Query:
         plans = [Plan.of(offer) for offer in offers]
         if currency is None:
             return plans
-        kind = models.PriceKind.PLAN
-        priced = {
-            plan.version_id
-            for plan in plans
-            if any(price.currency == currency for price in await info.context.load.prices(kind, str(plan.version_id)))
-        }
-        return [plan for plan in plans if plan.version_id in priced]
+        load = info.context.load
+        prices = await asyncio.gather(*(load.prices(models.PriceKind.PLAN, str(plan.version_id)) for plan in plans))
+        return [
+            plan
+            for plan, offered in zip(plans, prices, strict=True)
+            if any(price.currency == currency for price in offered)
+        ]
 
     @query(Right.SIGNED_IN)
     async def plan(
@@ -289,10 +297,9 @@ class Query:
     @query(Right.SIGNED_IN)
     async def server_info(self, info: Info) -> ServerInfo:
         """The server that answers."""
-        sdl = info.schema._strawberry_schema.as_str()  # type: ignore[attr-defined]
         return ServerInfo(
             version=VERSION,
-            schema_version=hashlib.sha256(sdl.encode()).hexdigest()[:12],
+            schema_version=_schema_version(info.schema),
             environment=info.context.settings.environment,
             time=info.context.database.clock.now(),
         )

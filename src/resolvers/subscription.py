@@ -91,9 +91,11 @@ class Subscription:
             node: Alert | MetricUsage | None = None
             if change.alert_id is not None:
                 async with info.context.read() as session:
-                    node = Alert.of((await load_alerts(session, [change.alert_id]))[change.alert_id])
+                    row = (await load_alerts(session, [change.alert_id]))[change.alert_id]
+                node = Alert.of(row, change.sequence)
             elif change.metric_key is not None:
-                node = usage_of(await info.context.load.figures(account.id), change.metric_key)
+                figures = await info.context.load.figures(account.id)
+                node = usage_of(figures, change.metric_key, change.sequence)
             yield AccountChange.of(change, account.id, node)
 
     @subscription(Right.READ_USAGE)
@@ -116,7 +118,8 @@ class Subscription:
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
             assert change.alert_id is not None, "alerts name theirs"
             async with info.context.read() as session:
-                yield Alert.of((await load_alerts(session, [change.alert_id]))[change.alert_id])
+                row = (await load_alerts(session, [change.alert_id]))[change.alert_id]
+            yield Alert.of(row, change.sequence)
 
     @subscription(Right.READ_USAGE)
     async def usage_changed(
@@ -133,6 +136,7 @@ class Subscription:
             assert change.metric_key is not None, "usage names its metric"
             if metrics is not None and change.metric_key not in metrics:
                 continue
-            found = usage_of(await info.context.load.figures(account.id), change.metric_key)
+            figures = await info.context.load.figures(account.id)
+            found = usage_of(figures, change.metric_key, change.sequence)
             if found is not None:
                 yield found

@@ -1,6 +1,7 @@
 """The types of billing. They mention each other, so they live together. Each is made by `of` from what is stored."""
 
 from collections.abc import Sequence
+from datetime import date as datetime_date
 from datetime import datetime
 from typing import Annotated, Any, Self, TypeAlias
 
@@ -18,7 +19,7 @@ from ..services.errors import ErrorCode, RequestRefused
 from ..services.paging import check_window
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
-    BUDGETS_OF_ACCOUNT,
+    BUDGET_OF_ACCOUNT,
     INVOICES_OF_ACCOUNT,
     LIMITS_OF_VERSION,
     LINES_OF_INVOICE,
@@ -110,11 +111,21 @@ class Metric(Node):
     name: str = said("For people to read.")
     kind: MetricKind = said("Whether it adds up per period or is a level.")
     unit: str = said("What one is called, such as email or seat.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
 
     @classmethod
     def of(cls, row: models.Metric) -> Self:
         """A metric from its row."""
-        return cls(id=encode_id("Metric", row.key), key=row.key, name=row.name, kind=row.kind, unit=row.unit)
+        return cls(
+            id=encode_id("Metric", row.key),
+            key=row.key,
+            name=row.name,
+            kind=row.kind,
+            unit=row.unit,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
 
 
 @strawberry.type(description="A price, net of tax. What has no price in a currency is not offered in it.")
@@ -160,6 +171,8 @@ class Plan(Node):
     tier: int = said("The order of plans: a higher tier is an upgrade.")
     version: int = said("Rises by one with each published change.")
     features: list[str] = said("What comes with it, for people to read.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
 
     @classmethod
     def of(cls, offer: PlanOffer) -> Self:
@@ -172,6 +185,8 @@ class Plan(Node):
             tier=offer.plan.tier,
             version=offer.version.number,
             features=[str(feature) for feature in offer.version.features],
+            created_at=offer.plan.created_at,
+            updated_at=offer.version.created_at,
         )
 
     @field
@@ -203,6 +218,8 @@ class AddOn(Node):
     metric_key: str | None = said("The metric whose limit it raises; null when it raises none.")
     gives: BigInt = said("How much one unit adds to that limit.")
     plan_keys: list[str] = said("The plans it is offered with.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
 
     @classmethod
     def of(cls, row: models.AddOn) -> Self:
@@ -214,6 +231,8 @@ class AddOn(Node):
             metric_key=row.metric_key,
             gives=BigInt(row.gives),
             plan_keys=[str(key) for key in row.plan_keys],
+            created_at=row.created_at,
+            updated_at=row.updated_at,
         )
 
     @field
@@ -421,6 +440,7 @@ class MetricUsage(Node):
     account_id: AccountId
     figure: strawberry.Private[usage.UsageFigure]
     id: strawberry.ID = said("Opaque, and the same for ever: the account's figure of this metric.")
+    cursor: str = said("Its place in the account's stream: a subscription given this as `after` goes on behind it.")
     metric: Metric = said("Which metric.")
     used: BigInt = said("Of a counter what was used in this usage period, of a gauge the level now.")
     held: BigInt = said("What reservations hold on top.")
@@ -435,13 +455,15 @@ class MetricUsage(Node):
     overage: UsageOverage = said("What lies above the limit.")
 
     @classmethod
-    def of(cls, figure: usage.UsageFigure) -> Self:
-        """The usage of a metric from its figure."""
+    def of(cls, figure: usage.UsageFigure, sequence: int | None = None) -> Self:
+        """The usage of a metric from its figure; in a stream at the place of the change."""
         used, limit = figure.used, figure.limit
+        place = figure.sequence if sequence is None else sequence
         return cls(
             account_id=figure.account_id,
             figure=figure,
             id=encode_id("MetricUsage", figure.account_id, figure.metric.key),
+            cursor=encode_change(figure.account_id, place),
             metric=Metric.of(figure.metric),
             used=BigInt(used),
             held=BigInt(0),
@@ -513,7 +535,7 @@ class NextBilling:
     """The next charge."""
 
     at: datetime = said("When the period ends.")
-    date: str = said("The same as a calendar day (YYYY-MM-DD) of the account's zone.")
+    date: datetime_date = said("The same as a calendar day of the account's zone.")
     kind: NextBillingKind = said("What it is for.")
     amount: Money = said("What will be due, net of tax.")
     estimated: bool = said("Whether usage until then can still change it.")
@@ -608,23 +630,32 @@ def _rate(basis_points: int) -> float:
     return basis_points / 100
 
 
+@strawberry.type(description="A span of time, half-open.")
+class Period:
+    """A period."""
+
+    start: datetime = said("When it begins.")
+    end: datetime = said("When it ends, exclusive.")
+
+
 @strawberry.type(description="One line of an invoice, net of tax.")
 class InvoiceLine(Node):
     """A line of an invoice."""
 
     account_id: AccountId
+    metric_key: strawberry.Private[str | None]
+    offered_key: strawberry.Private[str | None]
     id: strawberry.ID = said("Opaque, and the same for ever.")
     kind: LineKind = said("What it charges for.")
     description: str = said("For people to read.")
     quantity: BigInt = said("How many.")
     unit_amount: Money = said("What one costs.")
     amount: Money = said("What all cost, rounded once.")
-    period_start: datetime = said("From when it counts.")
-    period_end: datetime = said("Until when, exclusive.")
+    period: Period = said("From when to when it counts.")
     tax_category: str = said("The tax category by EN 16931, such as S, AE or O.")
     tax_rate: float = said("The rate in percent.")
-    metric_key: str | None = said("The metric of an overage or correction line.")
-    plan_key: str | None = said("The plan of a subscription line.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
 
     @classmethod
     def of(cls, row: models.InvoiceLine, currency: str) -> Self:
@@ -637,13 +668,26 @@ class InvoiceLine(Node):
             quantity=BigInt(row.quantity),
             unit_amount=Money.of(row.unit_minor, currency),
             amount=Money.of(row.amount_minor, currency),
-            period_start=row.period_start,
-            period_end=row.period_end,
+            period=Period(start=row.period_start, end=row.period_end),
             tax_category=row.tax_category,
             tax_rate=_rate(row.tax_rate_basis_points),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
             metric_key=row.metric_key,
-            plan_key=row.plan_key,
+            offered_key=row.plan_key,
         )
+
+    @field
+    async def metric(self, info: Info) -> Metric | None:
+        """The metric of an overage or correction line."""
+        row = None if self.metric_key is None else await info.context.load.metric(self.metric_key)
+        return None if row is None else Metric.of(row)
+
+    @field
+    async def plan(self, info: Info) -> Plan | None:
+        """The plan of a subscription line, as it is offered now; null when it is not any more."""
+        offer = None if self.offered_key is None else await info.context.load.offer(self.offered_key)
+        return None if offer is None else Plan.of(offer)
 
 
 @strawberry.type(description="The tax of an invoice for one jurisdiction, category and rate.")
@@ -907,15 +951,15 @@ class Alert(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Alert) -> Self:
-        """An alert from its row."""
+    def of(cls, row: models.Alert, sequence: int | None = None) -> Self:
+        """An alert from its row; in a stream at the place of the change, which may be its resolution."""
         is_usage = row.kind is AlertKind.USAGE
         is_gauge = row.period_start == models.GAUGE_PERIOD
         return cls(
             row=row,
             account_id=row.account_id,
             id=encode_id("Alert", row.id),
-            cursor=encode_change(row.account_id, row.sequence),
+            cursor=encode_change(row.account_id, row.sequence if sequence is None else sequence),
             kind=row.kind,
             threshold=row.threshold,
             level=row.level,
@@ -943,6 +987,22 @@ class Alert(Node):
             if figure.metric.key == self.row.subject:
                 return Metric.of(figure.metric)
         return None
+
+    @guarded(Right.READ_BILLING)
+    async def spent(self, info: Info) -> Money | None:
+        """The spend at that moment; null on usage alerts."""
+        return await self._money(info, self.row.used)
+
+    @guarded(Right.READ_BILLING)
+    async def ceiling(self, info: Info) -> Money | None:
+        """The budget at that moment; null on usage alerts."""
+        return await self._money(info, self.row.ceiling)
+
+    async def _money(self, info: Info, amount_minor: int) -> Money | None:
+        if self.kind is not AlertKind.BUDGET:
+            return None
+        account = await _account(info.context, self.account_id)
+        return Money.of(amount_minor, account.currency)
 
     @field
     async def message(self, info: Info) -> str:
@@ -1027,14 +1087,12 @@ class Recommendation(Node):
     saving: Money = said("What it would save per month.")
 
 
-async def list_budgets(context: Context, account: models.BillingAccount) -> list[Budget]:
-    """An account's budgets with their spend, its own first."""
-    rows = await context.load.related(BUDGETS_OF_ACCOUNT, account.id)
-    if not rows:
-        return []
-    standing = await _standing(context, account.id)
+async def show_budget(context: Context, row: models.Budget) -> Budget:
+    """An account's own budget with what is spent of it."""
+    account = await _account(context, row.account_id)
+    standing = await _standing(context, row.account_id)
     spent = 0 if standing is None else charges.spend_so_far_minor(standing, context.now_for(account))
-    return [Budget.of(charges.BudgetState(row, account.currency, spent)) for row in rows]
+    return Budget.of(charges.BudgetState(row, account.currency, spent))
 
 
 # --- account ---------------------------------------------------------------------------------------------------------
@@ -1263,16 +1321,10 @@ class BillingAccount(Node):
         return Connection[Transaction].of(part, Transaction.of)
 
     @guarded(Right.READ_BILLING)
-    async def budgets(self, info: Info) -> list[Budget] | None:
-        """Its budgets, the account's own first."""
-        return await list_budgets(info.context, self.row)
-
-    @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:
         """The account's own budget; null before one was set."""
-        return next(
-            (found for found in await list_budgets(info.context, self.row) if found.scope is BudgetScope.ACCOUNT), None
-        )
+        rows = await info.context.load.related(BUDGET_OF_ACCOUNT, self.account_id)
+        return await show_budget(info.context, rows[0]) if rows else None
 
     @field
     async def alerts(
@@ -1356,6 +1408,6 @@ class AccountChange:
         return found
 
 
-def usage_of(figures: Sequence[usage.UsageFigure], metric_key: str) -> MetricUsage | None:
+def usage_of(figures: Sequence[usage.UsageFigure], metric_key: str, sequence: int | None = None) -> MetricUsage | None:
     """The usage of one metric among an account's figures."""
-    return next((MetricUsage.of(figure) for figure in figures if figure.metric.key == metric_key), None)
+    return next((MetricUsage.of(figure, sequence) for figure in figures if figure.metric.key == metric_key), None)

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import strawberry
 
-from ..models import Base, BillingAccount, Granularity, Price, PriceKind
+from ..models import AddOn, Base, BillingAccount, Granularity, Metric, Price, PriceKind
 from ..services.access import Principal
 from ..services.paging import Slice, Window
-from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, Relation
+from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.usage import History, HistoryKey, UsageFigure
 
 RowT = TypeVar("RowT", bound=Base)
@@ -51,6 +51,18 @@ class Loads(Protocol):
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
         """An account's roll-ups."""
+        ...
+
+    def metric(self, key: str) -> Awaitable[Metric | None]:
+        """A metric by key."""
+        ...
+
+    def offer(self, key: str) -> Awaitable[PlanOffer | None]:
+        """A plan on offer by key."""
+        ...
+
+    def add_on(self, key: str) -> Awaitable[AddOn | None]:
+        """An add-on by key."""
         ...
 
     def prices(self, kind: PriceKind, subject: str) -> Awaitable[Sequence[Price]]:

@@ -73,7 +73,8 @@ def list_accounts(principal: Principal, chosen: AccountFilter) -> Select[Billing
     """The accounts that a caller may see, newest first."""
     statement = select_accounts().order_by(BillingAccount.created_at.desc(), BillingAccount.id.desc())
     if not principal.is_operator:
-        statement = statement.where(BillingAccount.id.in_(principal.roles))
+        mine = [account_id for account_id in principal.roles if principal.may(Right.READ_BILLING, account_id)]
+        statement = statement.where(BillingAccount.id.in_(mine))
     if chosen.search:
         statement = statement.where(
             or_(

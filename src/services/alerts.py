@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import select, tuple_
 
-from ..database import Database, ReadSession, Work
+from ..database import Database, Work
 from ..models import GAUGE_PERIOD, Alert, AlertKind, AlertLevel, BillingAccount, Metric, MetricKind
 from .rules.periods import Period
 from .rules.thresholds import BUILT_IN, is_reached, level_of_threshold
@@ -33,7 +33,7 @@ async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
     current = [
         reading
         for reading in readings
-        if reading.period is None or reading.period.start <= work.clock.now_for(reading.account) < reading.period.end
+        if reading.period is None or work.clock.now_for(reading.account) < reading.period.end
     ]
     if not current:
         return
@@ -135,18 +135,6 @@ async def find_ended(database: Database) -> Sequence[UUID]:
                 .limit(RESOLVE_BATCH)
             )
         ).all()
-
-
-async def list_raised_after(session: ReadSession, account_id: UUID, after: int, limit: int) -> Sequence[Alert]:
-    """Alerts raised after a sequence number, oldest first."""
-    return (
-        await session.scalars(
-            select(Alert)
-            .where(Alert.account_id == account_id, Alert.sequence > after)
-            .order_by(Alert.sequence)
-            .limit(limit)
-        )
-    ).all()
 
 
 class RecommendedActionKind(StrEnum):

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import func, or_, select
+from sqlalchemy import Select, func, or_, select
 
 from ..database import ReadSession, Work
 from ..models import AddOn, Interval, Metric, MetricKind, Plan, PlanLimit, PlanVersion, Price, PriceKind
-from .access import Principal
+from .access import Principal, Right
 from .relations import PlanOffer
 
 Minor = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
@@ -132,23 +131,45 @@ def _add_prices(
         )
 
 
-async def list_offers(session: ReadSession, principal: Principal, key: str | None = None) -> Sequence[PlanOffer]:
-    """The newest version of each plan that a caller may see, lowest tier first."""
+def _select_offers() -> Select[Plan, PlanVersion]:
+    """The newest version of each plan on offer, lowest tier first."""
     newest = select(PlanVersion.plan_id, func.max(PlanVersion.number).label("number")).group_by(PlanVersion.plan_id)
     latest = newest.subquery()
-    statement = (
+    return (
         select(Plan, PlanVersion)
         .join(PlanVersion, PlanVersion.plan_id == Plan.id)
         .join(latest, (latest.c.plan_id == Plan.id) & (latest.c.number == PlanVersion.number))
         .where(Plan.archived_at.is_(None))
         .order_by(Plan.tier, Plan.key)
     )
+
+
+async def list_offers(session: ReadSession, principal: Principal) -> Sequence[PlanOffer]:
+    """The plans that a caller may buy: the public ones, and those negotiated with an account whose billing it reads."""
+    statement = _select_offers()
     if not principal.is_operator:
-        mine: list[UUID] = list(principal.roles)
+        mine = [account_id for account_id in principal.roles if principal.may(Right.READ_BILLING, account_id)]
         statement = statement.where(or_(Plan.private_account_id.is_(None), Plan.private_account_id.in_(mine)))
-    if key is not None:
-        statement = statement.where(Plan.key == key)
     return [PlanOffer(plan, version) for plan, version in await session.execute(statement)]
+
+
+async def load_offers(session: ReadSession, keys: Sequence[str]) -> list[PlanOffer | None]:
+    """Plans on offer by key. Whose a private one is, is the caller's to check."""
+    rows = await session.execute(_select_offers().where(Plan.key.in_(keys)))
+    found = {plan.key: PlanOffer(plan, version) for plan, version in rows}
+    return [found.get(key) for key in keys]
+
+
+async def load_metrics(session: ReadSession, keys: Sequence[str]) -> list[Metric | None]:
+    """Metrics by key."""
+    found = {row.key: row for row in await session.scalars(select(Metric).where(Metric.key.in_(keys)))}
+    return [found.get(key) for key in keys]
+
+
+async def load_add_ons(session: ReadSession, keys: Sequence[str]) -> list[AddOn | None]:
+    """Add-ons by key."""
+    found = {row.key: row for row in await session.scalars(select(AddOn).where(AddOn.key.in_(keys)))}
+    return [found.get(key) for key in keys]
 
 
 async def list_metrics(session: ReadSession) -> Sequence[Metric]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
@@ -199,9 +199,9 @@ class BudgetState:
     spent_minor: int
 
 
-def local_date(at: datetime, zone: str) -> str:
-    """The calendar day of an instant in a zone, as YYYY-MM-DD."""
-    return at.astimezone(ZoneInfo(zone)).date().isoformat()
+def local_date(at: datetime, zone: str) -> date:
+    """The calendar day of an instant in a zone."""
+    return at.astimezone(ZoneInfo(zone)).date()
 
 
 def expires_soon(year: int, month: int, now: datetime) -> bool:

@@ -18,6 +18,7 @@ from ..models import (
     AlertLevel,
     Base,
     Budget,
+    BudgetScope,
     Invoice,
     InvoiceLine,
     InvoiceStatus,
@@ -160,7 +161,7 @@ METHODS_OF_ACCOUNT = Relation(
     (PaymentMethod.is_default.desc(), PaymentMethod.created_at.desc()),
     (PaymentMethod.removed_at.is_(None),),
 )
-BUDGETS_OF_ACCOUNT = Relation("budgets", Budget, Budget.account_id, (Budget.scope, Budget.subject))
+BUDGET_OF_ACCOUNT = Relation("budget", Budget, Budget.account_id, where=(Budget.scope == BudgetScope.ACCOUNT,))
 NOTICES_OF_ACCOUNT = Relation(
     "notices", Notice, Notice.account_id, (Notice.created_at.desc(),), (Notice.dismissed_at.is_(None),)
 )

@@ -80,6 +80,7 @@ async def revoke_key(work: Work, prefix: str) -> ApiKey:
         if row.account_id is not None:
             account = (await work.lock_accounts([row.account_id]))[row.account_id]
             work.audit(account, "api_key.revoked", f"api_key:{row.id}", after={"prefix": prefix})
+            work.emit(account, "api_key.revoked", {"prefix": prefix})
     work.topics.add(ACCESS_TOPIC)
     return row
 

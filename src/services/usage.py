@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, insert, or_, select, tuple_, update
+from sqlalchemy import and_, func, insert, or_, select, tuple_, update
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -23,6 +23,8 @@ from ..models import (
     Interval,
     Metric,
     MetricKind,
+    Plan,
+    PlanVersion,
     Price,
     PriceKind,
     Subscription,
@@ -146,6 +148,7 @@ class _Ledger:
     account: BillingAccount
     now: datetime
     subscription: Subscription | None
+    tier: int | None
     limits: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     overage_prices: dict[str, int] = field(default_factory=dict[str, int])
     known: dict[str, str] = field(default_factory=dict[str, str])
@@ -161,6 +164,13 @@ class _Ledger:
     def status(self) -> SubscriptionStatus | None:
         return self.subscription.status if self.subscription else None
 
+    def status_in(self, period: Period | None) -> SubscriptionStatus | None:
+        """The status that decides a period's policy: what was used before a cancellation was used on a running plan."""
+        ended_at = self.subscription.canceled_at if self.subscription else None
+        if self.status is SubscriptionStatus.CANCELED and period and ended_at and period.start < ended_at:
+            return SubscriptionStatus.ACTIVE
+        return self.status
+
     def period_of(self, instant: datetime) -> Period | None:
         if self.running is not None and self.running.start <= instant < self.running.end:
             return self.running
@@ -168,17 +178,22 @@ class _Ledger:
         return self.running
 
 
-def usage_anchor(account: BillingAccount, subscription: Subscription | None) -> datetime:
-    """From where usage periods are counted, as wall time: the subscription's anchor, else the account's creation."""
-    ended = (SubscriptionStatus.CANCELED, SubscriptionStatus.EXPIRED)
-    if subscription is not None and subscription.status not in ended:
-        return subscription.anchor_wall
-    return to_wall(account.created_at, account.timezone)
-
-
 def usage_period(account: BillingAccount, subscription: Subscription | None, instant: datetime) -> Period | None:
-    """The usage period that contains an instant; none before the first."""
-    return period_at(usage_anchor(account, subscription), account.timezone, instant)
+    """The usage period that contains an instant; none before the first.
+
+    Counted from the subscription's anchor while it runs or ran, else from the account's creation.
+    """
+    zone = account.timezone
+    if subscription is None:
+        return period_at(to_wall(account.created_at, zone), zone, instant)
+    if subscription.status not in (SubscriptionStatus.CANCELED, SubscriptionStatus.EXPIRED):
+        return period_at(subscription.anchor_wall, zone, instant)
+    ended_at = subscription.canceled_at
+    if ended_at is not None and instant < ended_at:
+        period = period_at(subscription.anchor_wall, zone, instant)
+        # Cancelling closes the usage period.
+        return None if period is None else Period(period.start, min(period.end, ended_at))
+    return period_at(to_wall(account.created_at, zone), zone, instant)
 
 
 async def record_usage(
@@ -235,12 +250,17 @@ async def _open_ledgers(work: Work, principal: Principal, events: Sequence[Usage
         )
     mine = {account_id for account_id in ids if principal.may(Right.INGEST_USAGE, account_id)}
     accounts = await work.lock_accounts(mine)
-    subscriptions = {
-        row.account_id: row
-        for row in await work.session.scalars(select(Subscription).where(Subscription.account_id.in_(accounts)))
+    sold = {
+        subscription.account_id: (subscription, tier)
+        for subscription, tier in await work.session.execute(
+            select(Subscription, Plan.tier)
+            .join(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
+            .join(Plan, Plan.id == PlanVersion.plan_id)
+            .where(Subscription.account_id.in_(accounts))
+        )
     }
     return {
-        account.id: _Ledger(account, work.clock.now_for(account), subscriptions.get(account.id))
+        account.id: _Ledger(account, work.clock.now_for(account), *sold.get(account.id, (None, None)))
         for account in accounts.values()
     }
 
@@ -286,23 +306,19 @@ async def _read_state(
             continue
         wanted[ledger.account.id].add(given.event_id)
         at = given.occurred_at or ledger.now
-        if at > ledger.now + AHEAD:
+        period = None if at > ledger.now + AHEAD else ledger.period_of(at)
+        if period is None or ledger.now >= period.end + LATE:
             continue
         if metric.kind is MetricKind.GAUGE:
             periods.add((ledger.account.id, metric.key, GAUGE_PERIOD))
             key = (ledger.account.id, metric.key)
             earliest[key] = min(at, earliest.get(key, at))
-        elif (period := ledger.period_of(at)) is not None:
+        else:
             periods.add((ledger.account.id, metric.key, period.start))
+    ids = [(account_id, event_id) for account_id, known in wanted.items() for event_id in known]
     for row in await work.session.execute(
         select(UsageEventId.account_id, UsageEventId.event_id, UsageEventId.content_hash).where(
-            or_(
-                *(
-                    and_(UsageEventId.account_id == account_id, UsageEventId.event_id.in_(ids))
-                    for account_id, ids in wanted.items()
-                ),
-                UsageEventId.event_id.in_([]),
-            )
+            tuple_(UsageEventId.account_id, UsageEventId.event_id).in_(ids)
         )
     ):
         ledgers[row.account_id].known[row.event_id] = row.content_hash
@@ -323,11 +339,13 @@ def _period_or_none(counter: Counter) -> Period | None:
 async def _read_gauge_history(
     work: Work, ledgers: dict[UUID, _Ledger], metrics: dict[str, Metric], earliest: dict[tuple[UUID, str], datetime]
 ) -> None:
-    later: list[ColumnElement[bool]] = [
-        and_(UsageEvent.account_id == account_id, UsageEvent.metric_key == key, UsageEvent.occurred_at >= at)
-        for (account_id, key), at in earliest.items()
-    ]
-    for event in await work.session.scalars(select(UsageEvent).where(or_(*later))):
+    later = select(UsageEvent).where(
+        tuple_(UsageEvent.account_id, UsageEvent.metric_key).in_(list(earliest)),
+        UsageEvent.occurred_at >= min(earliest.values()),
+    )
+    for event in await work.session.scalars(later):
+        if event.occurred_at < earliest[event.account_id, event.metric_key]:
+            continue
         figure = _figure_of(ledgers[event.account_id], metrics[event.metric_key], None)
         moment = _Moment(event.occurred_at, event.level is not None, event.event_id)
         insort(figure.moments, moment)
@@ -340,7 +358,9 @@ def _figure_of(ledger: _Ledger, metric: Metric, period: Period | None) -> _Figur
         ledger.figures[key] = _Figure(
             period=period,
             limit=ledger.limits.get(metric.key, 0),
-            policy=policy_in_force(metric, ledger.status, ledger.overage_prices.get(metric.key)),
+            policy=policy_in_force(
+                metric, ledger.status_in(period), ledger.tier, ledger.overage_prices.get(metric.key)
+            ),
         )
     return ledger.figures[key]
 
@@ -640,8 +660,8 @@ class UsageFigure:
     resets_at: datetime | None
     policy: OveragePolicy
     overage_price_minor: int | None
-    changed_at: datetime | None
     sequence: int
+    """The account's sequence at its last change; 0 before the first."""
 
     @property
     def overage_quantity(self) -> int:
@@ -667,11 +687,15 @@ async def load_figures(
     """The figures of every metric for each account, in the metrics' order: one statement for all."""
     at = func.coalesce(TestClock.now, now)
     rows = await session.execute(
-        select(BillingAccount, Metric, EffectiveLimit, Counter, Price.amount_minor, Subscription, TestClock.now)
+        select(
+            BillingAccount, Metric, EffectiveLimit, Counter, Price.amount_minor, Subscription, Plan.tier, TestClock.now
+        )
         .select_from(BillingAccount)
         .join(Metric, Metric.key.is_not(None))
         .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
         .outerjoin(Subscription, Subscription.account_id == BillingAccount.id)
+        .outerjoin(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
+        .outerjoin(Plan, Plan.id == PlanVersion.plan_id)
         .outerjoin(
             EffectiveLimit,
             and_(EffectiveLimit.account_id == BillingAccount.id, EffectiveLimit.metric_key == Metric.key),
@@ -696,25 +720,25 @@ async def load_figures(
         .where(BillingAccount.id.in_(account_ids))
         .order_by(Metric.position, Metric.key)
     )
-    figures: dict[UUID, list[UsageFigure]] = {account_id: [] for account_id in account_ids}
-    for account, metric, limit, counter, price, subscription, clock_now in rows:
-        period = usage_period(account, subscription, clock_now or now)
-        is_gauge = metric.kind is MetricKind.GAUGE
-        figures[account.id].append(
-            UsageFigure(
-                account_id=account.id,
-                metric=metric,
-                used=counter.used if counter else 0,
-                limit=limit.quantity if limit else 0,
-                period=None if is_gauge else period,
-                resets_at=period.end if period and not is_gauge else None,
-                policy=policy_in_force(metric, subscription.status if subscription else None, price),
-                overage_price_minor=price,
-                changed_at=counter.changed_at if counter else None,
-                sequence=counter.sequence if counter else 0,
-            )
+    found: dict[UUID, dict[str, UsageFigure]] = {account_id: {} for account_id in account_ids}
+    for account, metric, limit, counter, price, subscription, tier, clock_now in rows:
+        period = None if metric.kind is MetricKind.GAUGE else usage_period(account, subscription, clock_now or now)
+        # After a cancellation the counter that it cut short still overlaps the running period: it is not of it.
+        current = counter if counter and (period is None or counter.period_start == period.start) else None
+        if current is None and metric.key in found[account.id]:
+            continue
+        found[account.id][metric.key] = UsageFigure(
+            account_id=account.id,
+            metric=metric,
+            used=current.used if current else 0,
+            limit=limit.quantity if limit else 0,
+            period=period,
+            resets_at=period.end if period else None,
+            policy=policy_in_force(metric, subscription.status if subscription else None, tier, price),
+            overage_price_minor=price,
+            sequence=current.sequence if current else 0,
         )
-    return figures
+    return {account_id: list(figures.values()) for account_id, figures in found.items()}
 
 
 class HistoryKey(NamedTuple):
@@ -759,7 +783,7 @@ class UsagePoint:
     quantity: int
 
 
-def list_buckets(account: BillingAccount, now: datetime, granularity: Granularity, last: int) -> list[Period]:
+def list_buckets(account: BillingAccount, now: datetime, granularity: Granularity, last: int) -> Sequence[Period]:
     """The buckets that a history shows, oldest first."""
     return last_buckets(now, account.timezone, granularity, last)
 
@@ -781,12 +805,3 @@ def trace_history(
         points.append(UsagePoint(bucket.start, bucket.end, level))
         level -= change_in(bucket)
     return points[::-1]
-
-
-async def list_changed_metrics(session: ReadSession, account_id: UUID, after: int) -> Sequence[Counter]:
-    """The counters that changed after a sequence number, in order of change. Only the last state of each stands."""
-    return (
-        await session.scalars(
-            select(Counter).where(Counter.account_id == account_id, Counter.sequence > after).order_by(Counter.sequence)
-        )
-    ).all()

@@ -12,10 +12,17 @@ class OveragePolicy(StrEnum):
     CHARGE = "CHARGE"
 
 
-def policy_in_force(metric: Metric, status: SubscriptionStatus | None, price_minor: int | None) -> OveragePolicy:
+FREE_TIER = 0
+
+
+def policy_in_force(
+    metric: Metric, status: SubscriptionStatus | None, tier: int | None, price_minor: int | None
+) -> OveragePolicy:
     """`CHARGE` for a metric with overage blocks and a price, on a running paid plan; else `BLOCK`."""
     running = status in (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
-    return OveragePolicy.CHARGE if running and metric.overage_block and price_minor is not None else OveragePolicy.BLOCK
+    paid = tier is not None and tier > FREE_TIER
+    sold = bool(metric.overage_block) and price_minor is not None
+    return OveragePolicy.CHARGE if running and paid and sold else OveragePolicy.BLOCK
 
 
 def excess_over(used: int, limit: int | None) -> int:

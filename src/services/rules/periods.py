@@ -1,7 +1,8 @@
 """Periods and buckets of time: counted from an anchor in the account's zone, never chained."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -68,10 +69,8 @@ def bucket_start(instant: datetime, zone: str, granularity: Granularity) -> date
     """Where the local hour, day or month begins that contains an instant."""
     wall = instant.astimezone(ZoneInfo(zone))
     if granularity is Granularity.HOUR:
-        # Cut on the instant, not on the wall: of an hour that occurs twice each has a bucket of its own.
-        return (wall - timedelta(minutes=wall.minute, seconds=wall.second, microseconds=wall.microsecond)).astimezone(
-            UTC
-        )
+        # `replace` keeps the fold: of an hour that occurs twice each has a bucket of its own.
+        return wall.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
     day = wall.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     return to_instant(day.replace(day=1) if granularity is Granularity.MONTH else day, zone)
 
@@ -81,13 +80,31 @@ def month_of(instant: datetime, zone: str) -> date:
     return instant.astimezone(ZoneInfo(zone)).date().replace(day=1)
 
 
-def last_buckets(now: datetime, zone: str, granularity: Granularity, count: int) -> list[Period]:
+def last_buckets(now: datetime, zone: str, granularity: Granularity, count: int) -> tuple[Period, ...]:
     """The last `count` buckets up to the one that contains now, oldest first. They meet exactly."""
     if granularity is Granularity.HOUR:
-        last = bucket_start(now, zone, granularity)
-        starts = [last - timedelta(hours=back) for back in range(count - 1, -2, -1)]
-    else:
-        wall = to_wall(bucket_start(now, zone, granularity), zone)
-        step = relativedelta(months=1) if granularity is Granularity.MONTH else relativedelta(days=1)
-        starts = [to_instant(wall - step * back, zone) for back in range(count - 1, -2, -1)]
-    return [Period(start, end) for start, end in pairwise(starts)]
+        return _hours_up_to(bucket_start(now, zone, granularity), zone, count)
+    # From the calendar day: midnight itself may be an hour that a clock change skips.
+    day = now.astimezone(ZoneInfo(zone)).date()
+    return _days_up_to(day.replace(day=1) if granularity is Granularity.MONTH else day, zone, granularity, count)
+
+
+@lru_cache(maxsize=256)
+def _hours_up_to(last: datetime, zone: str, count: int) -> tuple[Period, ...]:
+    # Walked hour by hour: where clocks change by half an hour, one local hour has another length.
+    following = (bucket_start(last + timedelta(minutes=later), zone, Granularity.HOUR) for later in (60, 120))
+    starts = [next(start for start in following if start > last), last]
+    while len(starts) <= count:
+        starts.append(bucket_start(starts[-1] - timedelta(microseconds=1), zone, Granularity.HOUR))
+    return _meeting(starts[::-1])
+
+
+@lru_cache(maxsize=256)
+def _days_up_to(last: date, zone: str, granularity: Granularity, count: int) -> tuple[Period, ...]:
+    step = relativedelta(months=1) if granularity is Granularity.MONTH else relativedelta(days=1)
+    walls = [datetime.combine(last - step * back, time()) for back in range(count - 1, -2, -1)]
+    return _meeting([to_instant(wall, zone) for wall in walls])
+
+
+def _meeting(starts: list[datetime]) -> tuple[Period, ...]:
+    return tuple(Period(start, end) for start, end in pairwise(starts))

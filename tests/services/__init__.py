@@ -1,0 +1,1 @@
+"""Tests of the services, on both engines where SQL is touched."""
