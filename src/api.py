@@ -1,8 +1,10 @@
 """The schema: roots, extensions, limits, and how errors are shown."""
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import strawberry
@@ -18,9 +20,12 @@ from graphql import (
     IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    parse,
+    specified_rules,
 )
-from strawberry.extensions import MaxTokensLimiter, ParserCache, SchemaExtension, ValidationCache
+from strawberry.extensions import MaxTokensLimiter, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.schema import validate_document
 from strawberry.types import ExecutionContext
 from strawberry.types.execution import ExecutionResult as StrawberryResult
 from strawberry.types.execution import StreamExecutionResult
@@ -66,24 +71,50 @@ class OwnLoaders(SchemaExtension):
         return dict(context.extensions) if isinstance(context, Context) else {}
 
 
-class LimitsSize(SchemaExtension):
-    """Refuses documents that are too deep or too wide, before they are validated.
+class Prepares(SchemaExtension):
+    """Parses and validates each document once, and refuses what is too deep or too wide before it is validated.
 
-    Each fragment is weighed once, however often it is spread: the cost of looking is linear in the document.
+    Not strawberry's own caches: they raise where the transport expects a result, and undo another's refusal.
     """
 
+    def on_parse(self) -> Iterator[None]:
+        """A known document needs no parsing. A faulty one is left to strawberry, which says what is wrong."""
+        asked = self.execution_context
+        if asked.query:
+            asked.graphql_document = read_document(asked.query)
+        yield
+
     def on_validate(self) -> Iterator[None]:
-        """Weigh the document."""
+        """Look up what is wrong with the document, and whether it is clear what to run."""
         asked = self.execution_context
         document = asked.graphql_document
-        if document is not None:
-            code, message = ErrorCode.QUERY_TOO_COMPLEX, weigh_document(document)
-            if message is None:
-                code = ErrorCode.BAD_USER_INPUT
-                message = choose_operation(document, asked._provided_operation_name)
-            if message is not None:
-                asked.pre_execution_errors = [GraphQLError(message, extensions={"code": code})]
+        if document is not None and asked.query:
+            unclear = choose_operation(document, asked._provided_operation_name)
+            if unclear is not None:
+                asked.pre_execution_errors = [GraphQLError(unclear, extensions={"code": ErrorCode.BAD_USER_INPUT})]
+            else:
+                asked.pre_execution_errors = list(find_faults(asked.query))
         yield
+
+
+@lru_cache(maxsize=CACHED_DOCUMENTS)
+def read_document(text: str) -> DocumentNode | None:
+    """The parsed document; none where it cannot be parsed."""
+    try:
+        return parse(text, max_tokens=MAX_TOKENS)
+    except (GraphQLError, RecursionError):
+        return None
+
+
+@lru_cache(maxsize=CACHED_DOCUMENTS)
+def find_faults(text: str) -> tuple[GraphQLError, ...]:
+    """What is wrong with a document that parses: its size, or what validation finds."""
+    document = read_document(text)
+    assert document is not None, "only what was parsed is validated"
+    too_large = weigh_document(document)
+    if too_large is not None:
+        return (GraphQLError(too_large, extensions={"code": ErrorCode.QUERY_TOO_COMPLEX}),)
+    return tuple(validate_document(schema._schema, document, tuple(specified_rules)))
 
 
 @dataclass(frozen=True)
@@ -199,14 +230,17 @@ def show_error(error: GraphQLError, request_id: str) -> GraphQLError:
     message = error.message.partition(" Did you mean")[0]
     if isinstance(cause, RequestRefused):
         code = cause.code
+    elif isinstance(cause, RecursionError):
+        code, message = ErrorCode.QUERY_TOO_COMPLEX, "The document is nested too deep: ask for less at once."
     elif error.extensions and "code" in error.extensions:
         code = ErrorCode(error.extensions["code"])
     elif isinstance(error, GraphQLSyntaxError):
         code = ErrorCode.GRAPHQL_PARSE_FAILED
     elif cause is not None and not isinstance(cause, GraphQLError) and error.path is not None:
         code, message = ErrorCode.INTERNAL, "Something went wrong on our side: report the request id."
-    elif "Variable '$" in error.message and "got invalid value" in error.message:
-        code = ErrorCode.BAD_USER_INPUT
+    elif error.message.startswith("Variable '$"):
+        # Without the value: it is long, in Python's spelling, and the caller's own.
+        code, message = ErrorCode.BAD_USER_INPUT, re.split(r"[,;] found: ", message)[0]
     else:
         code = ErrorCode.GRAPHQL_VALIDATION_FAILED
     return GraphQLError(
@@ -242,9 +276,7 @@ schema = Schema(
         OwnLoaders,
         ShowsErrors,
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        LimitsSize,
-        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
-        lambda: ValidationCache(maxsize=CACHED_DOCUMENTS),
+        Prepares,
     ],
 )
 

@@ -42,10 +42,18 @@ def main() -> None:
     except (DatabaseNotReady, PortInUse, IngestFailed, BillingError) as refusal:
         sys.exit(f"plafond: {refusal}")
     except ValidationError as error:
-        faults = "; ".join(f"PLAFOND_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        sys.exit(f"plafond: the settings do not fit: {faults}")
+        sys.exit(f"plafond: the settings do not fit: {_explain_settings(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _explain_settings(error: ValidationError) -> str:
+    faults = []
+    for fault in error.errors():
+        name = "_".join(map(str, fault["loc"])).upper()
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"PLAFOND_{name}: {message}" if name else message)
+    return "; ".join(faults)
 
 
 @app.command()
@@ -58,7 +66,10 @@ def demo(
 ) -> None:
     """Serve a sandbox with seven tenants, and watch one of them reach its ceiling."""
     folder.mkdir(parents=True, exist_ok=True)
-    asyncio.run(run_demo(port, folder, keep=keep, replay=replay))
+    try:
+        asyncio.run(run_demo(port, folder, keep=keep, replay=replay))
+    except KeyboardInterrupt:
+        typer.echo("\nStopped.")
 
 
 @app.command()
@@ -116,10 +127,17 @@ def ingest(
         def tell(progress: IngestProgress) -> None:
             bars.update(task, completed=progress.lines)
 
-        done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch))
+        try:
+            done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch))
+        except KeyboardInterrupt:
+            bars.stop()
+            raise IngestFailed(
+                "Interrupted. Nothing acknowledged is lost: run the same command again to go on."
+            ) from None
     typer.echo(f"{done.accepted} accepted, {done.duplicates} counted before, {len(done.rejected)} rejected.")
     for broken in done.rejected[:SHOWN_REJECTIONS]:
-        typer.echo(f"  line {broken['line']} {broken['event_id']}: {broken['reason']}")
+        named = f" ({broken['event_id']})" if broken["event_id"] else ""
+        typer.echo(f"  line {broken['line']}{named}: {broken['reason']}")
     if len(done.rejected) > SHOWN_REJECTIONS:
         typer.echo(f"  … and {len(done.rejected) - SHOWN_REJECTIONS} more")
     if done.rejected:

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,7 @@ import uvicorn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from .app import create_app
 from .clock import SetClock
@@ -69,7 +70,7 @@ def bind_port(host: str, port: int) -> socket.socket:
         listener.close()
         raise PortInUse(
             f"{host}:{port} cannot be listened on ({error.strerror}): take another port, such as "
-            f"`PORT={port + 1 if port < 65535 else 8000} make run`."
+            f"`PORT={port + 1 if port < 65535 else 8000} make run` (`plafond serve` takes PLAFOND_PORT)."
         ) from error
     return listener
 
@@ -113,7 +114,8 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
             account = account["billingAccount"]
             _print_snippets(url, owner, operator, account["id"])
             if replay:
-                await _replay(console, client, url, operator, account, made_at)
+                with suppress(httpx2.TransportError):  # the server was stopped: nothing is left to send to
+                    await _replay(console, client, url, operator, account, made_at)
         console.print(f"\nServing on {url} until you press Ctrl-C.")
 
 
@@ -217,14 +219,19 @@ async def _replay(
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
-                async with aclosing(follow_account(url, token, account["id"], account["changeCursor"])) as changes:
-                    async for change in changes:
-                        node = change["node"]
-                        if change["kind"] == "USAGE":
-                            show(node)
-                        elif change["kind"] == "ALERT":
-                            sign = LEVEL_SIGNS.get(node["level"], "")
-                            console.print(f"{sign} {node['level']}: {node['message']}", soft_wrap=True)
+                stream = follow_account(url, token, account["id"], account["changeCursor"])
+                with suppress(ConnectionClosed):  # the server was stopped: there is nothing more to watch
+                    async with aclosing(stream) as changes:
+                        await show_changes(changes)
+
+            async def show_changes(changes: AsyncGenerator[dict[str, Any]]) -> None:
+                async for change in changes:
+                    node = change["node"]
+                    if change["kind"] == "USAGE":
+                        show(node)
+                    elif change["kind"] == "ALERT":
+                        sign = LEVEL_SIGNS.get(node["level"], "")
+                        console.print(f"{sign} {node['level']}: {node['message']}", soft_wrap=True)
 
             group.start_soon(watch)
             accepted = duplicates = rejected = 0

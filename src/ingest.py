@@ -18,6 +18,8 @@ TRIES = 5
 MAX_LINE = 64 * 1024
 MAX_BATCH_BYTES = 900 * 1024
 
+KEY_ADVICE = "Give another API key by --token or PLAFOND_TOKEN."
+
 RECORD = """
 mutation Ingest($events: [UsageEventInput!]!) {
   recordUsage(input: { events: $events }) {
@@ -89,6 +91,9 @@ class CloudEvent(BaseModel):
         )
 
 
+CSV_NAMES = {info.alias or name for name, info in UsageLine.model_fields.items()} - {"properties"}
+
+
 @dataclass(frozen=True)
 class Broken:
     """A line that is no event, or an event that was not taken, and why."""
@@ -136,24 +141,41 @@ def _read_line(number: int, line: bytes) -> UsageLine | Broken:
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
-    with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
-        reader = csv.DictReader(text)
-        names = {info.alias or name for name, info in UsageLine.model_fields.items()} - {"properties"}
+    # Bytes that are not UTF-8 are carried along as lone surrogates, so that their row can be told, not altered.
+    with file.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
+        rows = csv.reader(text)
+        try:
+            header = next(rows, [])
+        except csv.Error as error:
+            raise IngestFailed(f"Stopped: the first row of {file.name} is not CSV: {error}") from error
+        if not {"eventId", "metric"} <= set(header):
+            raise IngestFailed(
+                f"Stopped: the first row of {file.name} must name the columns, eventId and metric among them: "
+                f"{', '.join(sorted(CSV_NAMES))}. It reads: {', '.join(header)[:200]}"
+            )
         while True:
             try:
-                row = next(reader, None)
+                row = next(rows, None)
             except csv.Error as error:
-                yield reader.line_num, Broken(reader.line_num, "", f"Not CSV: {error}")
+                yield rows.line_num, Broken(rows.line_num, "", f"Not CSV: {error}")
                 continue
             if row is None:
                 return
-            number = reader.line_num
-            known = {key: value for key, value in row.items() if key in names and value}
-            more = {key: value for key, value in row.items() if key not in names and key and value}
-            try:
-                yield number, UsageLine.model_validate({**known, "properties": more})
-            except ValidationError as error:
-                yield number, Broken(number, known.get("eventId", ""), _explain(error))
+            if row:
+                yield rows.line_num, _read_row(rows.line_num, header, row)
+
+
+def _read_row(number: int, header: list[str], row: list[str]) -> UsageLine | Broken:
+    given = {name: value for name, value in zip(header, row, strict=False) if name and value}
+    try:
+        "".join([*given, *given.values()]).encode()
+        known = {name: value for name, value in given.items() if name in CSV_NAMES}
+        more = {name: value for name, value in given.items() if name not in CSV_NAMES}
+        return UsageLine.model_validate({**known, "properties": more})
+    except UnicodeEncodeError:
+        return Broken(number, "", "Not UTF-8.")
+    except ValidationError as error:
+        return Broken(number, given.get("eventId", ""), _explain(error))
 
 
 def _id_in(line: bytes) -> str:
@@ -165,13 +187,39 @@ def _id_in(line: bytes) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'line'}: {item['msg']}" for item in error.errors()[:3])
+    faults = []
+    for item in error.errors()[:3]:
+        if not item["loc"]:
+            faults.append("The line is no JSON object.")
+        else:
+            place = ".".join(map(str, item["loc"]))
+            faults.append(f"`{place}`: {WORDS.get(item['type'], item['msg'].removeprefix('Value error, '))}")
+    return "; ".join(faults)
+
+
+WORDS = {
+    "missing": "is missing.",
+    "extra_forbidden": "is not a name that is known here.",
+    "int_type": "is no whole number.",
+    "int_parsing": "is no whole number.",
+    "int_from_float": "is no whole number.",
+    "finite_number": "is no whole number.",
+    "dict_type": "is no object.",
+    "model_type": "is no object.",
+    "string_type": "is no text.",
+    "timezone_aware": "has no offset: an RFC 3339 instant is wanted, such as 2026-03-01T12:00:00Z.",
+    "datetime_from_date_parsing": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
+    "datetime_parsing": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
+}
+"""What is wrong with a field, in words for whoever mends the file."""
 
 
 async def ingest_file(
     file: Path, *, url: str, token: str, tell: Callable[[Progress], None], batch: int = BATCH
 ) -> Progress:
     """Send a file. Gives what became of it; `IngestFailed` says why it stopped and that it can go on."""
+    if not token.isascii() or not token.isprintable():
+        raise IngestFailed(f"Stopped: the token is malformed. {KEY_ADVICE}")
     journal = file.with_name(file.name + ".progress")
     progress = _resume(file, url, journal)
     async with httpx2.AsyncClient(timeout=30.0, headers={"Authorization": f"Bearer {token}"}) as client:
@@ -183,6 +231,7 @@ async def ingest_file(
             _write_journal(journal, progress)
             tell(progress)
     journal.unlink(missing_ok=True)
+    progress.rejected.sort(key=lambda broken: broken["line"])
     return progress
 
 
@@ -237,6 +286,8 @@ async def _send(client: httpx2.AsyncClient, url: str, events: list[dict[str, Any
             if response.status_code < 500:
                 return _read_answer(response)
             reason = f"the server answers {response.status_code}"
+        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise IngestFailed(f"Stopped: {url} is no address of a server: {error}") from error
         except httpx2.HTTPError as error:
             reason = f"{url} does not answer ({error or type(error).__name__})"
         if attempt + 1 < TRIES:
@@ -255,7 +306,7 @@ def _read_answer(response: httpx2.Response) -> dict[str, Any]:
     errors = answer.get("errors", []) if isinstance(answer, dict) else []
     if errors or data is None:
         reasons = "; ".join(str(error.get("message")) for error in errors) or "no answer"
-        raise IngestFailed(f"Stopped: {reasons}")
+        raise IngestFailed(f"Stopped: {reasons}" + (f" {KEY_ADVICE}" if response.status_code == 401 else ""))
     if data["userErrors"]:
         raise IngestFailed("Stopped: " + "; ".join(error["message"] for error in data["userErrors"]))
     found: dict[str, Any] = data

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Environment(StrEnum):
@@ -18,7 +18,7 @@ class Environment(StrEnum):
 class Settings(BaseSettings):
     """The settings of one process."""
 
-    model_config = SettingsConfigDict(env_prefix="PLAFOND_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="PLAFOND_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     environment: Environment = Environment.SANDBOX
     database_url: str = "sqlite:///var/plafond.db"
@@ -36,8 +36,13 @@ class Settings(BaseSettings):
     jwt_hs256_secret: SecretStr | None = None
     """Takes HS256 tokens too. Only for tests and closed deployments: whoever checks such a token can also make one."""
 
-    allowed_origins: tuple[str, ...] = ()
-    """Browser origins that may open sockets, besides the server's own."""
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Browser origins that may open sockets, besides the server's own: separated by commas."""
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _jwt_needs_a_key(self) -> Self:

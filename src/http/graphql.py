@@ -39,6 +39,7 @@ PAGE_POLICY = (
 )
 INIT_WAIT = timedelta(seconds=5)
 MAX_OPERATIONS = 100
+MAX_QUERY_LENGTH = 64 * 1024
 
 MAX_SOCKET_ID_LENGTH = 100
 
@@ -224,6 +225,8 @@ def find_fault(given: object) -> str | None:
         return "Send a JSON object with `query`."
     if not isinstance(given.get("query"), str) or not given["query"].strip():
         return "`query` is a text with a GraphQL document."
+    if len(given["query"]) > MAX_QUERY_LENGTH:
+        return f"`query` is longer than {MAX_QUERY_LENGTH} characters: put values into `variables`."
     if not isinstance(given.get("variables"), dict | None):
         return "`variables` is an object."
     if not isinstance(given.get("operationName"), str | None):

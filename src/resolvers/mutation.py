@@ -33,10 +33,10 @@ class Mutation:
 
             outcome = await idempotency.once(
                 work,
-                input.idempotency_key,
+                None if input.dry_run else input.idempotency_key,  # a dry run does nothing that could be repeated
                 mutation="recordUsage",
                 scope="",
-                given=[[asdict(event) for event in events], input.dry_run],
+                given=[asdict(event) for event in events],
                 act=act,
             )
         if outcome.replayed:

@@ -105,6 +105,8 @@ async def authenticate(
 
 async def _authenticate_key(database: Database, environment: Environment, token: str) -> Principal:
     prefix, _, secret = token.rpartition("_")
+    if token.startswith(KEY_PREFIXES[environment]) and not prefix.startswith(KEY_PREFIXES[environment]):
+        raise _unauthenticated("The API key is incomplete: copy it whole.")
     if not prefix.startswith(KEY_PREFIXES[environment]):
         raise _unauthenticated(f"This is the {environment} environment: it takes keys {KEY_PREFIXES[environment]}…")
     async with database.read() as session:

@@ -453,9 +453,12 @@ def _take(
     index: int, given: UsageInput, principal: Principal, metrics: dict[str, Metric], ledger: _Ledger | None
 ) -> EventResult:
     if ledger is None:
+        named = given.account_id is not None or given.external_id is not None
         raise _Rejected(
             RejectionCode.UNKNOWN_ACCOUNT,
-            "There is no such account for this caller: name it by `accountId` or `externalId`.",
+            "You have no account of that id: check it, and that the key is for it."
+            if named
+            else "Name the account by a sound `accountId` or by `externalId`.",
         )
     _check_shape(given)
     metric = metrics.get(given.metric)

@@ -1,0 +1,411 @@
+"""Files of usage events: read line by line, sent in batches, gone on with where they were interrupted."""
+
+import json
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+import uvicorn
+from sqlalchemy import func, select
+
+from plafond.app import create_app
+from plafond.clock import SetClock
+from plafond.database import Database
+from plafond.demo import bind_port, make_config
+from plafond.ingest import MAX_LINE, Broken, IngestFailed, Progress, UsageLine, ingest_file, read_events
+from plafond.models import BillingAccount, Counter, Role
+from plafond.settings import Settings
+
+from .conftest import NOW, Template
+
+
+def write_lines(file: Path, *lines: object) -> Path:
+    """A file of lines: bytes and texts as they are, anything else as JSON."""
+    raw = [
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    ]
+    file.write_bytes(b"".join(line + b"\n" for line in raw))
+    return file
+
+
+def sends(event_id: str, quantity: int, metric: str = "email_sends") -> dict[str, object]:
+    return {"eventId": event_id, "metric": metric, "externalId": "birchwood", "quantity": quantity}
+
+
+def read_sound(file: Path) -> dict[int, UsageLine]:
+    return {number: event for number, event in read_events(file) if isinstance(event, UsageLine)}
+
+
+def read_broken(file: Path) -> dict[int, Broken]:
+    return {number: event for number, event in read_events(file) if isinstance(event, Broken)}
+
+
+# Reading
+
+
+def test_ndjson_is_read_with_its_line_numbers(tmp_path: Path) -> None:
+    full = {
+        "eventId": "b",
+        "metric": "team_members",
+        "accountId": "opaque",
+        "level": 3,
+        "correction": True,
+        "occurredAt": "2026-11-25T13:00:00+01:00",
+        "properties": {"workspace": "main", "tries": 2, "urgent": False},
+    }
+    events = read_sound(write_lines(tmp_path / "events.ndjson", sends("a", 5), "", full))
+    assert list(events) == [1, 3]
+    assert (events[1].event_id, events[1].metric, events[1].external_id, events[1].quantity) == (
+        "a",
+        "email_sends",
+        "birchwood",
+        5,
+    )
+    assert events[3].level == 3
+    assert events[3].correction
+    assert events[3].occurred_at == datetime(2026, 11, 25, 12, tzinfo=UTC)
+    assert events[3].properties == {"workspace": "main", "tries": 2, "urgent": False}
+    assert events[3].properties["urgent"] is False
+
+
+def test_csv_is_read_with_a_bom_and_extra_columns_become_properties(tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "events.CSV",
+        b"\xef\xbb\xbfeventId,metric,externalId,quantity,occurredAt,workspace,note",
+        "a,email_sends,birchwood,5,2026-11-25T12:00:00Z,main,",
+        'b,email_sends,birchwood,6,,main,"two',
+        'lines, Grüße"',
+        "c,email_sends,birchwood,many,,,",
+        "d,email_sends,birchwood,7,,,",
+    )
+    events = read_sound(file)
+    assert list(events) == [2, 4, 6]
+    assert events[2].event_id == "a"
+    assert events[2].occurred_at == datetime(2026, 11, 25, 12, tzinfo=UTC)
+    assert events[2].properties == {"workspace": "main"}
+    assert events[4].properties == {"workspace": "main", "note": "two\nlines, Grüße"}
+    assert events[6].quantity == 7
+    broken = read_broken(file)
+    assert list(broken) == [5]
+    assert (broken[5].line, broken[5].event_id) == (5, "c")
+    assert "quantity" in broken[5].reason
+
+
+def test_cloud_events_are_read_among_our_own(tmp_path: Path) -> None:
+    cloud = {
+        "specversion": "1.0",
+        "id": "ce-1",
+        "source": "/mail",
+        "type": "email_sends",
+        "subject": "birchwood",
+        "time": "2026-11-25T12:00:00Z",
+        "datacontenttype": "application/json",
+        "data": {"quantity": 4, "workspace": "main"},
+    }
+    nested = {**cloud, "id": "ce-2", "data": {"quantity": 1, "correction": True, "properties": {"workspace": "beta"}}}
+    later = {**cloud, "id": "ce-3", "specversion": "2.0"}
+    file = write_lines(tmp_path / "events.ndjson", cloud, sends("a", 1), nested, later, {**cloud, "data": {}, "id": 7})
+    events = read_sound(file)
+    assert list(events) == [1, 2, 3]
+    assert events[1].model_dump() == {
+        "event_id": "ce-1",
+        "metric": "email_sends",
+        "account_id": None,
+        "external_id": "birchwood",
+        "quantity": 4,
+        "level": None,
+        "correction": False,
+        "occurred_at": "2026-11-25T12:00:00+00:00",
+        "properties": {"workspace": "main"},
+    }
+    assert events[3].correction
+    assert events[3].properties == {"workspace": "beta"}
+    broken = read_broken(file)
+    assert broken[4].event_id == "ce-3"
+    assert "specversion" in broken[4].reason
+    assert "id" in broken[5].reason
+
+
+BROKEN_LINES: dict[str, tuple[object, str]] = {
+    "not JSON": ("{eventId: 1}", "JSON"),
+    "cut off": ('{"eventId": "x", "metric":', "JSON"),
+    "no object": ([1, 2], "line"),
+    "a bare number": ("12", "line"),
+    "wrong type": ({**sends("x", 1), "quantity": "five"}, "quantity"),
+    "fraction": ({**sends("x", 1), "quantity": 1.5}, "quantity"),
+    "boolean quantity": ({**sends("x", 1), "quantity": True}, "quantity"),
+    "numeric id": ({**sends("x", 1), "eventId": 5}, "eventId"),
+    "NaN": ('{"eventId": "x", "metric": "email_sends", "externalId": "birchwood", "quantity": NaN}', "quantity"),
+    "infinity": ('{"eventId": "x", "metric": "email_sends", "externalId": "birchwood", "quantity": 1e999}', "quantity"),
+    "NaN in properties": (
+        '{"eventId": "x", "metric": "email_sends", "quantity": 1, "properties": {"a": NaN}}',
+        "properties",
+    ),
+    "2^63": ({**sends("x", 1), "quantity": 2**63}, "quantity"),
+    "over 2^53": ({**sends("x", 1), "quantity": 2**53}, "quantity"),
+    "ten thousand digits": (
+        '{"eventId": "x", "metric": "email_sends", "quantity": 1' + "0" * 10_000 + "}",
+        "JSON",
+    ),
+    "negative level": ({"eventId": "x", "metric": "team_members", "level": -1}, "level"),
+    "no id": ({"metric": "email_sends", "quantity": 1}, "eventId"),
+    "id too long": (sends("x" * 256, 1), "eventId"),
+    "time without a zone": ({**sends("x", 1), "occurredAt": "2026-11-25T12:00:00"}, "occurredAt"),
+    "unknown name": ({**sends("x", 1), "quantum": 1}, "quantum"),
+    "too long": ({**sends("x", 1), "properties": {"a": "a" * MAX_LINE}}, "longer"),
+    "not UTF-8": (b'{"eventId": "\xff", "metric": "email_sends", "quantity": 1}', "UTF-8"),
+    "nested without end": ("[" * 20_000, "JSON"),
+    "half a character in the id": ('{"eventId": "\\ud800", "metric": "email_sends", "quantity": 1}', ""),
+    "half a character in the account": (
+        '{"eventId": "x", "metric": "email_sends", "externalId": "\\ud800", "quantity": 1}',
+        "",
+    ),
+    "half a character in a property": (
+        '{"eventId": "x", "metric": "email_sends", "quantity": 1, "properties": {"a": "\\ud800"}}',
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_LINES)
+def test_a_broken_line_is_listed_with_its_reason_and_loses_nothing(case: str, tmp_path: Path) -> None:
+    line, word = BROKEN_LINES[case]
+    file = write_lines(tmp_path / "events.ndjson", sends("before", 1), line, sends("after", 2))
+    assert [event.event_id for event in read_sound(file).values()] == ["before", "after"]
+    broken = read_broken(file)
+    assert list(broken) == [2]
+    assert broken[2].line == 2
+    assert broken[2].reason
+    assert word in broken[2].reason
+    assert "\n" not in broken[2].reason
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(b"\xff,email_sends,birchwood,1,", id="not UTF-8"),
+        pytest.param(b"x,email_sends,birchwood,1," + b"a" * 200_000, id="too long"),
+        pytest.param(b"x,email_sends,birchwood,9223372036854775808,", id="2^63"),
+        pytest.param(b"x,email_sends,birchwood,nan,", id="NaN"),
+        pytest.param(b"x,email_sends,birchwood,1.5,", id="fraction"),
+        pytest.param(b",email_sends,birchwood,1,", id="no id"),
+    ],
+)
+def test_a_broken_csv_row_is_listed_and_loses_nothing(row: bytes, tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "events.csv",
+        "eventId,metric,externalId,quantity,workspace",
+        "before,email_sends,birchwood,1,main",
+        row,
+        "after,email_sends,birchwood,2,main",
+    )
+    assert [event.event_id for event in read_sound(file).values()] == ["before", "after"]
+    broken = read_broken(file)
+    assert list(broken) == [3]
+    assert broken[3].reason
+
+
+def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
+    for name in ("empty.ndjson", "empty.csv"):
+        (tmp_path / name).touch()
+        assert list(read_events(tmp_path / name)) == []
+
+
+# Sending
+
+
+@pytest.fixture
+async def url(address: str) -> AsyncGenerator[str]:
+    """The address of a real server over this test's own sandbox."""
+    listener = bind_port("127.0.0.1", 0)
+    app = create_app(Settings(database_url=address), with_worker=False, clock=SetClock(NOW))
+    server = uvicorn.Server(make_config(app))
+    async with anyio.create_task_group() as group:
+
+        async def serve() -> None:
+            await server.serve(sockets=[listener])
+
+        group.start_soon(serve)
+        with anyio.fail_after(30):
+            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+                await anyio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/graphql"
+        server.should_exit = True
+
+
+@pytest.fixture
+def token(template: Template) -> str:
+    return next(item.token for item in template.tokens if item.role is Role.OPERATOR)
+
+
+async def figure(address: str) -> int:
+    """How many sends are counted for Birchwood."""
+    database = Database(address, SetClock(NOW), lambda _: None)
+    try:
+        async with database.read() as session:
+            used = await session.scalar(
+                select(func.sum(Counter.used))
+                .join(BillingAccount, BillingAccount.id == Counter.account_id)
+                .where(BillingAccount.external_id == "birchwood", Counter.metric_key == "email_sends")
+            )
+            return int(used or 0)
+    finally:
+        await database.close()
+
+
+class Interrupted(Exception):
+    """What ends a run in these tests."""
+
+
+def interrupt(_: Progress) -> None:
+    raise Interrupted
+
+
+def journal_of(file: Path) -> Path:
+    return file.with_name(file.name + ".progress")
+
+
+async def test_a_file_is_counted_and_its_faults_are_listed(address: str, url: str, token: str, tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "events.ndjson",
+        sends("a", 1),
+        "not JSON",
+        sends("b", 20),
+        sends("c", 300, metric="fax_pages"),
+        sends("a", 1),
+        sends("d", 4_000),
+    )
+    before = await figure(address)
+    told: list[tuple[int, int]] = []
+    done = await ingest_file(
+        file, url=url, token=token, tell=lambda now: told.append((now.lines, now.accepted)), batch=3
+    )
+    assert (done.accepted, done.duplicates, done.lines) == (3, 1, 6)
+    assert [(item["line"], item["event_id"]) for item in done.rejected] == [(2, ""), (4, "c")]
+    assert "UNKNOWN_METRIC: " in done.rejected[1]["reason"]
+    assert await figure(address) == before + 4_021
+    assert told[0] == (4, 2)
+    assert told[-1] == (6, 3)
+    assert not journal_of(file).exists()
+
+
+async def test_broken_lines_at_the_end_are_listed_too(url: str, token: str, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1), "{", "{")
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=1)
+    assert done.accepted == 1
+    assert [item["line"] for item in done.rejected] == [2, 3]
+    assert done.lines == 3
+
+
+async def test_an_interrupted_file_goes_on_and_is_counted_once(
+    address: str, url: str, token: str, tmp_path: Path
+) -> None:
+    file = write_lines(tmp_path / "events.ndjson", "{", *(sends(f"e{number}", 10**number) for number in range(5)))
+    before = await figure(address)
+    with pytest.raises(Interrupted):
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2)
+    assert await figure(address) == before + 11
+    assert json.loads(journal_of(file).read_text())["lines"] == 3
+    told: list[int] = []
+    done = await ingest_file(file, url=url, token=token, tell=lambda now: told.append(now.lines), batch=2)
+    assert told[0] == 5, "the acknowledged lines are not sent again"
+    assert (done.accepted, done.duplicates) == (5, 0)
+    assert [item["line"] for item in done.rejected] == [1]
+    assert await figure(address) == before + 11_111
+    assert not journal_of(file).exists()
+
+
+async def test_a_csv_file_goes_on_too(address: str, url: str, token: str, tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "events.csv",
+        "eventId,metric,externalId,quantity,workspace",
+        "a,email_sends,birchwood,1,main",
+        "b,email_sends,birchwood,10,main",
+        "c,email_sends,birchwood,100,",
+    )
+    before = await figure(address)
+    with pytest.raises(Interrupted):
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2)
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=2)
+    assert (done.accepted, done.duplicates, done.rejected) == (3, 0, [])
+    assert await figure(address) == before + 111
+
+
+@pytest.mark.parametrize("left", [None, "", "[]", "{}", '{"digest": "another"}'])
+async def test_with_the_journal_lost_nothing_is_counted_twice(
+    left: str | None, address: str, url: str, token: str, tmp_path: Path
+) -> None:
+    file = write_lines(tmp_path / "events.ndjson", *(sends(f"e{number}", 10**number) for number in range(4)))
+    before = await figure(address)
+    with pytest.raises(Interrupted):
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=3)
+    if left is None:
+        journal_of(file).unlink()
+    else:
+        journal_of(file).write_text(left)
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=3)
+    assert (done.accepted, done.duplicates, done.rejected) == (1, 3, [])
+    assert await figure(address) == before + 1_111
+    assert not journal_of(file).exists()
+
+
+async def test_a_changed_file_starts_from_the_beginning(address: str, url: str, token: str, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1), sends("b", 10), sends("c", 100))
+    before = await figure(address)
+    with pytest.raises(Interrupted):
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2)
+    write_lines(file, sends("new", 1_000), sends("a", 1), sends("b", 10), sends("c", 100))
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=2)
+    assert (done.accepted, done.duplicates, done.lines) == (2, 2, 4)
+    assert await figure(address) == before + 1_111
+
+
+async def test_events_as_large_as_they_may_be_are_sent(address: str, url: str, token: str, tmp_path: Path) -> None:
+    properties = {f"property {number}": "x" * 255 for number in range(20)}
+    file = write_lines(
+        tmp_path / "events.ndjson", *({**sends(f"e{number}", 1), "properties": properties} for number in range(500))
+    )
+    before = await figure(address)
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None)
+    assert (done.accepted, done.rejected) == (500, [])
+    assert await figure(address) == before + 500
+
+
+@pytest.mark.parametrize("wrong", ["plf_test_000000000000_" + "0" * 48, "nonsense", "plf_live_0_0", "schlüssel"])
+async def test_a_wrong_token_is_told_with_what_to_do(wrong: str, url: str, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1))
+    with pytest.raises(IngestFailed, match=r"^Stopped: .*(--token|PLAFOND_TOKEN)"):
+        await ingest_file(file, url=url, token=wrong, tell=lambda _: None)
+
+
+async def test_a_token_without_the_right_is_told(template: Template, url: str, tmp_path: Path) -> None:
+    member = next(item.token for item in template.tokens if item.role is Role.MEMBER)
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1))
+    with pytest.raises(IngestFailed, match=r"^Stopped: .*usage:write"):
+        await ingest_file(file, url=url, token=member, tell=lambda _: None)
+
+
+async def test_a_server_that_does_not_answer_is_told_with_what_to_do(tmp_path: Path) -> None:
+    listener = bind_port("127.0.0.1", 0)
+    nowhere = f"http://127.0.0.1:{listener.getsockname()[1]}/graphql"
+    listener.close()
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1))
+    with pytest.raises(IngestFailed, match=r"does not answer .* run the same command again"):
+        await ingest_file(file, url=nowhere, token="plf_test_0_0", tell=lambda _: None)
+
+
+async def test_another_page_of_the_server_is_told(url: str, token: str, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1))
+    elsewhere = url.replace("/graphql", "/elsewhere")
+    with pytest.raises(IngestFailed, match=f"{elsewhere} is not a Plafond server"):
+        await ingest_file(file, url=elsewhere, token=token, tell=lambda _: None)
+
+
+@pytest.mark.parametrize("wrong", ["nonsense", "ftp://127.0.0.1/graphql", "http://[", "http://127.0.0.1:port/"])
+async def test_what_is_no_address_is_told(wrong: str, tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "events.ndjson", sends("a", 1))
+    with pytest.raises(IngestFailed):
+        await ingest_file(file, url=wrong, token="plf_test_0_0", tell=lambda _: None)

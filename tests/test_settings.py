@@ -1,0 +1,83 @@
+"""What a deployment may decide, and what is refused at the start."""
+
+import os
+
+import pytest
+from pydantic import ValidationError
+
+from plafond.settings import Environment, Settings
+
+ISSUER = "https://issuer.test"
+SECRET = "a secret of thirty-two characters!"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a test sets."""
+    for name in [name for name in os.environ if name.startswith("PLAFOND_")]:
+        monkeypatch.delenv(name)
+
+
+def test_an_issuer_without_a_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="PLAFOND_JWT_ISSUER is set but no key"):
+        Settings(jwt_issuer=ISSUER)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("jwt_hs256_secret", SECRET),
+        ("jwt_jwks_url", "https://issuer.test/jwks"),
+        ("jwt_jwks_file", "keys.json"),
+    ],
+)
+def test_an_issuer_with_a_key_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_JWT_ISSUER", ISSUER)
+    monkeypatch.setenv(f"PLAFOND_{name.upper()}", value)
+    assert Settings().jwt_issuer == ISSUER
+
+
+@pytest.mark.parametrize("length", [1, 31])
+def test_a_short_secret_is_refused_and_not_shown(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_JWT_ISSUER", ISSUER)
+    monkeypatch.setenv("PLAFOND_JWT_HS256_SECRET", "ß" * length)
+    with pytest.raises(ValidationError, match="PLAFOND_JWT_HS256_SECRET needs at least 32 characters") as refused:
+        Settings()
+    assert "ß" not in str(refused.value)
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_JWT_HS256_SECRET", SECRET)
+    assert SECRET not in repr(Settings())
+
+
+@pytest.mark.parametrize("name", ["STAGING", "production", ""])
+def test_an_unknown_environment_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_ENVIRONMENT", name)
+    with pytest.raises(ValidationError, match="environment"):
+        Settings()
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http"])
+def test_a_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_PORT", port)
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
+
+
+def test_nothing_set_is_a_sandbox_for_this_machine_only() -> None:
+    settings = Settings()
+    assert settings.environment is Environment.SANDBOX
+    assert settings.host == "127.0.0.1"
+    assert settings.jwt_issuer is None
+    assert settings.allowed_origins == ()
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1
+
+
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_ALLOWED_ORIGINS", "https://app.test, https://admin.test")
+    assert Settings().allowed_origins == ("https://app.test", "https://admin.test")
