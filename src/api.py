@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,11 +20,13 @@ from graphql import (
     IntValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
+    VariableNode,
     parse,
     specified_rules,
 )
 from strawberry.extensions import MaxTokensLimiter, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.exceptions import CannotGetOperationTypeError
 from strawberry.schema.schema import validate_document
 from strawberry.types import ExecutionContext
 from strawberry.types.execution import ExecutionResult as StrawberryResult
@@ -37,15 +39,16 @@ from .resolvers.subscription import Subscription
 from .schema.billing import MetricUsage, Recommendation
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
+from .services.paging import DEFAULT_SIZE
 
 MAX_DEPTH = 16
-MAX_FIELDS = 50_000
+MAX_FIELDS = 100_000
 """How many fields an answer may hold when every list is as long as was asked for."""
 MAX_NAMED = 1_000
 """How many fields a document may name, fragments included as often as they are spread."""
-UNKNOWN_SIZE = 100
 MAX_SIZE = 400
 MAX_TOKENS = 3_000
+MAX_QUERY_LENGTH = 64 * 1024
 MAX_ERRORS = 20
 CACHED_DOCUMENTS = 256
 
@@ -80,7 +83,7 @@ class Prepares(SchemaExtension):
     def on_parse(self) -> Iterator[None]:
         """A known document needs no parsing. A faulty one is left to strawberry, which says what is wrong."""
         asked = self.execution_context
-        if asked.query:
+        if asked.query and len(asked.query) <= MAX_QUERY_LENGTH:
             asked.graphql_document = read_document(asked.query)
         yield
 
@@ -89,12 +92,21 @@ class Prepares(SchemaExtension):
         asked = self.execution_context
         document = asked.graphql_document
         if document is not None and asked.query:
-            unclear = choose_operation(document, asked._provided_operation_name)
-            if unclear is not None:
-                asked.pre_execution_errors = [GraphQLError(unclear, extensions={"code": ErrorCode.BAD_USER_INPUT})]
-            else:
-                asked.pre_execution_errors = list(find_faults(asked.query))
+            refused = self._refuse(document, asked.query)
+            asked.pre_execution_errors = [refused] if refused is not None else list(find_faults(asked.query))
         yield
+
+    def _refuse(self, document: DocumentNode, text: str) -> GraphQLError | None:
+        asked = self.execution_context
+        too_large = (
+            f"The document is longer than {MAX_QUERY_LENGTH} characters: put values into `variables`."
+            if len(text) > MAX_QUERY_LENGTH
+            else weigh_document(document, asked.variables or {})
+        )
+        if too_large is not None:
+            return GraphQLError(too_large, extensions={"code": ErrorCode.QUERY_TOO_COMPLEX})
+        unclear = choose_operation(document, asked._provided_operation_name)
+        return None if unclear is None else GraphQLError(unclear, extensions={"code": ErrorCode.BAD_USER_INPUT})
 
 
 @lru_cache(maxsize=CACHED_DOCUMENTS)
@@ -108,12 +120,9 @@ def read_document(text: str) -> DocumentNode | None:
 
 @lru_cache(maxsize=CACHED_DOCUMENTS)
 def find_faults(text: str) -> tuple[GraphQLError, ...]:
-    """What is wrong with a document that parses: its size, or what validation finds."""
+    """What validation finds in a document that parses."""
     document = read_document(text)
     assert document is not None, "only what was parsed is validated"
-    too_large = weigh_document(document)
-    if too_large is not None:
-        return (GraphQLError(too_large, extensions={"code": ErrorCode.QUERY_TOO_COMPLEX}),)
     return tuple(validate_document(schema._schema, document, tuple(specified_rules)))
 
 
@@ -130,7 +139,7 @@ class Weight:
         return Weight(max(self.depth, other.depth), self.named + other.named, self.answered + other.answered)
 
 
-def weigh_document(document: DocumentNode) -> str | None:
+def weigh_document(document: DocumentNode, variables: Mapping[str, object]) -> str | None:
     """Why a document is too large; none where it is not. Each fragment is weighed once."""
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     known: dict[str, Weight] = {}
@@ -145,7 +154,7 @@ def weigh_document(document: DocumentNode) -> str | None:
         for node in selection_set.selections:
             if isinstance(node, FieldNode):
                 below = weigh(node.selection_set, depth_left - 1)
-                size = list_size(node)
+                size = list_size(node, variables)
                 total = total.beside(Weight(below.depth + 1, below.named + 1, size * below.answered + 1))
             elif isinstance(node, InlineFragmentNode):
                 total = total.beside(weigh(node.selection_set, depth_left - 1))
@@ -177,13 +186,16 @@ def weigh_document(document: DocumentNode) -> str | None:
     return None
 
 
-def list_size(node: FieldNode) -> int:
+def list_size(node: FieldNode, variables: Mapping[str, object]) -> int:
     """How long a list the field asks for; 1 for a field without a size."""
     for argument in node.arguments or ():
         if argument.name.value in ("first", "last"):
             value = argument.value
+            asked = int(value.value) if isinstance(value, IntValueNode) else None
+            if isinstance(value, VariableNode):
+                asked = variables.get(value.name.value)  # type: ignore[assignment]  # whatever the caller sent
             # The longest list there is bounds what is asked: a larger number is refused when it is run.
-            return min(int(value.value), MAX_SIZE) if isinstance(value, IntValueNode) else UNKNOWN_SIZE
+            return max(1, min(asked, MAX_SIZE)) if isinstance(asked, int) else DEFAULT_SIZE
     return 1
 
 
@@ -236,7 +248,9 @@ def show_error(error: GraphQLError, request_id: str) -> GraphQLError:
         code = ErrorCode(error.extensions["code"])
     elif isinstance(error, GraphQLSyntaxError):
         code = ErrorCode.GRAPHQL_PARSE_FAILED
-    elif cause is not None and not isinstance(cause, GraphQLError) and error.path is not None:
+    elif isinstance(cause, CannotGetOperationTypeError):
+        code, message = ErrorCode.BAD_USER_INPUT, "The document holds no operation, or none of the name given."
+    elif is_bug(error, cause):
         code, message = ErrorCode.INTERNAL, "Something went wrong on our side: report the request id."
     elif error.message.startswith("Variable '$"):
         # Without the value: it is long, in Python's spelling, and the caller's own.
@@ -253,6 +267,14 @@ def show_error(error: GraphQLError, request_id: str) -> GraphQLError:
     )
 
 
+def is_bug(error: GraphQLError, cause: Exception | None) -> bool:
+    """Whether an error is nobody's refusal. A value that a scalar refuses raises too, but stands in the document."""
+    if cause is None or isinstance(cause, GraphQLError | RequestRefused):
+        return False
+    is_coercion = error.path is None and isinstance(cause, ValueError) and bool(error.nodes)
+    return not is_coercion and not isinstance(cause, RecursionError | CannotGetOperationTypeError)
+
+
 class Schema(strawberry.Schema):
     """Logs bugs with their cause; refusals are answers, not log lines."""
 
@@ -260,8 +282,7 @@ class Schema(strawberry.Schema):
         """Log what only a bug can cause."""
         for error in errors:
             cause = error.original_error
-            is_coercion = error.path is None and isinstance(cause, ValueError)
-            if cause is not None and not is_coercion and not isinstance(cause, GraphQLError | RequestRefused):
+            if is_bug(error, cause):
                 request_id = getattr(execution_context and execution_context.context, "request_id", "")
                 log.error("request %s failed at %s", request_id, error.path, exc_info=cause)
 

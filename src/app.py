@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
@@ -15,6 +16,7 @@ from .adapters.jwks import IssuerKeys
 from .api import schema
 from .clock import Clock, SystemClock
 from .database import Database
+from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint, SocketEndpoint
 from .http.health import live, ready
 from .resolvers.context import Context
@@ -22,7 +24,7 @@ from .services.ports import SigningKeys
 from .settings import Environment, Settings
 from .worker import run_worker
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+METHODS = ["GET", "HEAD", "POST"]
 PAGE_FILES = Path(__file__).parent / "http" / "graphiql"
 
 
@@ -64,7 +66,7 @@ def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | N
     ]
     if settings.environment is Environment.SANDBOX and PAGE_FILES.is_dir():
         routes.append(Mount("/graphiql", StaticFiles(directory=PAGE_FILES)))
-    app = Starlette(routes=routes, lifespan=lifespan)
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
     app.state.database = database
     app.state.bus = bus
     return app

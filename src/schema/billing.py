@@ -1077,11 +1077,10 @@ class Notice(Node):
 
 
 @strawberry.type(description="Advice that would save money or trouble.")
-class Recommendation(Node):
+class Recommendation:
     """A recommendation."""
 
-    account_id: AccountId
-    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds it again.")
+    id: strawberry.ID = said("Opaque, and the same for ever.")
     kind: str = said("A stable code of what it advises.")
     title: str = said("For people to read.")
     saving: Money = said("What it would save per month.")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self, cast
+from uuid import UUID
 
 import strawberry
 
@@ -40,15 +41,14 @@ class UsageEventInput:
 
     def to_input(self) -> UsageInput:
         """As the services know it."""
-        account = decode_id(self.account_id) if self.account_id is not None else None
-        is_account = account is not None and account.type_name == "BillingAccount"
-        account_id = account.uuid() if account is not None and is_account else None
+        found = decode_id(self.account_id) if self.account_id is not None else None
+        account_id = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
         return UsageInput(
             event_id=self.event_id,
             metric=self.metric,
-            account_id=account_id,
-            # A broken id means no account, whatever the external id says.
-            external_id=self.external_id if self.account_id is None or account_id is not None else None,
+            # A broken id names no account; the nil UUID never is one.
+            account_id=None if self.account_id is None else account_id or UUID(int=0),
+            external_id=self.external_id,
             quantity=self.quantity,
             level=self.level,
             correction=self.correction,

@@ -458,7 +458,7 @@ def _take(
             RejectionCode.UNKNOWN_ACCOUNT,
             "You have no account of that id: check it, and that the key is for it."
             if named
-            else "Name the account by a sound `accountId` or by `externalId`.",
+            else "Name the account by `accountId` or `externalId`.",
         )
     _check_shape(given)
     metric = metrics.get(given.metric)

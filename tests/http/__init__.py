@@ -1,0 +1,1 @@
+"""HTTP and sockets: what comes through the door, and what does not."""

@@ -1,0 +1,1 @@
+"""Root fields: who may, and how lists are paged."""
