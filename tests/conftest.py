@@ -14,6 +14,7 @@ import httpx2
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 from sqlalchemy import event, make_url
 from starlette.applications import Starlette
 
@@ -162,7 +163,7 @@ async def world(template: Template, address: str) -> AsyncGenerator[World]:
     settings = Settings(
         database_url=address,
         jwt_issuer="https://issuer.test",
-        jwt_hs256_secret="a secret of thirty-two characters!",
+        jwt_hs256_secret=SecretStr("a secret of thirty-two characters!"),
     )
     app = create_app(settings, with_worker=False, clock=clock)
     statements: list[str] = []

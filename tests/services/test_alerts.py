@@ -224,3 +224,12 @@ async def test_a_later_event_never_gets_a_smaller_position(world: World) -> None
     await number_all(world)
     (event,) = [event for event in await outbox_of(world, "birchwood") if event.position == last + 1]
     assert event.kind == "usage.alert_raised"
+
+
+async def test_an_event_just_ahead_raises_in_the_period_it_opens(world: World) -> None:
+    """Accepted up to five minutes ahead, it may fill the next period, in which perhaps no other event follows."""
+    period = await period_of(world)
+    world.clock.stands_at = period.end - timedelta(minutes=2)
+    await send(world, emails("ahead", 60_000, occurred_at=period.end + timedelta(minutes=1)))
+    raised = [alert for alert in await alerts_of(world) if alert.period_start == period.end]
+    assert [alert.threshold for alert in raised] == [80, 90, 95, 100]

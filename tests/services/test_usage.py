@@ -15,6 +15,7 @@ from plafond.models import (
     AuditEntry,
     BillingAccount,
     Counter,
+    Issuer,
     OutboxEvent,
     Plan,
     PlanVersion,
@@ -28,7 +29,8 @@ from plafond.services.access import Scope
 from plafond.services.errors import InvalidInput
 from plafond.services.usage import UsageInput, record_usage
 
-from ..conftest import NOW, World
+from ..conftest import NOW, Client, World
+from ..factories import an_account
 from .helpers import (
     ACTOR,
     OPERATOR,
@@ -597,3 +599,38 @@ async def test_an_account_without_a_subscription_blocks_and_counts_from_its_crea
         await work.session.delete(subscription)
     results = await send(world, emails("a", 26_551), emails("b", 26_550))
     assert codes(results) == ["LIMIT_EXCEEDED", "ACCEPTED"]
+
+
+async def test_a_thousand_accounts_fit_one_batch(world: World) -> None:
+    """As many as a batch holds: no statement grows a branch for each."""
+    async with world.database.work(ACTOR) as work:
+        issuer = (await work.session.scalars(select(Issuer))).one()
+        for n in range(1_000):
+            work.session.add(an_account(issuer.id, f"many-{n}", now=NOW))
+    batch = [gauge(f"many-{n}", account=f"many-{n}", level=0) for n in range(1_000)]
+    assert codes(await send(world, *batch)) == ["ACCEPTED"] * 1_000
+
+
+async def test_a_rejected_id_that_json_cannot_store_loses_no_batch(client: Client, world: World) -> None:
+    record = """mutation($input: RecordUsageInput!) { recordUsage(input: $input) {
+      accepted results { eventId status code } userErrors { code } } }"""
+    events = [
+        {"eventId": event_id, "metric": "email_sends", "externalId": "acme", "quantity": 1} for event_id in ("a\0", "b")
+    ]
+    given = {"events": events, "idempotencyKey": "odd"}
+    first: Any = await client.data(world.operator, record, input=given)
+    again: Any = await client.data(world.operator, record, input=given)
+    assert first == again
+    assert [(item["eventId"], item["code"]) for item in first["recordUsage"]["results"]] == [
+        ("a\0", "INVALID_EVENT"),
+        ("b", None),
+    ]
+
+
+async def test_a_dry_run_leaves_the_idempotency_key_free(client: Client, world: World) -> None:
+    record = "mutation($input: RecordUsageInput!) { recordUsage(input: $input) { accepted userErrors { code } } }"
+    event = {"eventId": "dry", "metric": "email_sends", "externalId": "acme", "quantity": 1}
+    for dry_run in (True, False):
+        given = {"events": [event], "idempotencyKey": "dry", "dryRun": dry_run}
+        data: Any = await client.data(world.operator, record, input=given)
+        assert data["recordUsage"] == {"accepted": 1, "userErrors": []}
