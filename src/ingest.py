@@ -148,6 +148,8 @@ def _read_csv(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
             header = next(rows, [])
         except csv.Error as error:
             raise IngestFailed(f"Stopped: the first row of {file.name} is not CSV: {error}") from error
+        if not header:
+            return
         if not {"eventId", "metric"} <= set(header):
             raise IngestFailed(
                 f"Stopped: the first row of {file.name} must name the columns, eventId and metric among them: "

@@ -3,8 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncGenerator, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,47 +134,78 @@ def template(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         _drop_postgres(name)
 
 
-@contextmanager
-def _copied(template: Template, folder: Path) -> Generator[str]:
-    if template.engine == "sqlite":
-        name = str(folder / "plafond.db")
-        for suffix in ("", "-wal"):
-            if Path(template.name + suffix).exists():
-                shutil.copyfile(template.name + suffix, name + suffix)
-        yield _address("sqlite", name)
-    else:
-        name = f"plafond_test_{uuid4().hex[:12]}"
-        yield _create_postgres(name, template.name)
+@dataclass
+class Copy:
+    """A copy of the sandbox. `world` says when a test only read, so that the next one can have it."""
+
+    address: str
+    name: str
+    is_untouched: bool = False
+
+
+@pytest.fixture(scope="session")
+def spares(template: Template) -> Iterator[list[str]]:  # noqa: ARG001  # one list per engine, gone before its template
+    """Copies that nobody wrote to: making one takes PostgreSQL half a second, and most tests only read."""
+    names: list[str] = []
+    yield names
+    for name in names:
         _drop_postgres(name)
 
 
 @pytest.fixture
-def address(template: Template, tmp_path: Path) -> Iterator[str]:
-    """The address of this test's own copy of the sandbox."""
-    with _copied(template, tmp_path) as address:
-        yield address
+def sandbox(template: Template, tmp_path: Path, spares: list[str]) -> Iterator[Copy]:
+    """This test's own copy of the sandbox."""
+    if template.engine == "sqlite":
+        name = str(tmp_path / "plafond.db")
+        for suffix in ("", "-wal"):
+            if Path(template.name + suffix).exists():
+                shutil.copyfile(template.name + suffix, name + suffix)
+        yield Copy(_address("sqlite", name), name)
+        return
+    if spares:
+        name = spares.pop()
+        copy = Copy(_address("postgresql", name), name)
+    else:
+        name = f"plafond_test_{uuid4().hex[:12]}"
+        copy = Copy(_create_postgres(name, template.name), name)
+    yield copy
+    if copy.is_untouched:
+        spares.append(name)
+    else:
+        _drop_postgres(name)
 
 
 @pytest.fixture
-async def world(template: Template, address: str) -> AsyncGenerator[World]:
+def address(sandbox: Copy) -> str:
+    """The address of this test's own copy of the sandbox."""
+    return sandbox.address
+
+
+@pytest.fixture
+async def world(template: Template, sandbox: Copy, request: pytest.FixtureRequest) -> AsyncGenerator[World]:
     """The application over this test's own sandbox. Its worker does not run; the clock stands at `NOW`."""
     clock = SetClock(NOW)
     settings = Settings(
-        database_url=address,
+        database_url=sandbox.address,
         jwt_issuer="https://issuer.test",
         jwt_hs256_secret=SecretStr("a secret of thirty-two characters!"),
     )
     app = create_app(settings, with_worker=False, clock=clock)
     statements: list[str] = []
+    writes: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if not statement.startswith("BEGIN"):
             statements.append(statement)
+        if not statement.startswith(("SELECT", "WITH", "BEGIN")):
+            writes.append(statement)
 
     database: Database = app.state.database
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     async with app.router.lifespan_context(app):
         yield World(app, database, clock, settings, template.tokens, statements)
+    # A test that was given the address may have written past this application.
+    sandbox.is_untouched = not writes and "address" not in request.fixturenames
 
 
 class Client:

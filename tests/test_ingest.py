@@ -214,6 +214,13 @@ def test_an_empty_file_has_no_events(tmp_path: Path) -> None:
         assert list(read_events(tmp_path / name)) == []
 
 
+def test_a_first_row_without_the_columns_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "headless.csv"
+    file.write_text("c1,email_sends,acme,5\n")
+    with pytest.raises(IngestFailed, match="must name the columns, eventId and metric"):
+        list(read_events(file))
+
+
 # Sending
 
 
@@ -400,7 +407,7 @@ async def test_a_server_that_does_not_answer_is_told_with_what_to_do(tmp_path: P
 async def test_another_page_of_the_server_is_told(url: str, token: str, tmp_path: Path) -> None:
     file = write_lines(tmp_path / "events.ndjson", sends("a", 1))
     elsewhere = url.replace("/graphql", "/elsewhere")
-    with pytest.raises(IngestFailed, match=f"{elsewhere} is not a Plafond server"):
+    with pytest.raises(IngestFailed, match="GraphQL is at /graphql"):
         await ingest_file(file, url=elsewhere, token=token, tell=lambda _: None)
 
 
