@@ -1,14 +1,16 @@
 """The fields of Mutation."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import strawberry
 
+from ..database import Work
 from ..schema.usage import RecordUsageInput, RecordUsagePayload
-from ..services import idempotency
-from ..services.access import Right
-from ..services.usage import EventResult, EventStatus, RejectionCode, record_usage
+from ..services.access import Principal, Right
+from ..services.idempotency import Request, idempotent
+from ..services.usage import EventResult, EventStatus, RejectionCode, UsageInput, record_usage
 from .access import mutation
 from .context import Info
 
@@ -25,25 +27,21 @@ class Mutation:
     ) -> RecordUsagePayload:
         """Send usage events. Each is counted once, has a result of its own, and one bad event never loses the batch."""
         events = [event.to_input() for event in input.events]
+        key = None if input.dry_run else input.idempotency_key  # a dry run does nothing that could be repeated
+        request = Request(key, scope="", given=[asdict(event) for event in events])
         async with info.context.work() as work:
-
-            async def act() -> dict[str, Any]:
-                results = await record_usage(work, info.context.principal, events, dry_run=input.dry_run)
-                return {"results": [_stored(result) for result in results]}
-
-            outcome = await idempotency.once(
-                work,
-                None if input.dry_run else input.idempotency_key,  # a dry run does nothing that could be repeated
-                mutation="recordUsage",
-                scope="",
-                given=[asdict(event) for event in events],
-                act=act,
-            )
+            outcome = await _record(work, request, info.context.principal, events, dry_run=input.dry_run)
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         return RecordUsagePayload.of(
             [_result(stored, event.event_id) for stored, event in zip(outcome.answer["results"], events, strict=True)]
         )
+
+
+@idempotent("recordUsage")
+async def _record(work: Work, principal: Principal, events: Sequence[UsageInput], *, dry_run: bool) -> dict[str, Any]:
+    results = await record_usage(work, principal, events, dry_run=dry_run)
+    return {"results": [_stored(result) for result in results]}
 
 
 def _stored(result: EventResult) -> dict[str, Any]:

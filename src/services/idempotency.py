@@ -5,11 +5,14 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 from ..database import Work
 from ..models import IdempotencyKey
 from .errors import IdempotencyInFlight, IdempotencyMismatch, InvalidInput
+
+P = ParamSpec("P")
 
 KEPT = timedelta(hours=48)
 MAX_KEY_LENGTH = 255
@@ -21,6 +24,38 @@ class Outcome:
 
     answer: dict[str, Any]
     replayed: bool
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller sent with a key: the key, the accounts it is for, and the input it must not change."""
+
+    key: str | None
+    scope: str
+    given: object
+
+
+Act = Callable[Concatenate[Work, P], Awaitable[dict[str, Any]]]
+
+
+def idempotent(mutation: str) -> Callable[[Act[P]], Callable[Concatenate[Work, Request, P], Awaitable[Outcome]]]:
+    """Makes an act of a mutation happen once for each request under a key; what it returns is remembered."""
+
+    def wrap(act: Act[P]) -> Callable[Concatenate[Work, Request, P], Awaitable[Outcome]]:
+        @wraps(act)
+        async def run(work: Work, request: Request, /, *args: P.args, **kwargs: P.kwargs) -> Outcome:
+            return await once(
+                work,
+                request.key,
+                mutation=mutation,
+                scope=request.scope,
+                given=request.given,
+                act=lambda: act(work, *args, **kwargs),
+            )
+
+        return run
+
+    return wrap
 
 
 async def once(
