@@ -11,7 +11,8 @@ from plafond.clock import SetClock
 from plafond.database import Actor, Database
 from plafond.migrations import migrate_database
 from plafond.sandbox.seeds import SEEDER, seed_sandbox
-from plafond.services.usage import UsageInput, record_usage
+from plafond.services.metering import record_usage
+from plafond.services.usage import UsageInput
 from plafond.settings import Environment
 
 EVENTS = 3_000

@@ -33,9 +33,9 @@ from strawberry.types.execution import ExecutionResult as StrawberryResult
 from strawberry.types.execution import StreamExecutionResult
 
 from .resolvers.context import Context
-from .resolvers.mutation import Mutation
 from .resolvers.query import Query
 from .resolvers.subscription import Subscription
+from .resolvers.usage_mutation import UsageMutation
 from .schema.billing import MetricUsage, Recommendation
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
@@ -285,6 +285,11 @@ class Schema(strawberry.Schema):
             if is_bug(error, cause):
                 request_id = getattr(execution_context and execution_context.context, "request_id", "")
                 log.error("request %s failed at %s", request_id, error.path, exc_info=cause)
+
+
+@strawberry.type(description="Everything that can be changed. A refused mutation has done nothing.")
+class Mutation(UsageMutation):
+    """The root of mutations, by area."""
 
 
 schema = Schema(

@@ -80,5 +80,7 @@ class Notice(Entity, kw_only=True, eq=False):
     subject: Mapped[str] = mapped_column(default="")
     severity: Mapped[NoticeSeverity]
     params: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    for_operators: Mapped[bool] = mapped_column(default=False)
+    """Whether only operators are told."""
     dismissible: Mapped[bool] = mapped_column(default=False)
     dismissed_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -1,6 +1,6 @@
 """What can be bought: metrics, plans with their versions and limits, add-ons, prices."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -99,6 +99,24 @@ class AddOn(Entity, kw_only=True, eq=False):
     plan_keys: Mapped[list[Any]] = mapped_column(default_factory=list)
     """The plans it is offered with."""
     position: Mapped[int] = mapped_column(default=0)
+
+
+class TaxTableRow(Entity, kw_only=True, eq=False):
+    """Who levies what on which lines of customers of a country or region, from when until when."""
+
+    __tablename__ = "tax_table_row"
+    __table_args__ = (CheckConstraint("rate_ppm >= 0 AND rate_ppm <= 1000000", "rate_is_a_share"),)
+
+    country: Mapped[str]
+    region: Mapped[str] = mapped_column(default="")
+    """Empty for the whole country."""
+    jurisdiction: Mapped[str]
+    line_kind: Mapped[str | None] = mapped_column(default=None)
+    category: Mapped[str] = mapped_column(default="S")
+    rate_ppm: Mapped[int]
+    valid_from: Mapped[date]
+    valid_to: Mapped[date | None] = mapped_column(default=None)
+    """Exclusive."""
 
 
 class Price(Entity, kw_only=True, eq=False):

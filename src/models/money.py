@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .base import Entity
+from .base import Base, Entity
 
 
 class InvoiceStatus(StrEnum):
@@ -30,6 +30,16 @@ class LineKind(StrEnum):
     PRORATION = "PRORATION"
     CORRECTION = "CORRECTION"
     CREDIT = "CREDIT"
+
+
+class InvoiceKind(StrEnum):
+    """What an invoice came from."""
+
+    START = "START"
+    CHANGE = "CHANGE"
+    ADD_ON = "ADD_ON"
+    PERIOD = "PERIOD"
+    FINAL = "FINAL"
 
 
 class TransactionKind(StrEnum):
@@ -81,6 +91,10 @@ class PaymentMethodKind(StrEnum):
     CARD = "CARD"
 
 
+OPEN_ATTEMPT = "kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"
+"""The status of a charge whose end is not known yet, as SQL: there is at most one such charge per invoice."""
+
+
 class BudgetScope(StrEnum):
     """What a budget limits the spend of."""
 
@@ -111,6 +125,7 @@ class PaymentMethod(Entity, kw_only=True, eq=False):
     exp_year: Mapped[int]
     is_default: Mapped[bool]
     processor_token: Mapped[str]
+    """What the processor knows it by."""
     removed_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
@@ -120,6 +135,7 @@ class Invoice(Entity, kw_only=True, eq=False):
     __tablename__ = "invoice"
     __table_args__ = (
         UniqueConstraint("issuer_id", "number"),
+        UniqueConstraint("account_id", "cause"),
         Index(None, "account_id", "created_at", "id"),
         CheckConstraint("total_minor >= 0", "not_negative"),
     )
@@ -127,8 +143,15 @@ class Invoice(Entity, kw_only=True, eq=False):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
     issuer_id: Mapped[UUID] = mapped_column(ForeignKey("issuer.id"))
     number: Mapped[str | None] = mapped_column(default=None)
+    kind: Mapped[InvoiceKind]
+    cause: Mapped[str]
+    """What it was made for, such as `period:` and the period's start: there is one invoice for each cause."""
     status: Mapped[InvoiceStatus] = mapped_column(default=InvoiceStatus.DRAFT)
     currency: Mapped[str]
+    finalise_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Until when a draft waits for late usage."""
+    bill: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """Of a draft: the lines that are certain. Its overage is rated when it is finalised."""
     period_start: Mapped[datetime]
     period_end: Mapped[datetime]
     issued_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -138,14 +161,29 @@ class Invoice(Entity, kw_only=True, eq=False):
     total_minor: Mapped[int]
     paid_minor: Mapped[int] = mapped_column(default=0)
     balance_applied_minor: Mapped[int] = mapped_column(default=0)
+    carried_in_minor: Mapped[int] = mapped_column(default=0)
+    """Owed from earlier invoices that were too small to charge."""
+    carried_out_minor: Mapped[int] = mapped_column(default=0)
+    """Too small to charge: owed with the next invoice, or written off."""
+    credited_minor: Mapped[int] = mapped_column(default=0)
+    """Credited while it was open."""
     bill_to: Mapped[dict[str, Any]]
+    issuer: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    language: Mapped[str] = mapped_column(default="en")
+    content_hash: Mapped[str | None] = mapped_column(default=None)
+    """SHA-256 of what was frozen when it was finalised."""
 
     @property
     def due_minor(self) -> int:
         """What is still to be paid."""
         if self.status in (InvoiceStatus.PAID, InvoiceStatus.VOID):
             return 0
-        return self.total_minor - self.balance_applied_minor - self.paid_minor
+        return self.owed_minor - self.paid_minor - self.credited_minor - self.carried_out_minor
+
+    @property
+    def owed_minor(self) -> int:
+        """What was to be paid when it was issued."""
+        return self.total_minor + self.carried_in_minor - self.balance_applied_minor
 
 
 class InvoiceLine(Entity, kw_only=True, eq=False):
@@ -164,23 +202,101 @@ class InvoiceLine(Entity, kw_only=True, eq=False):
     amount_minor: Mapped[int]
     period_start: Mapped[datetime]
     period_end: Mapped[datetime]
-    tax_category: Mapped[str]
-    tax_rate_basis_points: Mapped[int]
+    tax_country: Mapped[str]
+    taxes: Mapped[list[Any]]
+    """Each as [jurisdiction, category, rate in parts per million, reason]."""
+    basis: Mapped[dict[str, Any]]
+    """The figures that the amount is reckoned from, see `services.rules.explanation`."""
     metric_key: Mapped[str | None] = mapped_column(ForeignKey("metric.key"), default=None)
     plan_key: Mapped[str | None] = mapped_column(ForeignKey("plan.key"), default=None)
+    add_on_key: Mapped[str | None] = mapped_column(ForeignKey("add_on.key"), default=None)
+    credited_line_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice_line.id"), index=True, default=None)
+
+    @property
+    def tax_category(self) -> str:
+        """The category that all its taxes share."""
+        return str(self.taxes[0][1])
+
+    @property
+    def tax_rate_ppm(self) -> int:
+        """The sum of its rates, in parts per million."""
+        return sum(int(tax[2]) for tax in self.taxes)
 
 
 class InvoiceTax(Entity, kw_only=True, eq=False):
     """The tax of one (jurisdiction, category, rate) of an invoice."""
 
     __tablename__ = "invoice_tax"
-    __table_args__ = (UniqueConstraint("invoice_id", "jurisdiction", "category", "rate_basis_points"),)
+    __table_args__ = (UniqueConstraint("invoice_id", "jurisdiction", "category", "rate_ppm"),)
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoice.id"))
     jurisdiction: Mapped[str]
     category: Mapped[str]
-    rate_basis_points: Mapped[int]
+    rate_ppm: Mapped[int]
+    taxable_minor: Mapped[int]
+    amount_minor: Mapped[int]
+    reason: Mapped[str | None] = mapped_column(default=None)
+
+
+class CreditNote(Entity, kw_only=True, eq=False):
+    """What of an invoice is taken back. Amounts are positive; once issued it never changes."""
+
+    __tablename__ = "credit_note"
+    __table_args__ = (
+        UniqueConstraint("issuer_id", "number"),
+        Index(None, "account_id", "created_at", "id"),
+        CheckConstraint("total_minor >= 0", "not_negative"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    issuer_id: Mapped[UUID] = mapped_column(ForeignKey("issuer.id"))
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoice.id"), index=True)
+    number: Mapped[str]
+    reason: Mapped[str]
+    """Why, as a code: CHANGE, CANCELLATION, VOID or CORRECTION."""
+    currency: Mapped[str]
+    issued_at: Mapped[datetime]
+    subtotal_minor: Mapped[int]
+    tax_minor: Mapped[int]
+    total_minor: Mapped[int]
+    to_invoice_minor: Mapped[int] = mapped_column(default=0)
+    """How much of it lowered what was due of the invoice; the rest went to the credit balance."""
+    bill_to: Mapped[dict[str, Any]]
+    issuer: Mapped[dict[str, Any]]
+    language: Mapped[str] = mapped_column(default="en")
+    content_hash: Mapped[str] = mapped_column(default="")
+
+
+class CreditNoteLine(Entity, kw_only=True, eq=False):
+    """One line of a credit note: the line that it credits, and by how much, net and positive."""
+
+    __tablename__ = "credit_note_line"
+    __table_args__ = (UniqueConstraint("credit_note_id", "position"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_note.id"))
+    credited_line_id: Mapped[UUID] = mapped_column(ForeignKey("invoice_line.id"), index=True)
+    position: Mapped[int]
+    description: Mapped[str]
+    amount_minor: Mapped[int]
+    period_start: Mapped[datetime]
+    period_end: Mapped[datetime]
+    taxes: Mapped[list[Any]]
+    basis: Mapped[dict[str, Any]]
+
+
+class CreditNoteTax(Entity, kw_only=True, eq=False):
+    """The tax taken back of one (jurisdiction, category, rate)."""
+
+    __tablename__ = "credit_note_tax"
+    __table_args__ = (UniqueConstraint("credit_note_id", "jurisdiction", "category", "rate_ppm"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    credit_note_id: Mapped[UUID] = mapped_column(ForeignKey("credit_note.id"))
+    jurisdiction: Mapped[str]
+    category: Mapped[str]
+    rate_ppm: Mapped[int]
     taxable_minor: Mapped[int]
     amount_minor: Mapped[int]
     reason: Mapped[str | None] = mapped_column(default=None)
@@ -190,10 +306,28 @@ class Transaction(Entity, kw_only=True, eq=False):
     """One movement, or try, of money."""
 
     __tablename__ = "payment_transaction"  # `transaction` is a word of SQL
-    __table_args__ = (Index(None, "account_id", "created_at", "id"),)
+    __table_args__ = (
+        Index(None, "account_id", "created_at", "id"),
+        Index(
+            "uq_payment_transaction_open_attempt",
+            "invoice_id",
+            unique=True,
+            sqlite_where=text(OPEN_ATTEMPT),
+            postgresql_where=text(OPEN_ATTEMPT),
+        ),
+        Index(
+            "uq_payment_transaction_paid_once",
+            "invoice_id",
+            unique=True,
+            sqlite_where=text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+            postgresql_where=text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+        ),
+    )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
     invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), index=True, default=None)
+    pending_change_id: Mapped[UUID | None] = mapped_column(ForeignKey("pending_change.id"), index=True, default=None)
+    """The change that its success makes true."""
     payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_method.id"), default=None)
     kind: Mapped[TransactionKind]
     status: Mapped[TransactionStatus]
@@ -202,6 +336,31 @@ class Transaction(Entity, kw_only=True, eq=False):
     amount_minor: Mapped[int]
     description: Mapped[str]
     failure_code: Mapped[FailureCode | None] = mapped_column(default=None)
+    processor_key: Mapped[str | None] = mapped_column(unique=True, default=None)
+    """The idempotency key of a charge, committed before the processor is called."""
+    processor_id: Mapped[str | None] = mapped_column(index=True, default=None)
+    """What the processor knows the charge by."""
+    action: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """What the cardholder has to do: `clientSecret`, `url`."""
+    expires_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Until when that can be done."""
+    carried_to_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), default=None)
+    """Of an amount carried forward: the invoice that demands it again."""
+
+
+class SandboxCharge(Base, kw_only=True, eq=False):
+    """A charge as the embedded sandbox processor remembers it: for each idempotency key one."""
+
+    __tablename__ = "sandbox_charge"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    processor_id: Mapped[str] = mapped_column(unique=True)
+    token: Mapped[str]
+    currency: Mapped[str]
+    amount_minor: Mapped[int]
+    status: Mapped[TransactionStatus]
+    failure_code: Mapped[FailureCode | None] = mapped_column(default=None)
+    created_at: Mapped[datetime]
 
 
 class Budget(Entity, kw_only=True, eq=False):

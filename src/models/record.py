@@ -1,10 +1,11 @@
 """What is remembered of changes and callers: audit, outbox, API keys, idempotency keys, the deployment."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..settings import Environment
@@ -21,6 +22,69 @@ class Deployment(Base, kw_only=True, eq=False):
     environment: Mapped[Environment]
     last_position: Mapped[int] = mapped_column(default=0)
     """The last position that the publisher gave to an outbox row."""
+
+
+class WorkKind(StrEnum):
+    """What the clock brings about for an account. Of those due at one instant, the upper comes first."""
+
+    EXPIRE_PENDING = "EXPIRE_PENDING"
+    CLOSE_PERIOD = "CLOSE_PERIOD"
+    END_TRIAL = "END_TRIAL"
+    FINALISE_INVOICE = "FINALISE_INVOICE"
+    INVOICE_CORRECTIONS = "INVOICE_CORRECTIONS"
+    CHARGE = "CHARGE"
+    EXPIRE_ACCOUNT = "EXPIRE_ACCOUNT"
+    PURGE = "PURGE"
+    REMIND = "REMIND"
+    DRAW_DOCUMENT = "DRAW_DOCUMENT"
+
+
+WORK_RANK = {kind: rank for rank, kind in enumerate(WorkKind)}
+
+
+class DueWork(Entity, kw_only=True, eq=False):
+    """Something to be done once, at an instant. Whoever takes it holds it for a while; `tries` tells holders apart."""
+
+    __tablename__ = "due_work"
+    __table_args__ = (
+        UniqueConstraint("account_id", "kind", "subject"),
+        Index(
+            "ix_due_work_waiting",
+            "due_at",
+            "rank",
+            "id",
+            sqlite_where=text("done_at IS NULL"),
+            postgresql_where=text("done_at IS NULL"),
+        ),
+        Index(
+            "ix_due_work_of_account",
+            "account_id",
+            "due_at",
+            sqlite_where=text("done_at IS NULL"),
+            postgresql_where=text("done_at IS NULL"),
+        ),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    kind: Mapped[WorkKind]
+    subject: Mapped[str]
+    """What it is for, so that it is done once: a period's start, an invoice's id."""
+    due_at: Mapped[datetime]
+    rank: Mapped[int]
+    leased_until: Mapped[datetime | None] = mapped_column(default=None)
+    tries: Mapped[int] = mapped_column(default=0)
+    done_at: Mapped[datetime | None] = mapped_column(default=None)
+    parked_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When it was given up after too many tries; an operator has to look."""
+    failure: Mapped[str | None] = mapped_column(default=None)
+
+
+class PurgePass(Base, kw_only=True, eq=False):
+    """A row in here, written and removed in one transaction, lets the retention job delete from the books."""
+
+    __tablename__ = "purge_pass"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
 
 
 class AuditEntry(Base, kw_only=True, eq=False):

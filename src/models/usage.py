@@ -23,6 +23,41 @@ class Granularity(StrEnum):
     MONTH = "MONTH"
 
 
+class UsagePeriod(Base, kw_only=True, eq=False):
+    """A usage period of a subscription, from when it began. It is closed once, by whoever closes it first."""
+
+    __tablename__ = "usage_period"
+    __table_args__ = (CheckConstraint("start_at <= end_at", "not_backwards"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    start_at: Mapped[datetime] = mapped_column(primary_key=True)
+    end_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class UsageRating(Base, kw_only=True, eq=False):
+    """What a closed usage period's overage of a metric is priced by, and how much of it was invoiced."""
+
+    __tablename__ = "usage_rating"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    period_end: Mapped[datetime]
+    limit_quantity: Mapped[int | None]
+    """The limit in force just before the close."""
+    block: Mapped[int]
+    price_minor: Mapped[int]
+    allowed: Mapped[int] = mapped_column(default=0)
+    """What was accepted above the limit without charge."""
+    invoiced_minor: Mapped[int] = mapped_column(default=0)
+    """What finalised lines charge for it, corrections included."""
+    rated_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When its overage was invoiced, even where that was nothing: what comes later is a correction."""
+    settled_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When nothing could change it any more."""
+
+
 class UsageEventId(Base, kw_only=True, eq=False):
     """That an event was accepted. Apart from the event, so that events can be partitioned by time."""
 

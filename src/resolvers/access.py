@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import strawberry
 from strawberry.extensions import FieldExtension
@@ -10,7 +11,7 @@ from strawberry.extensions import FieldExtension
 from ..schema.errors import UserError
 from ..schema.fields import Guard, SyncGuard
 from ..services.access import Right, require
-from ..services.errors import BillingError
+from ..services.errors import BillingError, list_refusals
 from .context import Info
 
 
@@ -37,7 +38,7 @@ class ReportsUserErrors(FieldExtension):
         try:
             return await next_(source, info, **kwargs)
         except BillingError as refusal:
-            return self.payload(user_errors=[UserError.of(refusal)])
+            return self.payload(user_errors=[UserError.of(single) for single in list_refusals(refusal)])
 
 
 def mutation(right: Right) -> Callable[[Callable[..., Any]], Any]:
@@ -67,3 +68,11 @@ def subscription(right: Right) -> Callable[[Callable[..., AsyncGenerator[Any]]],
 def require_right(info: Info, right: Right, account_id: Any = None) -> None:
     """Refuse with `FORBIDDEN` where the caller has not the right."""
     require(info.context.principal, right, account_id)
+
+
+NO_ACCOUNT = UUID(int=0)
+
+
+def require_operator(info: Info) -> None:
+    """Refuse with `FORBIDDEN` whoever does not stand above all accounts: also an operator's key of one account."""
+    require(info.context.principal, Right.OPERATE, NO_ACCOUNT)

@@ -28,16 +28,18 @@ from ..schema.billing import (
     show_budget,
     usage_of,
 )
+from ..schema.catalogue import TaxTableRow
 from ..schema.enums import Role, SubscriptionStatus
 from ..schema.fields import said
 from ..schema.node import GlobalId, Node, decode_id
 from ..schema.paging import After, Before, Connection, First, Last
 from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
-from ..services import accounts, catalogue
+from ..services import accounts, catalogue, tax_tables
 from ..services.access import Right
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.notices import is_meant_for
 from ..services.paging import check_window, read_slice
-from .access import query
+from .access import query, require_operator
 from .context import Info
 
 MAX_NODES = 100
@@ -106,6 +108,10 @@ async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
     return Alert.of(row) if _may(info, needed, row.account_id) else None
 
 
+def _show_notice(row: models.Notice, info: Info) -> Notice | None:
+    return Notice.of(row) if is_meant_for(info.context.principal, row) else None
+
+
 FINDERS: dict[str, Find] = {
     "BillingAccount": _find_account,
     "MetricUsage": _find_usage,
@@ -119,7 +125,7 @@ FINDERS: dict[str, Find] = {
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
-    "Notice": _owned(models.Notice, Right.READ_BILLING, lambda row, _: Notice.of(row)),
+    "Notice": _owned(models.Notice, Right.READ_BILLING, _show_notice),
 }
 
 
@@ -293,6 +299,13 @@ class Query:
         """What is counted or measured."""
         async with info.context.read() as session:
             return [Metric.of(row) for row in await catalogue.list_metrics(session)]
+
+    @query(Right.OPERATE)
+    async def tax_table(self, info: Info) -> list[TaxTableRow]:
+        """Who levies what, by country and region, the oldest first."""
+        require_operator(info)
+        async with info.context.read() as session:
+            return [TaxTableRow.of(row) for row in await tax_tables.list_tax_table(session)]
 
     @query(Right.SIGNED_IN)
     async def server_info(self, info: Info) -> ServerInfo:

@@ -1,7 +1,6 @@
 """Fills an empty sandbox: the same every time, but for dates relative to the day."""
 
 import random
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from ..models import (
     FailureCode,
     Interval,
     Invoice,
+    InvoiceKind,
     InvoiceLine,
     InvoiceStatus,
     InvoiceTax,
@@ -46,10 +46,11 @@ from ..models import (
 )
 from ..models.catalogue import AddOn
 from ..services.access import Principal, PrincipalKind, Scope
-from ..services.catalogue import Catalogue, load_catalogue
+from ..services.catalogue_files import apply_catalogue, read_catalogue
+from ..services.metering import record_usage
 from ..services.rules.periods import Period, period_number, to_instant, to_wall
 from ..services.tokens import create_key
-from ..services.usage import EventStatus, UsageInput, record_usage
+from ..services.usage import EventStatus, UsageInput
 from ..settings import Environment
 
 SEEDER = Principal(kind=PrincipalKind.OPERATOR, id="system:seeder", display_name="Seeder", is_operator=True)
@@ -185,10 +186,8 @@ async def seed_sandbox(database: Database, now: datetime) -> list[SandboxToken]:
     now = now.astimezone(UTC).replace(microsecond=0)
     clock.stands_at = now - timedelta(days=800)
     async with database.work(ACTOR) as work:
-        catalogue = tomllib.loads(files(__package__).joinpath("catalogue.toml").read_text())
-        await load_catalogue(work, Catalogue.model_validate(catalogue))
-        issuer = _make_issuer(work)
-        await work.session.flush()
+        await apply_catalogue(work, read_catalogue(files(__package__).joinpath("catalogue.toml").read_bytes()))
+        issuer = (await work.session.scalars(select(Issuer))).one()
         seeded = [await _make_tenant(work, issuer, tenant, now) for tenant in TENANTS]
         await _make_invoices(work, issuer, seeded, now)
     for made in seeded:
@@ -196,22 +195,6 @@ async def seed_sandbox(database: Database, now: datetime) -> list[SandboxToken]:
     clock.stands_at = now
     async with database.work(ACTOR) as work:
         return await _make_people(work, seeded)
-
-
-def _make_issuer(work: Work) -> Issuer:
-    issuer = Issuer(
-        created_at=work.clock.now(),
-        key="plafond",
-        legal_name="Plafond Sandbox GmbH",
-        address_lines=["Ringstraße 1", "1010 Wien"],
-        country="AT",
-        tax_ids={"vat": "ATU12345675"},
-        bank_details={"iban": "AT483200000012345864"},
-        timezone="Europe/Vienna",
-        last_invoice_number=FIRST_INVOICE - 1,
-    )
-    work.session.add(issuer)
-    return issuer
 
 
 def _anchor(tenant: Tenant, now: datetime) -> tuple[datetime, int]:
@@ -268,6 +251,10 @@ async def _make_tenant(work: Work, issuer: Issuer, tenant: Tenant, now: datetime
             interval=tenant.interval,
             price_minor=price_minor,
             anchor_wall=anchor_wall,
+            zone=tenant.timezone,
+            usage_period_start=periods[-1].start,
+            usage_period_end=periods[-1].end,
+            usage_period_number=months,
             current_period_start=billing.start,
             current_period_end=trial_end or billing.end,
             started_at=started_at,
@@ -376,7 +363,7 @@ async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now:
         ),
         key=lambda item: item[:2],
     )
-    for at, _, made, period, billed in due:
+    for number, (at, _, made, period, billed) in enumerate(due, FIRST_INVOICE):
         tenant = made.tenant
         lines: list[tuple[LineKind, str, int, int, Period]] = []
         if billed is not None:
@@ -386,14 +373,15 @@ async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now:
             (LineKind.ADD_ON, add_on.name, held.quantity, held.price_minor, period) for add_on, held in made.add_ons
         ]
         total_minor = sum(quantity * unit_minor for _, _, quantity, unit_minor, _ in lines)
-        issuer.last_invoice_number += 1
         declined = tenant.status is SubscriptionStatus.PAST_DUE and period == made.periods[-1]
         whole = billed or period
         invoice = Invoice(
             created_at=at,
             account_id=made.account.id,
             issuer_id=issuer.id,
-            number=f"{issuer.invoice_prefix}{issuer.last_invoice_number:06d}",
+            kind=InvoiceKind.PERIOD,
+            cause=f"period:{period.start.isoformat()}",
+            number=f"INV-{number:06d}",
             status=InvoiceStatus.OPEN if declined else InvoiceStatus.PAID,
             currency=tenant.currency,
             period_start=whole.start,
@@ -423,8 +411,9 @@ async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now:
                     amount_minor=quantity * unit_minor,
                     period_start=span.start,
                     period_end=span.end,
-                    tax_category=category,
-                    tax_rate_basis_points=0,
+                    tax_country=tenant.country,
+                    taxes=[[tenant.country, category, 0, reason]],
+                    basis={},
                     plan_key=made.plan.key if kind is LineKind.SUBSCRIPTION else None,
                 )
             )
@@ -435,7 +424,7 @@ async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now:
                 invoice_id=invoice.id,
                 jurisdiction=tenant.country,
                 category=category,
-                rate_basis_points=0,
+                rate_ppm=0,
                 taxable_minor=total_minor,
                 amount_minor=0,
                 reason=reason,

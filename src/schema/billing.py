@@ -16,16 +16,19 @@ from ..services.alerts import ACTIONS_BY_LEVEL
 from ..services.changes import Change
 from ..services.cursors import encode_change
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.notices import is_meant_for
 from ..services.paging import check_window
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
     BUDGET_OF_ACCOUNT,
+    COMPANY_OF_ACCOUNT,
     INVOICES_OF_ACCOUNT,
     LIMITS_OF_VERSION,
     LINES_OF_INVOICE,
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
     OPEN_USAGE_ALERTS,
+    TAX_EXEMPTION_OF_ACCOUNT,
     TAXES_OF_INVOICE,
     TRANSACTIONS_OF_ACCOUNT,
     TRANSACTIONS_OF_INVOICE,
@@ -39,6 +42,7 @@ from ..services.relations import (
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
 from ..services.texts import alert_message, failure_message, is_retryable, notice_actions, notice_text
 from ..services.usage import HistoryKey, list_buckets, trace_history
+from .company import Collection, Company, TaxExemption
 from .context import Context, Info
 from .enums import (
     AccountStatus,
@@ -626,8 +630,8 @@ class Permission:
         )
 
 
-def _rate(basis_points: int) -> float:
-    return basis_points / 100
+def _rate(rate_ppm: int) -> float:
+    return rate_ppm / 10_000
 
 
 @strawberry.type(description="A span of time, half-open.")
@@ -670,7 +674,7 @@ class InvoiceLine(Node):
             amount=Money.of(row.amount_minor, currency),
             period=Period(start=row.period_start, end=row.period_end),
             tax_category=row.tax_category,
-            tax_rate=_rate(row.tax_rate_basis_points),
+            tax_rate=_rate(row.tax_rate_ppm),
             created_at=row.created_at,
             updated_at=row.updated_at,
             metric_key=row.metric_key,
@@ -707,7 +711,7 @@ class TaxLine:
         return cls(
             jurisdiction=row.jurisdiction,
             category=row.category,
-            rate=_rate(row.rate_basis_points),
+            rate=_rate(row.rate_ppm),
             taxable_amount=Money.of(row.taxable_minor, currency),
             amount=Money.of(row.amount_minor, currency),
             reason=row.reason,
@@ -1221,9 +1225,27 @@ class BillingAccount(Node):
         return JsonObject(self.row.pairs)
 
     @guarded(Right.READ_BILLING)
+    def collection(self) -> Collection | None:
+        """How its invoices are paid."""
+        return Collection.of(self.row)
+
+    @guarded(Right.READ_BILLING)
+    async def company(self, info: Info) -> Company | None:
+        """Who stands on its next invoices as the buyer; null before it was set."""
+        rows = await info.context.load.related(COMPANY_OF_ACCOUNT, self.account_id)
+        return Company.of(rows[0]) if rows else None
+
+    @guarded(Right.READ_BILLING)
+    async def tax_exemption(self, info: Info) -> TaxExemption | None:
+        """What frees it from tax; null where nothing does."""
+        rows = await info.context.load.related(TAX_EXEMPTION_OF_ACCOUNT, self.account_id)
+        return TaxExemption.of(rows[0]) if rows else None
+
+    @guarded(Right.READ_BILLING)
     async def notices(self, info: Info) -> list[Notice] | None:
-        """Banners, newest first."""
-        return [Notice.of(row) for row in await info.context.load.related(NOTICES_OF_ACCOUNT, self.account_id)]
+        """Banners, newest first; operators see theirs among them."""
+        rows = await info.context.load.related(NOTICES_OF_ACCOUNT, self.account_id)
+        return [Notice.of(row) for row in rows if is_meant_for(info.context.principal, row)]
 
     @guarded(Right.READ_BILLING)
     async def subscription(self, info: Info) -> PlanSubscription | None:

@@ -6,6 +6,7 @@ from ..models import (
     AlertLevel,
     BudgetAction,
     BudgetScope,
+    CollectionMethod,
     FailureCode,
     Granularity,
     Interval,
@@ -25,6 +26,7 @@ from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
 from ..services.errors import UserErrorCode
+from ..services.papers import PaperSize
 from ..services.rules.overage import OveragePolicy
 from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
@@ -38,6 +40,7 @@ __all__ = [
     "BudgetAction",
     "BudgetScope",
     "ChangeKind",
+    "CollectionMethod",
     "Environment",
     "EventStatus",
     "FailureCode",
@@ -49,6 +52,7 @@ __all__ = [
     "NextBillingKind",
     "NoticeSeverity",
     "OveragePolicy",
+    "PaperSize",
     "PaymentMethodKind",
     "PrincipalKind",
     "RecommendedActionKind",
@@ -268,6 +272,14 @@ say_enum(
     {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},
 )
 say_enum(
+    CollectionMethod,
+    {
+        "AUTOMATIC": "Due at once, and charged to the payment method.",
+        "SEND_INVOICE": "Sent, and paid by transfer within `netDays`.",
+    },
+)
+say_enum(PaperSize, {"A4": "210 by 297 millimetres.", "LETTER": "8.5 by 11 inches."})
+say_enum(
     Environment,
     {"SANDBOX": "For trying out: no money moves.", "PRODUCTION": "Money is real."},
 )
@@ -276,6 +288,19 @@ say_enum(
     {
         "INVALID": "The input does not fit: `message` says how to mend it.",
         "NOT_FOUND": "Nothing with that id that you may see.",
+        "CONFLICT": "It clashes with what is there, or with what is being done right now.",
+        "COMPANY_REQUIRED": "The first invoice needs the company's name and address: `updateCompany` sets them.",
+        "PRICE_NOT_AVAILABLE": "It is not sold in the account's currency or at that interval.",
+        "INVALID_TRANSITION": "The subscription's state does not allow it.",
+        "LIMITS_EXCEEDED": "What is in use would exceed the new limits: `message` lists what to reduce.",
+        "CHANGE_PENDING": "Another change waits for its payment: finish or cancel that one first.",
+        "QUOTE_EXPIRED": "The quote is older than 30 minutes: ask for a new one.",
+        "QUOTE_STALE": "The subscription changed since the quote was made: ask for a new one.",
+        "PAYMENT_FAILED": "The charge was declined, and nothing was changed.",
+        "PAYMENT_REQUIRED": "Something has to be paid, or a payment method added, first.",
+        "ACCOUNT_SUSPENDED": "The account is suspended until it is paid.",
+        "ACCOUNT_CANCELED": "The account's subscription is over: reactivate it first.",
+        "INVOICE_PAID": "A paid or credited invoice cannot be withdrawn: credit it instead.",
         "FORBIDDEN": "Your role or scopes do not allow it.",
         "IDEMPOTENCY_MISMATCH": "The idempotency key was used with another input: take a new key.",
         "IDEMPOTENCY_IN_FLIGHT": "The first request with this key is still under way: ask again in a moment.",

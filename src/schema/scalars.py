@@ -10,7 +10,9 @@ import strawberry
 from strawberry.types.scalar import ScalarDefinition
 
 BigInt = NewType("BigInt", int)
+CountryCode = NewType("CountryCode", str)
 CurrencyCode = NewType("CurrencyCode", str)
+EmailAddress = NewType("EmailAddress", str)
 Url = NewType("Url", str)
 JsonObject = NewType("JsonObject", object)
 
@@ -101,6 +103,20 @@ SCALARS: dict[object, ScalarDefinition] = {
         specified_by_url="https://www.rfc-editor.org/rfc/rfc8259#section-6",
         serialize=str,
         parse_value=_no_input("Decimal"),
+    ),
+    CountryCode: strawberry.scalar(
+        name="CountryCode",
+        description="A country by the two letters of ISO 3166-1, such as AT.",
+        specified_by_url="https://www.iso.org/iso-3166-country-codes.html",
+        serialize=str,
+        parse_value=_text,
+    ),
+    EmailAddress: strawberry.scalar(
+        name="EmailAddress",
+        description="The address of a mailbox.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc5322#section-3.4.1",
+        serialize=str,
+        parse_value=_text,
     ),
     CurrencyCode: strawberry.scalar(
         name="CurrencyCode",

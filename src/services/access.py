@@ -24,8 +24,10 @@ class Right(StrEnum):
     SIGNED_IN = "SIGNED_IN"
     READ_USAGE = "READ_USAGE"
     READ_BILLING = "READ_BILLING"
+    MANAGE_BILLING = "MANAGE_BILLING"
     INGEST_USAGE = "INGEST_USAGE"
     CORRECT_USAGE = "CORRECT_USAGE"
+    OPERATE = "OPERATE"
 
 
 _ANYONE = frozenset(Role)
@@ -35,17 +37,21 @@ ROLES_BY_RIGHT: dict[Right, frozenset[Role]] = {
     Right.SIGNED_IN: _ANYONE,
     Right.READ_USAGE: _ANYONE,
     Right.READ_BILLING: _BILLING,
+    Right.MANAGE_BILLING: _BILLING,
     # A tenant's role never ingests: only a key that an operator gave the scope, see `Principal.may`.
     Right.INGEST_USAGE: frozenset({Role.OPERATOR}),
     Right.CORRECT_USAGE: frozenset({Role.OPERATOR}),
+    Right.OPERATE: frozenset({Role.OPERATOR}),
 }
 
 SCOPES_BY_RIGHT: dict[Right, frozenset[Scope]] = {
     Right.SIGNED_IN: frozenset(Scope),
     Right.READ_USAGE: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.READ_BILLING: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
+    Right.MANAGE_BILLING: frozenset({Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.INGEST_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
     Right.CORRECT_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
+    Right.OPERATE: frozenset({Scope.ADMIN}),
 }
 
 
@@ -142,8 +148,15 @@ _MEANINGS: dict[Right, str] = {
         "an account's name, currency, zone, locale, `viewerCan`, `changeCursor`, usage and usage alerts, without money"
     ),
     Right.READ_BILLING: "everything else of an account",
+    Right.MANAGE_BILLING: (
+        "name, locale, zone, metadata, company, notices; plan, add-ons, cancelling, payment methods, payments"
+    ),
     Right.INGEST_USAGE: "`recordUsage`",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
+    Right.OPERATE: (
+        "accounts' creation, currency and collection terms, the catalogue and its taxes, exemptions, credit, "
+        "void and credit notes, cancelling at once, test clocks, scenarios, parked accounts"
+    ),
 }
 
 

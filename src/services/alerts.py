@@ -28,8 +28,11 @@ class Reading:
     limit: int | None
 
 
-async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
-    """Raise what is newly reached, ascending, and resolve what a gauge fell below. Earlier periods never raise."""
+async def evaluate_usage(work: Work, readings: Sequence[Reading], *, limit_changed: bool = False) -> None:
+    """Raise what is newly reached, ascending, and resolve what a gauge fell below, or what a new limit undoes.
+
+    Earlier periods never raise.
+    """
     current = [
         reading
         for reading in readings
@@ -55,7 +58,7 @@ async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
             if is_reached(threshold, reading.used, reading.limit):
                 if not is_open:
                     _raise(work, reading, threshold, episode=last.episode + 1 if last else 1)
-            elif is_open and last is not None and reading.metric.kind is MetricKind.GAUGE:
+            elif is_open and last is not None and (limit_changed or reading.metric.kind is MetricKind.GAUGE):
                 _resolve(work, reading.account, last)
 
 
@@ -105,8 +108,11 @@ def _resolve(work: Work, account: BillingAccount, alert: Alert) -> None:
     )
 
 
-async def resolve_ended(work: Work, accounts: Collection[BillingAccount]) -> None:
-    """Resolve the open alerts of locked accounts whose period is over, so that the new one starts from nothing."""
+async def resolve_ended(work: Work, accounts: Collection[BillingAccount], at: datetime | None = None) -> None:
+    """Resolve the open alerts of locked accounts whose period is over (now, or at an instant).
+
+    So the new one starts from nothing.
+    """
     by_id = {account.id: account for account in accounts}
     for alert in await work.session.scalars(
         select(Alert)
@@ -115,7 +121,7 @@ async def resolve_ended(work: Work, accounts: Collection[BillingAccount]) -> Non
     ):
         account = by_id[alert.account_id]
         assert alert.period_end is not None, "asked for"
-        if alert.period_end <= work.clock.now_for(account):
+        if alert.period_end <= (at or work.clock.now_for(account)):
             _resolve(work, account, alert)
 
 

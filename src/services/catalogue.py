@@ -1,147 +1,37 @@
-"""The catalogue: what a file offers becomes rows, and rows become lists."""
+"""The catalogue as it is offered: plans, metrics, add-ons, and what they cost an account."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Select, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..database import ReadSession, Work
-from ..models import AddOn, Interval, Metric, MetricKind, Plan, PlanLimit, PlanVersion, Price, PriceKind
+from ..database import ReadSession
+from ..models import AddOn, BillingAccount, Interval, Metric, Plan, PlanVersion, Price, PriceKind
 from .access import Principal, Right
-from .relations import PlanOffer
-
-Minor = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)]
-Limit = Annotated[int, Field(ge=0, le=2**53 - 1, strict=True)] | Literal["unlimited"]
+from .errors import NotFound, PriceNotAvailable
+from .relations import PlanOffer, load_prices
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OverageOffer(_Strict):
-    """What overage of a metric costs: a price per started block, by currency."""
-
-    block: Annotated[int, Field(gt=0)]
-    prices: dict[str, Minor]
-
-
-class MetricOffer(_Strict):
-    """A metric in a catalogue file."""
-
-    key: str
-    name: str
-    kind: MetricKind
-    unit: str
-    overage: OverageOffer | None = None
-
-
-class PlanFile(_Strict):
-    """A plan in a catalogue file. Without prices it is negotiated."""
-
-    key: str
-    name: str
-    tier: int
-    features: list[str]
-    limits: dict[str, Limit]
-    month: dict[str, Minor] = {}
-    year: dict[str, Minor] = {}
-
-
-class AddOnOffer(_Strict):
-    """An add-on in a catalogue file."""
-
-    key: str
-    name: str
-    metric: str | None = None
-    gives: int = 0
-    plans: list[str]
-    month: dict[str, Minor]
-
-
-class Catalogue(_Strict):
-    """A catalogue file."""
-
-    metrics: list[MetricOffer]
-    plans: list[PlanFile]
-    add_ons: list[AddOnOffer]
-
-
-async def load_catalogue(work: Work, catalogue: Catalogue) -> None:
-    """Write a catalogue into an empty database."""
-    now = work.clock.now()
-    add = work.session.add
-    for position, metric in enumerate(catalogue.metrics):
-        add(
-            Metric(
-                created_at=now,
-                key=metric.key,
-                name=metric.name,
-                kind=metric.kind,
-                unit=metric.unit,
-                position=position,
-                overage_block=metric.overage.block if metric.overage else None,
-            )
-        )
-        if metric.overage:
-            _add_prices(work, now, PriceKind.OVERAGE, metric.key, Interval.MONTH, metric.overage.prices)
-    await work.session.flush()
-    for offer in catalogue.plans:
-        plan = Plan(created_at=now, key=offer.key, name=offer.name, tier=offer.tier)
-        add(plan)
-        await work.session.flush()
-        version = PlanVersion(created_at=now, plan_id=plan.id, number=1, features=offer.features, published_at=now)
-        add(version)
-        await work.session.flush()
-        for key, limit in offer.limits.items():
-            quantity = None if limit == "unlimited" else int(limit)
-            add(PlanLimit(created_at=now, plan_version_id=version.id, metric_key=key, quantity=quantity))
-        for interval, prices in ((Interval.MONTH, offer.month), (Interval.YEAR, offer.year)):
-            _add_prices(work, now, PriceKind.PLAN, str(version.id), interval, prices)
-    for position, add_on in enumerate(catalogue.add_ons):
-        add(
-            AddOn(
-                created_at=now,
-                key=add_on.key,
-                name=add_on.name,
-                metric_key=add_on.metric,
-                gives=add_on.gives,
-                plan_keys=list(add_on.plans),
-                position=position,
-            )
-        )
-        _add_prices(work, now, PriceKind.ADD_ON, add_on.key, Interval.MONTH, add_on.month)
-    await work.session.flush()
-
-
-def _add_prices(
-    work: Work, now: datetime, kind: PriceKind, subject: str, interval: Interval, prices: dict[str, int]
-) -> None:
-    for currency, amount_minor in prices.items():
-        work.session.add(
-            Price(
-                created_at=now,
-                kind=kind,
-                subject=subject,
-                interval=interval,
-                currency=currency,
-                amount_minor=amount_minor,
-            )
-        )
-
-
-def _select_offers() -> Select[Plan, PlanVersion]:
-    """The newest version of each plan on offer, lowest tier first."""
+def _select_newest() -> Select[Plan, PlanVersion]:
+    """The newest version of each plan."""
     newest = select(PlanVersion.plan_id, func.max(PlanVersion.number).label("number")).group_by(PlanVersion.plan_id)
     latest = newest.subquery()
     return (
         select(Plan, PlanVersion)
         .join(PlanVersion, PlanVersion.plan_id == Plan.id)
         .join(latest, (latest.c.plan_id == Plan.id) & (latest.c.number == PlanVersion.number))
-        .where(Plan.archived_at.is_(None))
-        .order_by(Plan.tier, Plan.key)
     )
+
+
+def _select_offers() -> Select[Plan, PlanVersion]:
+    """The newest version of each plan on offer, lowest tier first."""
+    return _select_newest().where(Plan.archived_at.is_(None)).order_by(Plan.tier, Plan.key)
+
+
+async def find_plan(session: AsyncSession, key: str) -> PlanOffer | None:
+    """A plan in its newest version, whether it is on offer or archived."""
+    found = (await session.execute(_select_newest().where(Plan.key == key))).one_or_none()
+    return None if found is None else PlanOffer(*found)
 
 
 async def list_offers(session: ReadSession, principal: Principal) -> Sequence[PlanOffer]:
@@ -158,6 +48,63 @@ async def load_offers(session: ReadSession, keys: Sequence[str]) -> list[PlanOff
     rows = await session.execute(_select_offers().where(Plan.key.in_(keys)))
     found = {plan.key: PlanOffer(plan, version) for plan, version in rows}
     return [found.get(key) for key in keys]
+
+
+async def list_offers_for(session: ReadSession, account: BillingAccount) -> list[PlanOffer]:
+    """The plans that an account can buy, lowest tier first: public or its own, with a price in its currency."""
+    mine = or_(Plan.private_account_id.is_(None), Plan.private_account_id == account.id)
+    offers = [PlanOffer(plan, version) for plan, version in await session.execute(_select_offers().where(mine))]
+    if not offers:
+        return []
+    prices = await load_prices(session, [(PriceKind.PLAN, str(offer.version.id)) for offer in offers])
+    return [
+        offer
+        for offer, offered in zip(offers, prices, strict=True)
+        if any(price.currency == account.currency for price in offered)
+    ]
+
+
+async def find_offer(
+    session: ReadSession, account: BillingAccount, key: str, interval: Interval
+) -> tuple[PlanOffer, int]:
+    """A plan that an account can buy, and what it costs per interval. Another account's private plan is none."""
+    (offer,) = await load_offers(session, [key])
+    if offer is None or offer.plan.private_account_id not in (None, account.id):
+        raise NotFound("There is no plan with this key on offer: `plansAvailable` lists them.", ["input", "planKey"])
+    (prices,) = await load_prices(session, [(PriceKind.PLAN, str(offer.version.id))])
+    amounts = {price.interval: price.amount_minor for price in prices if price.currency == account.currency}
+    if interval not in amounts:
+        others = ", ".join(sorted(amounts))
+        raise PriceNotAvailable(
+            f"{offer.plan.name} has no price in {account.currency} per {interval.lower()}"
+            + (f": take the interval {others}." if others else ": `plansAvailable` lists what has."),
+            ["input", "interval" if others else "planKey"],
+        )
+    return offer, amounts[interval]
+
+
+async def find_add_on(
+    session: ReadSession, account: BillingAccount, plan_key: str, add_on_key: str
+) -> tuple[AddOn, int]:
+    """An add-on that is offered with a plan, and what a unit costs an account per usage period."""
+    (add_on,) = await load_add_ons(session, [add_on_key])
+    field = ["input", "addOnKey"]
+    if add_on is None:
+        raise NotFound("There is no add-on with this key: `addOns` lists them.", field)
+    if plan_key not in add_on.plan_keys:
+        offered = ", ".join(map(str, add_on.plan_keys)) or "no plan"
+        raise PriceNotAvailable(f"{add_on.name} is offered with {offered}, not with {plan_key}.", field)
+    amount = await session.scalar(
+        select(Price.amount_minor).where(
+            Price.kind == PriceKind.ADD_ON,
+            Price.subject == add_on.key,
+            Price.interval == Interval.MONTH,
+            Price.currency == account.currency,
+        )
+    )
+    if amount is None:
+        raise PriceNotAvailable(f"{add_on.name} has no price in {account.currency}.", field)
+    return add_on, amount
 
 
 async def load_metrics(session: ReadSession, keys: Sequence[str]) -> list[Metric | None]:

@@ -25,7 +25,20 @@ class UserErrorCode(StrEnum):
 
     INVALID = "INVALID"
     NOT_FOUND = "NOT_FOUND"
+    CONFLICT = "CONFLICT"
     FORBIDDEN = "FORBIDDEN"
+    COMPANY_REQUIRED = "COMPANY_REQUIRED"
+    PRICE_NOT_AVAILABLE = "PRICE_NOT_AVAILABLE"
+    INVALID_TRANSITION = "INVALID_TRANSITION"
+    LIMITS_EXCEEDED = "LIMITS_EXCEEDED"
+    CHANGE_PENDING = "CHANGE_PENDING"
+    QUOTE_EXPIRED = "QUOTE_EXPIRED"
+    QUOTE_STALE = "QUOTE_STALE"
+    PAYMENT_FAILED = "PAYMENT_FAILED"
+    PAYMENT_REQUIRED = "PAYMENT_REQUIRED"
+    ACCOUNT_SUSPENDED = "ACCOUNT_SUSPENDED"
+    ACCOUNT_CANCELED = "ACCOUNT_CANCELED"
+    INVOICE_PAID = "INVOICE_PAID"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
     IDEMPOTENCY_IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
 
@@ -46,6 +59,25 @@ class BillingError(Exception):
     def __init__(self, message: str, field: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.field = tuple(field)
+
+
+MAX_REFUSALS = 100
+"""As many are told at once."""
+
+
+class Refusals(BillingError):
+    """Several refusals that do not hang on each other, told at once. The first ones, where there are very many."""
+
+    def __init__(self, refusals: Sequence[BillingError]) -> None:
+        assert refusals, "nothing was refused"
+        super().__init__("; ".join(map(str, refusals[:MAX_REFUSALS])), refusals[0].field)
+        self.code = refusals[0].code
+        self.refusals = tuple(refusals[:MAX_REFUSALS])
+
+
+def list_refusals(refusal: BillingError) -> Sequence[BillingError]:
+    """Each single refusal in one that was raised."""
+    return refusal.refusals if isinstance(refusal, Refusals) else (refusal,)
 
 
 class InvalidInput(BillingError):
@@ -74,3 +106,81 @@ class IdempotencyInFlight(BillingError):
     """The first call under the key is still under way."""
 
     code = UserErrorCode.IDEMPOTENCY_IN_FLIGHT
+
+
+class Conflict(BillingError):
+    """It clashes with what is there, or with what is being done right now."""
+
+    code = UserErrorCode.CONFLICT
+
+
+class CompanyRequired(BillingError):
+    """An invoice needs to know who is billed."""
+
+    code = UserErrorCode.COMPANY_REQUIRED
+
+
+class PriceNotAvailable(BillingError):
+    """It has no price in the account's currency or at that interval."""
+
+    code = UserErrorCode.PRICE_NOT_AVAILABLE
+
+
+class InvalidTransition(BillingError):
+    """The subscription's state does not allow it."""
+
+    code = UserErrorCode.INVALID_TRANSITION
+
+
+class LimitsExceeded(BillingError):
+    """What is in use would exceed the new limits."""
+
+    code = UserErrorCode.LIMITS_EXCEEDED
+
+
+class ChangeIsPending(BillingError):
+    """Another change waits for its payment."""
+
+    code = UserErrorCode.CHANGE_PENDING
+
+
+class QuoteExpired(BillingError):
+    """The quote is too old."""
+
+    code = UserErrorCode.QUOTE_EXPIRED
+
+
+class QuoteStale(BillingError):
+    """The subscription changed since the quote was made."""
+
+    code = UserErrorCode.QUOTE_STALE
+
+
+class PaymentFailed(BillingError):
+    """The charge was declined."""
+
+    code = UserErrorCode.PAYMENT_FAILED
+
+
+class PaymentRequired(BillingError):
+    """Something has to be paid, or a payment method added, first."""
+
+    code = UserErrorCode.PAYMENT_REQUIRED
+
+
+class AccountSuspended(BillingError):
+    """The account is suspended until it is paid."""
+
+    code = UserErrorCode.ACCOUNT_SUSPENDED
+
+
+class AccountCanceled(BillingError):
+    """The account's subscription is over."""
+
+    code = UserErrorCode.ACCOUNT_CANCELED
+
+
+class InvoiceIsPaid(BillingError):
+    """A paid or credited invoice cannot be withdrawn."""
+
+    code = UserErrorCode.INVOICE_PAID

@@ -19,6 +19,7 @@ from ..models import (
     Base,
     Budget,
     BudgetScope,
+    Company,
     Invoice,
     InvoiceLine,
     InvoiceStatus,
@@ -32,6 +33,7 @@ from ..models import (
     PriceKind,
     Subscription,
     SubscriptionAddOn,
+    TaxExemption,
     Transaction,
     TransactionKind,
     TransactionStatus,
@@ -162,6 +164,8 @@ METHODS_OF_ACCOUNT = Relation(
     (PaymentMethod.removed_at.is_(None),),
 )
 BUDGET_OF_ACCOUNT = Relation("budget", Budget, Budget.account_id, where=(Budget.scope == BudgetScope.ACCOUNT,))
+COMPANY_OF_ACCOUNT = Relation("company", Company, Company.account_id)
+TAX_EXEMPTION_OF_ACCOUNT = Relation("tax_exemption", TaxExemption, TaxExemption.account_id)
 NOTICES_OF_ACCOUNT = Relation(
     "notices", Notice, Notice.account_id, (Notice.created_at.desc(),), (Notice.dismissed_at.is_(None),)
 )

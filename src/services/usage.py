@@ -32,14 +32,16 @@ from ..models import (
     TestClock,
     UsageEvent,
     UsageEventId,
+    UsagePeriod,
     UsageRollup,
 )
 from ..models.types import new_id
 from . import alerts
 from .access import Principal, Right
+from .calendars import period_of
 from .errors import InvalidInput
 from .rules.overage import OveragePolicy, blocks_of, excess_over, policy_in_force
-from .rules.periods import Period, bucket_start, last_buckets, month_of, period_at, to_wall
+from .rules.periods import Period, bucket_start, last_buckets, month_of
 
 MAX_EVENTS = 1_000
 MAX_QUANTITY = 10**12
@@ -159,10 +161,20 @@ class _Ledger:
         default_factory=lambda: defaultdict[tuple[str, Granularity, datetime, str, date], int](int)
     )
     running: Period | None = None
+    periods: list[UsagePeriod] = field(default_factory=list[UsagePeriod])
+    """The stored usage periods that still take events, oldest first."""
 
     @property
     def status(self) -> SubscriptionStatus | None:
         return self.subscription.status if self.subscription else None
+
+    @property
+    def has_late(self) -> bool:
+        """Whether a closed period got more."""
+        return any(
+            figure.changed and figure.period is not None and figure.period.end <= self.now
+            for figure in self.figures.values()
+        )
 
     def status_in(self, period: Period | None) -> SubscriptionStatus | None:
         """The status that decides a period's policy: what was used before a cancellation was used on a running plan."""
@@ -174,31 +186,21 @@ class _Ledger:
     def period_of(self, instant: datetime) -> Period | None:
         if self.running is not None and self.running.start <= instant < self.running.end:
             return self.running
-        self.running = usage_period(self.account, self.subscription, instant)
+        self.running = period_of(self.account, self.subscription, self.periods, instant)
         return self.running
 
 
-def usage_period(account: BillingAccount, subscription: Subscription | None, instant: datetime) -> Period | None:
-    """The usage period that contains an instant; none before the first.
+@dataclass(frozen=True)
+class Taken:
+    """What became of a batch, and the accounts of which a closed period got more."""
 
-    Counted from the subscription's anchor while it runs or ran, else from the account's creation.
-    """
-    zone = account.timezone
-    if subscription is None:
-        return period_at(to_wall(account.created_at, zone), zone, instant)
-    if subscription.status not in (SubscriptionStatus.CANCELED, SubscriptionStatus.EXPIRED):
-        return period_at(subscription.anchor_wall, zone, instant)
-    ended_at = subscription.canceled_at
-    if ended_at is not None and instant < ended_at:
-        period = period_at(subscription.anchor_wall, zone, instant)
-        # Cancelling closes the usage period.
-        return None if period is None else Period(period.start, min(period.end, ended_at))
-    return period_at(to_wall(account.created_at, zone), zone, instant)
+    results: list[EventResult]
+    late: list[BillingAccount]
 
 
-async def record_usage(
+async def take_events(
     work: Work, principal: Principal, events: Sequence[UsageInput], *, dry_run: bool = False
-) -> list[EventResult]:
+) -> Taken:
     """Take a batch of events: each gets a result in the order given, and one bad event never loses the batch.
 
     Event, counter, roll-ups, alerts and outbox rows are one write, under the locks of the accounts' rows.
@@ -232,9 +234,11 @@ async def record_usage(
                     limit=figure.limit if figure else None,
                 )
             )
-    if not dry_run:
-        await _write(work, ledgers.values(), metrics)
-    return results
+    if dry_run:
+        return Taken(results, [])
+    await _write(work, ledgers.values(), metrics)
+    late = [ledger.account for ledger in ledgers.values() if ledger.has_late]
+    return Taken(results, late)
 
 
 async def _open_ledgers(work: Work, principal: Principal, events: Sequence[UsageInput]) -> dict[UUID, _Ledger]:
@@ -259,10 +263,23 @@ async def _open_ledgers(work: Work, principal: Principal, events: Sequence[Usage
             .where(Subscription.account_id.in_(accounts))
         )
     }
-    return {
+    ledgers = {
         account.id: _Ledger(account, work.clock.now_for(account), *sold.get(account.id, (None, None)))
         for account in accounts.values()
     }
+    if ledgers:
+        await _read_periods(work, ledgers)
+    return ledgers
+
+
+async def _read_periods(work: Work, ledgers: dict[UUID, _Ledger]) -> None:
+    oldest = min(ledger.now for ledger in ledgers.values()) - LATE
+    for row in await work.session.scalars(
+        select(UsagePeriod)
+        .where(UsagePeriod.account_id.in_(ledgers), UsagePeriod.end_at >= oldest)
+        .order_by(UsagePeriod.start_at)
+    ):
+        ledgers[row.account_id].periods.append(row)
 
 
 def _ledger_of(given: UsageInput, ledgers: dict[UUID, _Ledger], by_external_id: dict[str, _Ledger]) -> _Ledger | None:
@@ -691,7 +708,15 @@ async def load_figures(
     at = func.coalesce(TestClock.now, now)
     rows = await session.execute(
         select(
-            BillingAccount, Metric, EffectiveLimit, Counter, Price.amount_minor, Subscription, Plan.tier, TestClock.now
+            BillingAccount,
+            Metric,
+            EffectiveLimit,
+            Counter,
+            Price.amount_minor,
+            Subscription,
+            Plan.tier,
+            TestClock.now,
+            UsagePeriod,
         )
         .select_from(BillingAccount)
         .join(Metric, Metric.key.is_not(None))
@@ -699,6 +724,10 @@ async def load_figures(
         .outerjoin(Subscription, Subscription.account_id == BillingAccount.id)
         .outerjoin(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
         .outerjoin(Plan, Plan.id == PlanVersion.plan_id)
+        .outerjoin(
+            UsagePeriod,
+            and_(UsagePeriod.account_id == BillingAccount.id, UsagePeriod.start_at <= at, UsagePeriod.end_at > at),
+        )
         .outerjoin(
             EffectiveLimit,
             and_(EffectiveLimit.account_id == BillingAccount.id, EffectiveLimit.metric_key == Metric.key),
@@ -724,8 +753,11 @@ async def load_figures(
         .order_by(Metric.position, Metric.key)
     )
     found: dict[UUID, dict[str, UsageFigure]] = {account_id: {} for account_id in account_ids}
-    for account, metric, limit, counter, price, subscription, tier, clock_now in rows:
-        period = None if metric.kind is MetricKind.GAUGE else usage_period(account, subscription, clock_now or now)
+    for account, metric, limit, counter, price, subscription, tier, clock_now, running in rows:
+        known = [] if running is None else [running]
+        period = None
+        if metric.kind is MetricKind.COUNTER:
+            period = period_of(account, subscription, known, clock_now or now)
         # After a cancellation the counter that it cut short still overlaps the running period: it is not of it.
         current = counter if counter and (period is None or counter.period_start == period.start) else None
         if current is None and metric.key in found[account.id]:

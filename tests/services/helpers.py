@@ -16,11 +16,14 @@ from plafond.models import (
     OutboxEvent,
     Role,
     Subscription,
+    UsagePeriod,
     UsageRollup,
 )
+from plafond.services import calendars
 from plafond.services.access import Principal, PrincipalKind, Scope
+from plafond.services.metering import record_usage
 from plafond.services.rules.periods import Period
-from plafond.services.usage import EventResult, UsageInput, record_usage, usage_period
+from plafond.services.usage import EventResult, UsageInput
 
 from ..conftest import World
 
@@ -72,7 +75,12 @@ async def period_of(world: World, name: str = "acme", at: datetime | None = None
     account = await account_of(world, name)
     async with world.database.read() as session:
         subscription = await session.scalar(select(Subscription).where(Subscription.account_id == account.id))
-    period = usage_period(account, subscription, at or world.clock.stands_at)
+        rows = (
+            await session.scalars(
+                select(UsagePeriod).where(UsagePeriod.account_id == account.id).order_by(UsagePeriod.start_at)
+            )
+        ).all()
+    period = calendars.period_of(account, subscription, rows, at or world.clock.stands_at)
     assert period is not None
     return period
 

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from plafond.models import UsageEvent, UsageEventId
-from plafond.services.usage import record_usage
+from plafond.services.metering import record_usage
 
 from ..conftest import World
 from .helpers import (

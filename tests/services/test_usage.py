@@ -27,7 +27,8 @@ from plafond.models import (
 )
 from plafond.services.access import Scope
 from plafond.services.errors import InvalidInput
-from plafond.services.usage import UsageInput, record_usage
+from plafond.services.metering import record_usage
+from plafond.services.usage import UsageInput
 
 from ..conftest import NOW, Client, World
 from ..factories import an_account

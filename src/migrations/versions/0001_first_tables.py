@@ -42,15 +42,15 @@ def upgrade() -> None:
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("legal_name", sa.String(), nullable=False),
         sa.Column("address_lines", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("postal_code", sa.String(), nullable=False),
+        sa.Column("city", sa.String(), nullable=False),
         sa.Column("country", sa.String(), nullable=False),
+        sa.Column("email", sa.String(), nullable=False),
         sa.Column("tax_ids", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("bank_details", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("timezone", sa.String(), nullable=False),
-        sa.Column("invoice_prefix", sa.String(), nullable=False),
-        sa.Column("credit_note_prefix", sa.String(), nullable=False),
-        sa.Column("last_invoice_number", sa.BigInteger(), nullable=False),
-        sa.Column("last_credit_note_number", sa.BigInteger(), nullable=False),
         sa.Column("retention_years", sa.BigInteger(), nullable=False),
+        sa.Column("draft_minutes", sa.BigInteger(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -102,13 +102,74 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "sandbox_charge",
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("processor_id", sa.String(), nullable=False),
+        sa.Column("token", sa.String(), nullable=False),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "status",
+            sa.Enum(
+                "PENDING",
+                "REQUIRES_ACTION",
+                "UNKNOWN",
+                "SUCCEEDED",
+                "FAILED",
+                "CANCELED",
+                name="transactionstatus",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column(
+            "failure_code",
+            sa.Enum(
+                "CARD_DECLINED",
+                "INSUFFICIENT_FUNDS",
+                "EXPIRED_CARD",
+                "AUTHENTICATION_REQUIRED",
+                "INCORRECT_DETAILS",
+                "STOLEN_OR_CLOSED",
+                "PROCESSOR_ERROR",
+                name="failurecode",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=True,
+        ),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_sandbox_charge")),
+        sa.UniqueConstraint("processor_id", name=op.f("uq_sandbox_charge_processor_id")),
+    )
+    op.create_table(
+        "tax_table_row",
+        sa.Column("country", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
+        sa.Column("jurisdiction", sa.String(), nullable=False),
+        sa.Column("line_kind", sa.String(), nullable=True),
+        sa.Column("category", sa.String(), nullable=False),
+        sa.Column("rate_ppm", sa.BigInteger(), nullable=False),
+        sa.Column("valid_from", sa.Date(), nullable=False),
+        sa.Column("valid_to", sa.Date(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("rate_ppm >= 0 AND rate_ppm <= 1000000", name=op.f("ck_tax_table_row_rate_is_a_share")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tax_table_row")),
+    )
+    op.create_table(
         "test_clock",
         sa.Column("name", sa.String(), nullable=False),
+        sa.Column("code", sa.String(), nullable=False),
         sa.Column("now", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("advancing_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_test_clock")),
+        sa.UniqueConstraint("code", name=op.f("uq_test_clock_code")),
     )
     op.create_table(
         "add_on",
@@ -134,6 +195,13 @@ def upgrade() -> None:
         sa.Column("timezone", sa.String(), nullable=False),
         sa.Column("locale", sa.String(), nullable=False),
         sa.Column("metadata", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column(
+            "collection_method",
+            sa.Enum("AUTOMATIC", "SEND_INVOICE", name="collectionmethod", native_enum=False, length=40),
+            nullable=False,
+        ),
+        sa.Column("net_days", sa.BigInteger(), nullable=False),
+        sa.Column("credit_minor", sa.BigInteger(), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("test_clock_id", sa.Uuid(), nullable=True),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
@@ -143,6 +211,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("credit_minor >= 0", name=op.f("ck_billing_account_credit_not_negative")),
         sa.ForeignKeyConstraint(["issuer_id"], ["issuer.id"], name=op.f("fk_billing_account_issuer_id_issuer")),
         sa.ForeignKeyConstraint(
             ["test_clock_id"], ["test_clock.id"], name=op.f("fk_billing_account_test_clock_id_test_clock")
@@ -154,6 +223,15 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_billing_account_created_at_id"), ["created_at", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_billing_account_test_clock_id"), ["test_clock_id"], unique=False)
 
+    op.create_table(
+        "number_series",
+        sa.Column("issuer_id", sa.Uuid(), nullable=False),
+        sa.Column("prefix", sa.String(), nullable=False),
+        sa.Column("last_number", sa.BigInteger(), nullable=False),
+        sa.Column("last_issued_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["issuer_id"], ["issuer.id"], name=op.f("fk_number_series_issuer_id_issuer")),
+        sa.PrimaryKeyConstraint("issuer_id", "prefix", name=op.f("pk_number_series")),
+    )
     op.create_table(
         "alert",
         sa.Column("account_id", sa.Uuid(), nullable=False),
@@ -255,6 +333,30 @@ def upgrade() -> None:
         sa.UniqueConstraint("account_id", "scope", "subject", name=op.f("uq_budget_account_id_scope_subject")),
     )
     op.create_table(
+        "company",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("legal_name", sa.String(), nullable=False),
+        sa.Column("country", sa.String(), nullable=False),
+        sa.Column("address_lines", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("postal_code", sa.String(), nullable=False),
+        sa.Column("city", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
+        sa.Column("vat_id", sa.String(), nullable=True),
+        sa.Column("tax_ids", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("email", sa.String(), nullable=True),
+        sa.Column("paper_size", sa.String(), nullable=True),
+        sa.Column("purchase_order", sa.String(), nullable=True),
+        sa.Column("footer", sa.String(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_company_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_company")),
+        sa.UniqueConstraint("account_id", name=op.f("uq_company_account_id")),
+    )
+    op.create_table(
         "counter",
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("metric_key", sa.String(), nullable=False),
@@ -270,6 +372,85 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["metric_key"], ["metric.key"], name=op.f("fk_counter_metric_key_metric")),
         sa.PrimaryKeyConstraint("account_id", "metric_key", "period_start", name=op.f("pk_counter")),
     )
+    op.create_table(
+        "document",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "kind", sa.Enum("INVOICE", "CREDIT_NOTE", name="documentkind", native_enum=False, length=40), nullable=False
+        ),
+        sa.Column("subject_id", sa.Uuid(), nullable=False),
+        sa.Column("content", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("bytes_hash", sa.String(), nullable=True),
+        sa.Column("drawn_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failure", sa.String(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_document_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_document")),
+        sa.UniqueConstraint("kind", "subject_id", name=op.f("uq_document_kind_subject_id")),
+    )
+    with op.batch_alter_table("document", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_document_account_id"), ["account_id"], unique=False)
+
+    op.create_table(
+        "due_work",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "EXPIRE_PENDING",
+                "CLOSE_PERIOD",
+                "END_TRIAL",
+                "FINALISE_INVOICE",
+                "INVOICE_CORRECTIONS",
+                "CHARGE",
+                "EXPIRE_ACCOUNT",
+                "PURGE",
+                "REMIND",
+                "DRAW_DOCUMENT",
+                name="workkind",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("rank", sa.BigInteger(), nullable=False),
+        sa.Column("leased_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("tries", sa.BigInteger(), nullable=False),
+        sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("parked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failure", sa.String(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_due_work_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_due_work")),
+        sa.UniqueConstraint("account_id", "kind", "subject", name=op.f("uq_due_work_account_id_kind_subject")),
+    )
+    with op.batch_alter_table("due_work", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_due_work_of_account",
+            ["account_id", "due_at"],
+            unique=False,
+            sqlite_where=sa.text("done_at IS NULL"),
+            postgresql_where=sa.text("done_at IS NULL"),
+        )
+        batch_op.create_index(
+            "ix_due_work_waiting",
+            ["due_at", "rank", "id"],
+            unique=False,
+            sqlite_where=sa.text("done_at IS NULL"),
+            postgresql_where=sa.text("done_at IS NULL"),
+        )
+
     op.create_table(
         "effective_limit",
         sa.Column("account_id", sa.Uuid(), nullable=False),
@@ -291,6 +472,12 @@ def upgrade() -> None:
         sa.Column("issuer_id", sa.Uuid(), nullable=False),
         sa.Column("number", sa.String(), nullable=True),
         sa.Column(
+            "kind",
+            sa.Enum("START", "CHANGE", "ADD_ON", "PERIOD", "FINAL", name="invoicekind", native_enum=False, length=40),
+            nullable=False,
+        ),
+        sa.Column("cause", sa.String(), nullable=False),
+        sa.Column(
             "status",
             sa.Enum(
                 "DRAFT", "OPEN", "PAID", "VOID", "UNCOLLECTIBLE", name="invoicestatus", native_enum=False, length=40
@@ -298,6 +485,8 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("finalise_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("bill", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
         sa.Column("period_start", sa.DateTime(timezone=True), nullable=False),
         sa.Column("period_end", sa.DateTime(timezone=True), nullable=False),
         sa.Column("issued_at", sa.DateTime(timezone=True), nullable=True),
@@ -307,7 +496,13 @@ def upgrade() -> None:
         sa.Column("total_minor", sa.BigInteger(), nullable=False),
         sa.Column("paid_minor", sa.BigInteger(), nullable=False),
         sa.Column("balance_applied_minor", sa.BigInteger(), nullable=False),
+        sa.Column("carried_in_minor", sa.BigInteger(), nullable=False),
+        sa.Column("carried_out_minor", sa.BigInteger(), nullable=False),
+        sa.Column("credited_minor", sa.BigInteger(), nullable=False),
         sa.Column("bill_to", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("issuer", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("language", sa.String(), nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -317,11 +512,49 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["issuer_id"], ["issuer.id"], name=op.f("fk_invoice_issuer_id_issuer")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_invoice")),
+        sa.UniqueConstraint("account_id", "cause", name=op.f("uq_invoice_account_id_cause")),
         sa.UniqueConstraint("issuer_id", "number", name=op.f("uq_invoice_issuer_id_number")),
     )
     with op.batch_alter_table("invoice", schema=None) as batch_op:
         batch_op.create_index(
             batch_op.f("ix_invoice_account_id_created_at_id"), ["account_id", "created_at", "id"], unique=False
+        )
+
+    op.create_table(
+        "ledger_entry",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "FINALISE",
+                "RECOGNITION",
+                "PAYMENT",
+                "CREDIT_NOTE",
+                "BALANCE_APPLIED",
+                "BALANCE_RETURNED",
+                "REFUND",
+                "WRITE_OFF",
+                "GRANT_CREDIT",
+                "BROUGHT_FORWARD",
+                name="entrykind",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_ledger_entry_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_entry")),
+    )
+    with op.batch_alter_table("ledger_entry", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_ledger_entry_account_id_created_at_id"), ["account_id", "created_at", "id"], unique=False
         )
 
     op.create_table(
@@ -360,6 +593,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("params", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("for_operators", sa.Boolean(), nullable=False),
         sa.Column("dismissible", sa.Boolean(), nullable=False),
         sa.Column("dismissed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -409,6 +643,47 @@ def upgrade() -> None:
         sa.UniqueConstraint("account_id", "processor_token", name=op.f("uq_payment_method_account_id_processor_token")),
     )
     op.create_table(
+        "pending_change",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "act",
+            sa.Enum("START", "CHANGE_PLAN", "SET_ADD_ON", "REACTIVATE", name="changeact", native_enum=False, length=40),
+            nullable=False,
+        ),
+        sa.Column("target", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("pinned_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("bill", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("balance_minor", sa.BigInteger(), nullable=False),
+        sa.Column("carried_minor", sa.BigInteger(), nullable=False),
+        sa.Column("due_minor", sa.BigInteger(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column(
+            "status",
+            sa.Enum("PENDING", "APPLIED", "FAILED", "EXPIRED", name="pendingstatus", native_enum=False, length=40),
+            nullable=False,
+        ),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_pending_change_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pending_change")),
+    )
+    with op.batch_alter_table("pending_change", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_pending_change_account_id_status"), ["account_id", "status"], unique=False)
+        batch_op.create_index(
+            "uq_pending_change_plan",
+            ["account_id"],
+            unique=True,
+            sqlite_where=sa.text("status = 'PENDING' AND act != 'SET_ADD_ON'"),
+            postgresql_where=sa.text("status = 'PENDING' AND act != 'SET_ADD_ON'"),
+        )
+
+    op.create_table(
         "plan",
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -428,11 +703,45 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_plan_private_account_id"), ["private_account_id"], unique=False)
 
     op.create_table(
+        "purge_pass",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_purge_pass_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_purge_pass")),
+    )
+    op.create_table(
+        "quote",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "act",
+            sa.Enum("START", "CHANGE_PLAN", "SET_ADD_ON", "REACTIVATE", name="changeact", native_enum=False, length=40),
+            nullable=False,
+        ),
+        sa.Column("target", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("effective_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("subscription_version", sa.BigInteger(), nullable=False),
+        sa.Column("bill", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_quote_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_quote")),
+    )
+    with op.batch_alter_table("quote", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_quote_account_id_created_at"), ["account_id", "created_at"], unique=False)
+
+    op.create_table(
         "subscription_add_on",
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("add_on_id", sa.Uuid(), nullable=False),
         sa.Column("quantity", sa.BigInteger(), nullable=False),
         sa.Column("price_minor", sa.BigInteger(), nullable=False),
+        sa.Column("paid_quantity", sa.BigInteger(), nullable=False),
+        sa.Column("next_quantity", sa.BigInteger(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
@@ -447,6 +756,22 @@ def upgrade() -> None:
     with op.batch_alter_table("subscription_add_on", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_subscription_add_on_add_on_id"), ["add_on_id"], unique=False)
 
+    op.create_table(
+        "tax_exemption",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("certificate", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("valid_from", sa.Date(), nullable=False),
+        sa.Column("valid_to", sa.Date(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_tax_exemption_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tax_exemption")),
+        sa.UniqueConstraint("account_id", name=op.f("uq_tax_exemption_account_id")),
+    )
     op.create_table(
         "usage_event",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -484,6 +809,37 @@ def upgrade() -> None:
             ["account_id"], ["billing_account.id"], name=op.f("fk_usage_event_id_account_id_billing_account")
         ),
         sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_usage_event_id")),
+    )
+    op.create_table(
+        "usage_period",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("start_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("start_at <= end_at", name=op.f("ck_usage_period_not_backwards")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_usage_period_account_id_billing_account")
+        ),
+        sa.PrimaryKeyConstraint("account_id", "start_at", name=op.f("pk_usage_period")),
+    )
+    op.create_table(
+        "usage_rating",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("metric_key", sa.String(), nullable=False),
+        sa.Column("period_start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("period_end", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("limit_quantity", sa.BigInteger(), nullable=True),
+        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.Column("price_minor", sa.BigInteger(), nullable=False),
+        sa.Column("allowed", sa.BigInteger(), nullable=False),
+        sa.Column("invoiced_minor", sa.BigInteger(), nullable=False),
+        sa.Column("rated_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_usage_rating_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(["metric_key"], ["metric.key"], name=op.f("fk_usage_rating_metric_key_metric")),
+        sa.PrimaryKeyConstraint("account_id", "metric_key", "period_start", name=op.f("pk_usage_rating")),
     )
     op.create_table(
         "usage_rollup",
@@ -534,6 +890,59 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_api_key_operator_id"), ["operator_id"], unique=False)
 
     op.create_table(
+        "credit_note",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("issuer_id", sa.Uuid(), nullable=False),
+        sa.Column("invoice_id", sa.Uuid(), nullable=False),
+        sa.Column("number", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("issued_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("subtotal_minor", sa.BigInteger(), nullable=False),
+        sa.Column("tax_minor", sa.BigInteger(), nullable=False),
+        sa.Column("total_minor", sa.BigInteger(), nullable=False),
+        sa.Column("to_invoice_minor", sa.BigInteger(), nullable=False),
+        sa.Column("bill_to", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("issuer", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("language", sa.String(), nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("total_minor >= 0", name=op.f("ck_credit_note_not_negative")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_credit_note_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(["invoice_id"], ["invoice.id"], name=op.f("fk_credit_note_invoice_id_invoice")),
+        sa.ForeignKeyConstraint(["issuer_id"], ["issuer.id"], name=op.f("fk_credit_note_issuer_id_issuer")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_credit_note")),
+        sa.UniqueConstraint("issuer_id", "number", name=op.f("uq_credit_note_issuer_id_number")),
+    )
+    with op.batch_alter_table("credit_note", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_credit_note_account_id_created_at_id"), ["account_id", "created_at", "id"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_credit_note_invoice_id"), ["invoice_id"], unique=False)
+
+    op.create_table(
+        "document_bytes",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("document_id", sa.Uuid(), nullable=False),
+        sa.Column("pdf", sa.LargeBinary(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_document_bytes_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(["document_id"], ["document.id"], name=op.f("fk_document_bytes_document_id_document")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_document_bytes")),
+        sa.UniqueConstraint("document_id", name=op.f("uq_document_bytes_document_id")),
+    )
+    with op.batch_alter_table("document_bytes", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_document_bytes_account_id"), ["account_id"], unique=False)
+
+    op.create_table(
         "invoice_line",
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("invoice_id", sa.Uuid(), nullable=False),
@@ -559,15 +968,22 @@ def upgrade() -> None:
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("period_start", sa.DateTime(timezone=True), nullable=False),
         sa.Column("period_end", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("tax_category", sa.String(), nullable=False),
-        sa.Column("tax_rate_basis_points", sa.BigInteger(), nullable=False),
+        sa.Column("tax_country", sa.String(), nullable=False),
+        sa.Column("taxes", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("basis", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("metric_key", sa.String(), nullable=True),
         sa.Column("plan_key", sa.String(), nullable=True),
+        sa.Column("add_on_key", sa.String(), nullable=True),
+        sa.Column("credited_line_id", sa.Uuid(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["account_id"], ["billing_account.id"], name=op.f("fk_invoice_line_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(["add_on_key"], ["add_on.key"], name=op.f("fk_invoice_line_add_on_key_add_on")),
+        sa.ForeignKeyConstraint(
+            ["credited_line_id"], ["invoice_line.id"], name=op.f("fk_invoice_line_credited_line_id_invoice_line")
         ),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoice.id"], name=op.f("fk_invoice_line_invoice_id_invoice")),
         sa.ForeignKeyConstraint(["metric_key"], ["metric.key"], name=op.f("fk_invoice_line_metric_key_metric")),
@@ -577,6 +993,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("invoice_line", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_invoice_line_account_id"), ["account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_invoice_line_credited_line_id"), ["credited_line_id"], unique=False)
 
     op.create_table(
         "invoice_tax",
@@ -584,7 +1001,7 @@ def upgrade() -> None:
         sa.Column("invoice_id", sa.Uuid(), nullable=False),
         sa.Column("jurisdiction", sa.String(), nullable=False),
         sa.Column("category", sa.String(), nullable=False),
-        sa.Column("rate_basis_points", sa.BigInteger(), nullable=False),
+        sa.Column("rate_ppm", sa.BigInteger(), nullable=False),
         sa.Column("taxable_minor", sa.BigInteger(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
@@ -600,17 +1017,61 @@ def upgrade() -> None:
             "invoice_id",
             "jurisdiction",
             "category",
-            "rate_basis_points",
-            name=op.f("uq_invoice_tax_invoice_id_jurisdiction_category_rate_basis_points"),
+            "rate_ppm",
+            name=op.f("uq_invoice_tax_invoice_id_jurisdiction_category_rate_ppm"),
         ),
     )
     with op.batch_alter_table("invoice_tax", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_invoice_tax_account_id"), ["account_id"], unique=False)
 
     op.create_table(
+        "ledger_posting",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("entry_id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "ledger_account",
+            sa.Enum(
+                "RECEIVABLES",
+                "CASH",
+                "DEFERRED",
+                "REVENUE",
+                "TAX",
+                "CUSTOMER_CREDIT",
+                "REFUNDS_PAYABLE",
+                "GOODWILL",
+                "BAD_DEBT",
+                "DISPUTE_LOSSES",
+                name="ledgeraccount",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("amount_minor != 0", name=op.f("ck_ledger_posting_not_nothing")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_ledger_posting_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(
+            ["entry_id"], ["ledger_entry.id"], name=op.f("fk_ledger_posting_entry_id_ledger_entry")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_posting")),
+    )
+    with op.batch_alter_table("ledger_posting", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_ledger_posting_account_id_ledger_account"), ["account_id", "ledger_account"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_ledger_posting_entry_id"), ["entry_id"], unique=False)
+
+    op.create_table(
         "payment_transaction",
         sa.Column("account_id", sa.Uuid(), nullable=False),
         sa.Column("invoice_id", sa.Uuid(), nullable=True),
+        sa.Column("pending_change_id", sa.Uuid(), nullable=True),
         sa.Column("payment_method_id", sa.Uuid(), nullable=True),
         sa.Column(
             "kind",
@@ -667,11 +1128,19 @@ def upgrade() -> None:
             ),
             nullable=True,
         ),
+        sa.Column("processor_key", sa.String(), nullable=True),
+        sa.Column("processor_id", sa.String(), nullable=True),
+        sa.Column("action", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("carried_to_invoice_id", sa.Uuid(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["account_id"], ["billing_account.id"], name=op.f("fk_payment_transaction_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(
+            ["carried_to_invoice_id"], ["invoice.id"], name=op.f("fk_payment_transaction_carried_to_invoice_id_invoice")
         ),
         sa.ForeignKeyConstraint(["invoice_id"], ["invoice.id"], name=op.f("fk_payment_transaction_invoice_id_invoice")),
         sa.ForeignKeyConstraint(
@@ -679,7 +1148,13 @@ def upgrade() -> None:
             ["payment_method.id"],
             name=op.f("fk_payment_transaction_payment_method_id_payment_method"),
         ),
+        sa.ForeignKeyConstraint(
+            ["pending_change_id"],
+            ["pending_change.id"],
+            name=op.f("fk_payment_transaction_pending_change_id_pending_change"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_payment_transaction")),
+        sa.UniqueConstraint("processor_key", name=op.f("uq_payment_transaction_processor_key")),
     )
     with op.batch_alter_table("payment_transaction", schema=None) as batch_op:
         batch_op.create_index(
@@ -688,6 +1163,24 @@ def upgrade() -> None:
             unique=False,
         )
         batch_op.create_index(batch_op.f("ix_payment_transaction_invoice_id"), ["invoice_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_payment_transaction_pending_change_id"), ["pending_change_id"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_payment_transaction_processor_id"), ["processor_id"], unique=False)
+        batch_op.create_index(
+            "uq_payment_transaction_open_attempt",
+            ["invoice_id"],
+            unique=True,
+            sqlite_where=sa.text("kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"),
+            postgresql_where=sa.text("kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"),
+        )
+        batch_op.create_index(
+            "uq_payment_transaction_paid_once",
+            ["invoice_id"],
+            unique=True,
+            sqlite_where=sa.text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+            postgresql_where=sa.text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+        )
 
     op.create_table(
         "plan_version",
@@ -703,6 +1196,94 @@ def upgrade() -> None:
         sa.UniqueConstraint("plan_id", "number", name=op.f("uq_plan_version_plan_id_number")),
     )
     op.create_table(
+        "credit_note_line",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("credit_note_id", sa.Uuid(), nullable=False),
+        sa.Column("credited_line_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("period_start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("period_end", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("taxes", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("basis", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_credit_note_line_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(
+            ["credit_note_id"], ["credit_note.id"], name=op.f("fk_credit_note_line_credit_note_id_credit_note")
+        ),
+        sa.ForeignKeyConstraint(
+            ["credited_line_id"], ["invoice_line.id"], name=op.f("fk_credit_note_line_credited_line_id_invoice_line")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_credit_note_line")),
+        sa.UniqueConstraint("credit_note_id", "position", name=op.f("uq_credit_note_line_credit_note_id_position")),
+    )
+    with op.batch_alter_table("credit_note_line", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_credit_note_line_account_id"), ["account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_credit_note_line_credited_line_id"), ["credited_line_id"], unique=False)
+
+    op.create_table(
+        "credit_note_tax",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("credit_note_id", sa.Uuid(), nullable=False),
+        sa.Column("jurisdiction", sa.String(), nullable=False),
+        sa.Column("category", sa.String(), nullable=False),
+        sa.Column("rate_ppm", sa.BigInteger(), nullable=False),
+        sa.Column("taxable_minor", sa.BigInteger(), nullable=False),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_credit_note_tax_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(
+            ["credit_note_id"], ["credit_note.id"], name=op.f("fk_credit_note_tax_credit_note_id_credit_note")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_credit_note_tax")),
+        sa.UniqueConstraint(
+            "credit_note_id",
+            "jurisdiction",
+            "category",
+            "rate_ppm",
+            name=op.f("uq_credit_note_tax_credit_note_id_jurisdiction_category_rate_ppm"),
+        ),
+    )
+    with op.batch_alter_table("credit_note_tax", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_credit_note_tax_account_id"), ["account_id"], unique=False)
+
+    op.create_table(
+        "deferral",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("line_id", sa.Uuid(), nullable=False),
+        sa.Column("currency", sa.String(), nullable=False),
+        sa.Column("net_minor", sa.BigInteger(), nullable=False),
+        sa.Column("start_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("end_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("recognised_minor", sa.BigInteger(), nullable=False),
+        sa.Column("credited_minor", sa.BigInteger(), nullable=False),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_deferral_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(["line_id"], ["invoice_line.id"], name=op.f("fk_deferral_line_id_invoice_line")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deferral")),
+        sa.UniqueConstraint("line_id", name=op.f("uq_deferral_line_id")),
+    )
+    with op.batch_alter_table("deferral", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_deferral_account_id_settled_at"), ["account_id", "settled_at"], unique=False
+        )
+
+    op.create_table(
         "plan_limit",
         sa.Column("plan_version_id", sa.Uuid(), nullable=False),
         sa.Column("metric_key", sa.String(), nullable=False),
@@ -717,6 +1298,25 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_plan_limit")),
         sa.UniqueConstraint("plan_version_id", "metric_key", name=op.f("uq_plan_limit_plan_version_id_metric_key")),
+    )
+    op.create_table(
+        "scheduled_change",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("plan_version_id", sa.Uuid(), nullable=False),
+        sa.Column("interval", sa.Enum("MONTH", "YEAR", name="interval", native_enum=False, length=40), nullable=False),
+        sa.Column("price_minor", sa.BigInteger(), nullable=False),
+        sa.Column("effective_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_scheduled_change_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(
+            ["plan_version_id"], ["plan_version.id"], name=op.f("fk_scheduled_change_plan_version_id_plan_version")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_scheduled_change")),
+        sa.UniqueConstraint("account_id", name=op.f("uq_scheduled_change_account_id")),
     )
     op.create_table(
         "subscription",
@@ -740,8 +1340,13 @@ def upgrade() -> None:
         sa.Column("interval", sa.Enum("MONTH", "YEAR", name="interval", native_enum=False, length=40), nullable=False),
         sa.Column("price_minor", sa.BigInteger(), nullable=False),
         sa.Column("anchor_wall", sa.DateTime(), nullable=False),
+        sa.Column("zone", sa.String(), nullable=False),
         sa.Column("current_period_start", sa.DateTime(timezone=True), nullable=False),
         sa.Column("current_period_end", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("usage_period_start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("usage_period_end", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("usage_period_number", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("trial_end", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cancel_at_period_end", sa.Boolean(), nullable=False),
@@ -763,8 +1368,63 @@ def upgrade() -> None:
     with op.batch_alter_table("subscription", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_subscription_plan_version_id"), ["plan_version_id"], unique=False)
 
-    # ### end Alembic commands ###
+    op.create_table(
+        "subscription_event",
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("step", sa.String(), nullable=False),
+        sa.Column(
+            "from_status",
+            sa.Enum(
+                "TRIALING",
+                "ACTIVE",
+                "PAST_DUE",
+                "SUSPENDED",
+                "CANCELED",
+                "EXPIRED",
+                name="subscriptionstatus",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=True,
+        ),
+        sa.Column(
+            "to_status",
+            sa.Enum(
+                "TRIALING",
+                "ACTIVE",
+                "PAST_DUE",
+                "SUSPENDED",
+                "CANCELED",
+                "EXPIRED",
+                name="subscriptionstatus",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=False,
+        ),
+        sa.Column("plan_version_id", sa.Uuid(), nullable=False),
+        sa.Column("interval", sa.Enum("MONTH", "YEAR", name="interval", native_enum=False, length=40), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["billing_account.id"], name=op.f("fk_subscription_event_account_id_billing_account")
+        ),
+        sa.ForeignKeyConstraint(
+            ["plan_version_id"], ["plan_version.id"], name=op.f("fk_subscription_event_plan_version_id_plan_version")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_subscription_event")),
+    )
+    with op.batch_alter_table("subscription_event", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_subscription_event_account_id_created_at_id"),
+            ["account_id", "created_at", "id"],
+            unique=False,
+        )
 
+    # ### end Alembic commands ###
     op.execute(
         sa.table("deployment", sa.column("id"), sa.column("environment"), sa.column("last_position"))
         .insert()
@@ -774,25 +1434,70 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table("subscription_event", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_subscription_event_account_id_created_at_id"))
+
+    op.drop_table("subscription_event")
     with op.batch_alter_table("subscription", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_subscription_plan_version_id"))
 
     op.drop_table("subscription")
+    op.drop_table("scheduled_change")
     op.drop_table("plan_limit")
+    with op.batch_alter_table("deferral", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deferral_account_id_settled_at"))
+
+    op.drop_table("deferral")
+    with op.batch_alter_table("credit_note_tax", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_credit_note_tax_account_id"))
+
+    op.drop_table("credit_note_tax")
+    with op.batch_alter_table("credit_note_line", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_credit_note_line_credited_line_id"))
+        batch_op.drop_index(batch_op.f("ix_credit_note_line_account_id"))
+
+    op.drop_table("credit_note_line")
     op.drop_table("plan_version")
     with op.batch_alter_table("payment_transaction", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_payment_transaction_paid_once",
+            sqlite_where=sa.text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+            postgresql_where=sa.text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+        )
+        batch_op.drop_index(
+            "uq_payment_transaction_open_attempt",
+            sqlite_where=sa.text("kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"),
+            postgresql_where=sa.text("kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"),
+        )
+        batch_op.drop_index(batch_op.f("ix_payment_transaction_processor_id"))
+        batch_op.drop_index(batch_op.f("ix_payment_transaction_pending_change_id"))
         batch_op.drop_index(batch_op.f("ix_payment_transaction_invoice_id"))
         batch_op.drop_index(batch_op.f("ix_payment_transaction_account_id_created_at_id"))
 
     op.drop_table("payment_transaction")
+    with op.batch_alter_table("ledger_posting", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_ledger_posting_entry_id"))
+        batch_op.drop_index(batch_op.f("ix_ledger_posting_account_id_ledger_account"))
+
+    op.drop_table("ledger_posting")
     with op.batch_alter_table("invoice_tax", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_invoice_tax_account_id"))
 
     op.drop_table("invoice_tax")
     with op.batch_alter_table("invoice_line", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_invoice_line_credited_line_id"))
         batch_op.drop_index(batch_op.f("ix_invoice_line_account_id"))
 
     op.drop_table("invoice_line")
+    with op.batch_alter_table("document_bytes", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_document_bytes_account_id"))
+
+    op.drop_table("document_bytes")
+    with op.batch_alter_table("credit_note", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_credit_note_invoice_id"))
+        batch_op.drop_index(batch_op.f("ix_credit_note_account_id_created_at_id"))
+
+    op.drop_table("credit_note")
     with op.batch_alter_table("api_key", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_api_key_operator_id"))
         batch_op.drop_index(batch_op.f("ix_api_key_member_id"))
@@ -800,19 +1505,36 @@ def downgrade() -> None:
 
     op.drop_table("api_key")
     op.drop_table("usage_rollup")
+    op.drop_table("usage_rating")
+    op.drop_table("usage_period")
     op.drop_table("usage_event_id")
     with op.batch_alter_table("usage_event", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_usage_event_account_id_metric_key_occurred_at"))
 
     op.drop_table("usage_event")
+    op.drop_table("tax_exemption")
     with op.batch_alter_table("subscription_add_on", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_subscription_add_on_add_on_id"))
 
     op.drop_table("subscription_add_on")
+    with op.batch_alter_table("quote", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_quote_account_id_created_at"))
+
+    op.drop_table("quote")
+    op.drop_table("purge_pass")
     with op.batch_alter_table("plan", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_plan_private_account_id"))
 
     op.drop_table("plan")
+    with op.batch_alter_table("pending_change", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_pending_change_plan",
+            sqlite_where=sa.text("status = 'PENDING' AND act != 'SET_ADD_ON'"),
+            postgresql_where=sa.text("status = 'PENDING' AND act != 'SET_ADD_ON'"),
+        )
+        batch_op.drop_index(batch_op.f("ix_pending_change_account_id_status"))
+
+    op.drop_table("pending_change")
     op.drop_table("payment_method")
     op.drop_table("outbox_event")
     op.drop_table("notice")
@@ -821,12 +1543,32 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_member_account_id"))
 
     op.drop_table("member")
+    with op.batch_alter_table("ledger_entry", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_ledger_entry_account_id_created_at_id"))
+
+    op.drop_table("ledger_entry")
     with op.batch_alter_table("invoice", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_invoice_account_id_created_at_id"))
 
     op.drop_table("invoice")
     op.drop_table("effective_limit")
+    with op.batch_alter_table("due_work", schema=None) as batch_op:
+        batch_op.drop_index(
+            "ix_due_work_waiting", sqlite_where=sa.text("done_at IS NULL"), postgresql_where=sa.text("done_at IS NULL")
+        )
+        batch_op.drop_index(
+            "ix_due_work_of_account",
+            sqlite_where=sa.text("done_at IS NULL"),
+            postgresql_where=sa.text("done_at IS NULL"),
+        )
+
+    op.drop_table("due_work")
+    with op.batch_alter_table("document", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_document_account_id"))
+
+    op.drop_table("document")
     op.drop_table("counter")
+    op.drop_table("company")
     op.drop_table("budget")
     op.drop_table("audit_entry")
     with op.batch_alter_table("alert", schema=None) as batch_op:
@@ -834,6 +1576,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_alert_account_id_sequence"))
 
     op.drop_table("alert")
+    op.drop_table("number_series")
     with op.batch_alter_table("billing_account", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_billing_account_test_clock_id"))
         batch_op.drop_index(batch_op.f("ix_billing_account_created_at_id"))
@@ -841,6 +1584,8 @@ def downgrade() -> None:
     op.drop_table("billing_account")
     op.drop_table("add_on")
     op.drop_table("test_clock")
+    op.drop_table("tax_table_row")
+    op.drop_table("sandbox_charge")
     op.drop_table("price")
     op.drop_table("operator")
     op.drop_table("metric")

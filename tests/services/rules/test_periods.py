@@ -1,15 +1,19 @@
 """Periods and buckets: from the anchor, clamped, never chained; half-open; in the account's zone."""
 
+from bisect import bisect_right
+from calendar import isleap, monthrange
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from plafond.models import Granularity, Interval
 from plafond.services.rules.periods import (
+    Period,
     bucket_start,
     last_buckets,
     month_of,
@@ -57,16 +61,33 @@ anchors = st.datetimes(wall(2019, 1, 1), wall(2029, 12, 31)).map(lambda at: at.r
 instants = st.datetimes(wall(2019, 1, 1), wall(2032, 12, 31), timezones=st.just(UTC))
 
 
+def offset_at(instant: datetime, zone: str) -> timedelta:
+    offset = instant.astimezone(ZoneInfo(zone)).utcoffset()
+    assert offset is not None
+    return offset
+
+
+@cache
+def changes_of(zone: str) -> list[tuple[datetime, timedelta, timedelta]]:
+    """The clock changes of a zone from 2019 to 2036, to the second, and the offsets before and after."""
+    weeks = [utc(2019, 1, 1) + timedelta(weeks=week) for week in range(18 * 52)]  # no two changes are that close
+    found = []
+    for early, late in pairwise(weeks):
+        before, after = offset_at(early, zone), offset_at(late, zone)
+        while before != after and late - early > timedelta(seconds=1):
+            middle = early + (late - early) // timedelta(seconds=2) * timedelta(seconds=1)
+            early, late = (middle, late) if offset_at(middle, zone) == before else (early, middle)  # noqa: PLW2901
+        if before != after:
+            found.append((late, before, after))
+    return found
+
+
 @st.composite
 def near_changes(draw: st.DrawFn) -> tuple[datetime, str]:
     """An instant within two days of a clock change, and its zone."""
-    zone = draw(st.sampled_from(sorted(set(ZONES) - {"UTC", "Asia/Kolkata", "Asia/Kathmandu", "Asia/Tokyo"})))
-    year = draw(st.integers(2023, 2030))
-    hours = [utc(year, 1, 1) + timedelta(hours=hour) for hour in range(0, 366 * 24, 6)]
-    info = ZoneInfo(zone)
-    changes = [b for a, b in pairwise(hours) if a.astimezone(info).utcoffset() != b.astimezone(info).utcoffset()]
-    assume(changes)
-    return draw(st.sampled_from(changes)) + timedelta(seconds=draw(st.integers(-2 * 86_400, 2 * 86_400))), zone
+    zone = draw(st.sampled_from([zone for zone in ZONES if changes_of(zone)]))
+    change, _, _ = draw(st.sampled_from(changes_of(zone)))
+    return change + timedelta(seconds=draw(st.integers(-2 * 86_400, 2 * 86_400))), zone
 
 
 def starts(anchor: datetime, zone: str, count: int, interval: Interval = Interval.MONTH) -> list[datetime]:
@@ -257,3 +278,168 @@ def test_a_day_of_a_clock_change_has_its_real_length(day: int, hours: int) -> No
 def test_the_month_is_the_local_one(instant: datetime, zone: str) -> None:
     month = month_of(instant, zone)
     assert (month.year, month.month, month.day) == (*to_wall(instant, zone).timetuple()[:2], 1)
+
+
+# -- against another reckoning: offsets of the zone, read once, and the calendar --
+
+MORE_ZONES = [
+    *ZONES,
+    "Africa/Casablanca",  # goes back for Ramadan
+    "Europe/Dublin",  # winter is the exception
+    "Pacific/Chatham",  # +12:45
+    "Pacific/Apia",  # skipped a day in 2011
+    "Asia/Gaza",
+    "Antarctica/Troll",  # changes by two hours
+]
+
+
+def read_wall(at: datetime, zone: str) -> datetime:
+    """The instant of a wall time by the words of §3: the first that shows it, else by the offset before the change."""
+    naive = at.replace(tzinfo=UTC)
+    before, after = (offset_at(naive + timedelta(days=days), zone) for days in (-2, 2))
+    shown = [naive - offset for offset in (before, after) if offset_at(naive - offset, zone) == offset]
+    return min(shown, default=naive - before)
+
+
+def add_months(at: datetime, months: int) -> datetime:
+    """Clamped to the month's last day, by the calendar."""
+    year, month = divmod(at.year * 12 + at.month - 1 + months, 12)
+    return at.replace(year=year, month=month + 1, day=min(at.day, monthrange(year, month + 1)[1]))
+
+
+@st.composite
+def walls_at_changes(draw: st.DrawFn) -> tuple[datetime, str]:
+    """A wall time that a change of clocks skips or repeats, or the second just before or after, and its zone."""
+    zone = draw(st.sampled_from([zone for zone in MORE_ZONES if changes_of(zone)]))
+    change, before, after = draw(st.sampled_from(changes_of(zone)))
+    first, last = sorted([change + before, change + after])
+    length = (last - first) // timedelta(seconds=1)
+    inside = draw(st.one_of(st.integers(-1, length), st.sampled_from([-1, 0, length // 2, length - 1, length])))
+    return (first + timedelta(seconds=inside)).replace(tzinfo=None), zone
+
+
+@given(place=walls_at_changes())
+def test_a_wall_time_at_a_change_is_read_by_the_rule(place: tuple[datetime, str]) -> None:
+    """§3: skipped: by the offset before the change; repeated: the first."""
+    at, zone = place
+    instant = to_instant(at, zone)
+    assert instant == read_wall(at, zone)
+    skipped = to_wall(instant, zone) - at
+    assert skipped in {timedelta(0)} | {abs(after - before) for _, before, after in changes_of(zone)}
+
+
+@given(place=walls_at_changes(), months=st.integers(0, 60))
+def test_case_03_periods_meet_where_their_border_is_skipped_or_repeated(
+    place: tuple[datetime, str], months: int
+) -> None:
+    """Hard case 3: an anchor whose n-th return falls into a gap or a fold."""
+    at, zone = place
+    anchor = add_months(at, -months)
+    assume(anchor.day == at.day)
+    ending, starting = (period_number(anchor, zone, n) for n in (max(months - 1, 0), months))
+    assert starting.start == read_wall(at, zone)
+    assert starting.start == (ending.end if months else ending.start)
+    assert period_at(anchor, zone, starting.start) == starting
+    if months:
+        assert period_at(anchor, zone, starting.start - timedelta(microseconds=1)) == ending
+    assert starting.end == read_wall(add_months(anchor, months + 1), zone)
+
+
+@given(anchor=anchors, zone=st.sampled_from(sorted(available_timezones())), n=st.integers(0, 120), interval=intervals)
+def test_case_01_every_period_is_counted_from_the_anchor_in_every_zone(
+    anchor: datetime, zone: str, n: int, interval: Interval
+) -> None:
+    """Hard cases 1, 2 and 4: all zones that there are."""
+    months = 12 if interval is Interval.YEAR else 1
+    found = period_number(anchor, zone, n, interval)
+    assert found.start == read_wall(add_months(anchor, n * months), zone)
+    assert found.end == read_wall(add_months(anchor, (n + 1) * months), zone)
+
+
+@given(anchor=anchors.map(lambda at: at.replace(month=1, day=31)), n=st.integers(0, 200))
+def test_case_01_the_31st_is_each_months_last_day(anchor: datetime, n: int) -> None:
+    """Hard case 1: one clamped month leaves no trace in the next."""
+    start = period_number(anchor, "UTC", n).start
+    assert start.day == monthrange(start.year, start.month)[1]
+    assert start.time() == anchor.time()
+
+
+@given(year=st.sampled_from([2020, 2024, 2028]), zone=zones, n=st.integers(0, 80))
+def test_case_02_a_leap_day_is_kept_in_leap_years_only(year: int, zone: str, n: int) -> None:
+    """Hard case 2: 2100 is none."""
+    at = to_wall(period_number(wall(year, 2, 29, 12), zone, n, Interval.YEAR).start, zone)
+    assert (at.year, at.month, at.day) == (year + n, 2, 29 if isleap(year + n) else 28)
+
+
+def test_case_02_the_months_of_a_leap_day() -> None:
+    """Hard case 2, monthly: from the 29th, clamped where February has 28 days."""
+    days = [start.day for start in starts(wall(2024, 2, 29), "UTC", 49)]
+    assert [n for n, day in enumerate(days) if day == 28] == [12, 24, 36]
+    assert {day for n, day in enumerate(days) if n not in (12, 24, 36)} == {29}
+
+
+@given(anchor=anchors, zone=zones, instant=instants)
+@settings(max_examples=50)
+def test_case_03_exactly_one_of_all_periods_holds_an_instant(anchor: datetime, zone: str, instant: datetime) -> None:
+    """Hard case 3: among all that are counted out, the one that is found is the only one."""
+    borders = starts(anchor, zone, 12 * 14 + 2)
+    n = bisect_right(borders, instant) - 1
+    found = period_at(anchor, zone, instant)
+    assert found == (Period(borders[n], borders[n + 1]) if n >= 0 else None)
+    if n >= 0:
+        assert months_since(anchor, zone, instant) == n
+
+
+@given(anchor=anchors, zone=zones, n=st.integers(0, 12))
+def test_the_twelve_usage_periods_of_a_year_fill_it(anchor: datetime, zone: str, n: int) -> None:
+    """§3: usage periods are always monthly, from the same anchor."""
+    year = period_number(anchor, zone, n, Interval.YEAR)
+    months = [period_number(anchor, zone, 12 * n + month) for month in range(12)]
+    assert (months[0].start, months[-1].end) == (year.start, year.end)
+    assert sum(((month.end - month.start) for month in months), timedelta(0)) == year.end - year.start
+
+
+@given(anchor=anchors, zone=zones, n=st.integers(0, 120))
+def test_case_05_a_period_lasts_as_its_clock_and_the_change_of_it_say(anchor: datetime, zone: str, n: int) -> None:
+    """Hard case 5: what the wall clock shows, less what it was put forward."""
+    found = period_number(anchor, zone, n)
+    shown = to_wall(found.end, zone) - to_wall(found.start, zone)
+    assert found.end - found.start == shown - (offset_at(found.end, zone) - offset_at(found.start, zone))
+    assert timedelta(days=27, hours=22) <= found.end - found.start <= timedelta(days=31, hours=2)
+
+
+@given(instant=instants, zone=zones)
+def test_an_instant_comes_back_from_its_wall_time_cut_to_the_second(instant: datetime, zone: str) -> None:
+    """But for the second time round of a repeated hour, which is read as the first."""
+    cut = instant.replace(microsecond=0)
+    back = to_instant(to_wall(instant, zone), zone)
+    if instant.astimezone(ZoneInfo(zone)).fold:
+        assert timedelta(0) < cut - back <= timedelta(hours=2)
+    else:
+        assert back == cut
+
+
+def after_a_move(anchor: datetime, old: str, new: str, n: int) -> tuple[Period, Period]:
+    """Period n, in which the zone changes, and the next: it starts there and ends by the anchor in the new zone."""
+    running = period_number(anchor, old, n)
+    return running, Period(running.end, period_number(anchor, new, n + 1).end)
+
+
+def test_case_06_from_tokyo_to_los_angeles() -> None:
+    """Hard case 6: the running period ends as it would have; the next is 17 hours longer."""
+    running, following = after_a_move(wall(2026, 1, 1), "Asia/Tokyo", "America/Los_Angeles", 0)
+    assert (running.start, running.end) == (utc(2025, 12, 31, 15), utc(2026, 1, 31, 15))
+    assert (following.start, following.end) == (utc(2026, 1, 31, 15), utc(2026, 3, 1, 8))
+    assert following.end == period_number(wall(2026, 1, 1), "America/Los_Angeles", 2).start
+
+
+@given(anchor=anchors, moves=st.lists(st.sampled_from(MORE_ZONES), min_size=2, max_size=20))
+def test_case_06_a_new_zone_loses_and_repeats_nothing(anchor: datetime, moves: list[str]) -> None:
+    """Hard case 6: a new zone each period: they meet, none is empty, and all but the border's hours stay."""
+    border = period_number(anchor, moves[0], 0).start
+    for n, (old, new) in enumerate(pairwise(moves)):
+        running, following = after_a_move(anchor, old, new, n)
+        assert following.start == running.end > border
+        assert following.end > following.start
+        assert abs(following.end - following.start - timedelta(days=29, hours=12)) <= timedelta(days=1, hours=38)
+        border = following.start

@@ -1,4 +1,4 @@
-"""The fields of Mutation."""
+"""The mutations that send usage."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,14 +10,15 @@ from ..database import Work
 from ..schema.usage import RecordUsageInput, RecordUsagePayload
 from ..services.access import Principal, Right
 from ..services.idempotency import Request, idempotent
-from ..services.usage import EventResult, EventStatus, RejectionCode, UsageInput, record_usage
+from ..services.metering import record_usage
+from ..services.usage import EventResult, EventStatus, RejectionCode, UsageInput
 from .access import mutation
 from .context import Info
 
 
-@strawberry.type(description="Everything that can be changed. A refused mutation has done nothing.")
-class Mutation:
-    """The root of mutations."""
+@strawberry.type
+class UsageMutation:
+    """What of Mutation sends usage."""
 
     @mutation(Right.INGEST_USAGE)
     async def record_usage(

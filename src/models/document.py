@@ -1,0 +1,48 @@
+"""Documents: what was frozen when they were issued, and the bytes that were drawn of it, once."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, LargeBinary, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .base import Entity
+
+
+class DocumentKind(StrEnum):
+    """What a document is of."""
+
+    INVOICE = "INVOICE"
+    CREDIT_NOTE = "CREDIT_NOTE"
+
+
+class Document(Entity, kw_only=True, eq=False):
+    """A document: its content is frozen, its bytes are drawn once and never again."""
+
+    __tablename__ = "document"
+    __table_args__ = (UniqueConstraint("kind", "subject_id"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    kind: Mapped[DocumentKind]
+    subject_id: Mapped[UUID]
+    """The invoice's or credit note's id."""
+    content: Mapped[dict[str, Any]]
+    """A `services.papers.Paper`."""
+    content_hash: Mapped[str]
+    bytes_hash: Mapped[str | None] = mapped_column(default=None)
+    """SHA-256 of the drawn bytes; none while they are not drawn."""
+    drawn_at: Mapped[datetime | None] = mapped_column(default=None)
+    failure: Mapped[str | None] = mapped_column(default=None)
+    """Why it could not be drawn, after the last try."""
+
+
+class DocumentBytes(Entity, kw_only=True, eq=False):
+    """A drawn PDF. Apart from its document, so that lists of documents stay light."""
+
+    __tablename__ = "document_bytes"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    document_id: Mapped[UUID] = mapped_column(ForeignKey("document.id"), unique=True)
+    pdf: Mapped[bytes] = mapped_column(LargeBinary)

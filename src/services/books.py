@@ -1,0 +1,279 @@
+"""The books: what each event debits and credits, by the table of the domain's §8. Written with what it records."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+
+from ..database import Work
+from ..models import (
+    BillingAccount,
+    CreditNote,
+    Deferral,
+    EntryKind,
+    Invoice,
+    InvoiceLine,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerPosting,
+    Transaction,
+)
+from .rules.periods import Period
+from .rules.recognition import recognised_until
+
+Posting = tuple[LedgerAccount, int]
+"""An account and what moves on it: debits are positive."""
+
+
+def post(
+    work: Work, account: BillingAccount, kind: EntryKind, subject: str, postings: Iterable[Posting]
+) -> LedgerEntry | None:
+    """Write an entry. Amounts on the same account are summed; nothing moved, nothing is written."""
+    sums: dict[LedgerAccount, int] = {}
+    for ledger_account, amount_minor in postings:
+        sums[ledger_account] = sums.get(ledger_account, 0) + amount_minor
+    assert sum(sums.values()) == 0, f"{kind} of {subject} does not balance: {sums}"
+    moved = {ledger_account: amount_minor for ledger_account, amount_minor in sums.items() if amount_minor}
+    if not moved:
+        return None
+    at = work.clock.now_for(account)
+    entry = LedgerEntry(created_at=at, account_id=account.id, kind=kind, subject=subject, currency=account.currency)
+    work.session.add(entry)
+    for ledger_account, amount_minor in moved.items():
+        work.session.add(
+            LedgerPosting(
+                created_at=at,
+                account_id=account.id,
+                entry_id=entry.id,
+                ledger_account=ledger_account,
+                currency=account.currency,
+                amount_minor=amount_minor,
+            )
+        )
+    return entry
+
+
+async def load_deferrals(work: Work, account: BillingAccount) -> list[Deferral]:
+    """The lines of which something is still deferred."""
+    return list(
+        await work.session.scalars(
+            select(Deferral)
+            .where(Deferral.account_id == account.id, Deferral.settled_at.is_(None))
+            .order_by(Deferral.start_at, Deferral.id)
+        )
+    )
+
+
+async def recognise(work: Work, account: BillingAccount, instant: datetime, *, everything: bool = False) -> None:
+    """Make revenue of what time has earned up to an instant; of `everything` where the subscription is over."""
+    earned = 0
+    for deferral in await load_deferrals(work, account):
+        earned += _recognise_one(work, account, deferral, instant, everything=everything)
+    post(
+        work,
+        account,
+        EntryKind.RECOGNITION,
+        f"billing_account:{account.id}",
+        [(LedgerAccount.DEFERRED, earned), (LedgerAccount.REVENUE, -earned)],
+    )
+
+
+def recognise_rest(work: Work, account: BillingAccount, deferrals: Sequence[Deferral]) -> None:
+    """Make revenue of all that is deferred of lines that are over and not credited."""
+    earned = sum(_recognise_one(work, account, deferral, deferral.end_at, everything=True) for deferral in deferrals)
+    post(
+        work,
+        account,
+        EntryKind.RECOGNITION,
+        f"billing_account:{account.id}",
+        [(LedgerAccount.DEFERRED, earned), (LedgerAccount.REVENUE, -earned)],
+    )
+
+
+def _recognise_one(
+    work: Work, account: BillingAccount, deferral: Deferral, instant: datetime, *, everything: bool
+) -> int:
+    until = deferral.end_at if everything else instant
+    target = recognised_until(
+        deferral.net_minor,
+        Period(deferral.start_at, deferral.end_at),
+        until,
+        credited_minor=deferral.credited_minor,
+    )
+    earned = max(0, target - deferral.recognised_minor)
+    deferral.recognised_minor += earned
+    _settle(work, account, deferral)
+    return earned
+
+
+def _settle(work: Work, account: BillingAccount, deferral: Deferral) -> None:
+    now = work.clock.now_for(account)
+    deferral.updated_at = now
+    if deferral.rest_minor == 0:
+        deferral.settled_at = now
+
+
+def defer_lines(work: Work, account: BillingAccount, lines: Sequence[InvoiceLine], at: datetime) -> list[Posting]:
+    """What finalising charges post of their net: deferred where the period has not ended, else revenue."""
+    postings: list[Posting] = []
+    for line in lines:
+        if line.period_end <= at:
+            postings.append((LedgerAccount.REVENUE, -line.amount_minor))
+            continue
+        postings.append((LedgerAccount.DEFERRED, -line.amount_minor))
+        work.session.add(
+            Deferral(
+                created_at=at,
+                account_id=account.id,
+                line_id=line.id,
+                currency=account.currency,
+                net_minor=line.amount_minor,
+                start_at=line.period_start,
+                end_at=line.period_end,
+            )
+        )
+    return postings
+
+
+async def take_back(
+    work: Work, account: BillingAccount, credits_minor: Sequence[tuple[UUID, int]], *, ends: bool
+) -> list[Posting]:
+    """What credits of lines post of their net: from deferred as far as unrecognised, else from revenue.
+
+    `credits_minor` are (line id, amount above 0). Where a change `ends` the lines, their revenue ends at net less
+    credits: the caller has recognised up to the instant before.
+    """
+    wanted: dict[UUID, int] = {}
+    for line_id, amount_minor in credits_minor:
+        wanted[line_id] = wanted.get(line_id, 0) + amount_minor
+    deferrals = {
+        row.line_id: row
+        for row in await work.session.scalars(
+            select(Deferral).where(Deferral.account_id == account.id, Deferral.line_id.in_(wanted))
+        )
+    }
+    postings: list[Posting] = []
+    for line_id, amount_minor in wanted.items():
+        deferral = deferrals.get(line_id)
+        # Below 0 it undoes a credit, whose line is long over.
+        unrecognised = 0 if deferral is None else max(0, min(amount_minor, deferral.rest_minor))
+        postings += [(LedgerAccount.DEFERRED, unrecognised), (LedgerAccount.REVENUE, amount_minor - unrecognised)]
+        if deferral is None:
+            continue
+        deferral.credited_minor += unrecognised
+        if ends and deferral.rest_minor:
+            rest = deferral.rest_minor
+            deferral.recognised_minor += rest
+            postings += [(LedgerAccount.DEFERRED, rest), (LedgerAccount.REVENUE, -rest)]
+        _settle(work, account, deferral)
+    return postings
+
+
+def post_finalised(
+    work: Work, account: BillingAccount, invoice: Invoice, net_postings: Iterable[Posting], tax_minor: int
+) -> None:
+    """An invoice: receivables against deferred, revenue and tax."""
+    post(
+        work,
+        account,
+        EntryKind.FINALISE,
+        f"invoice:{invoice.id}",
+        [
+            (LedgerAccount.RECEIVABLES, invoice.total_minor),
+            *net_postings,
+            (LedgerAccount.TAX, -tax_minor),
+        ],
+    )
+
+
+def post_credit_note(work: Work, account: BillingAccount, note: CreditNote, net_postings: Iterable[Posting]) -> None:
+    """A credit note: deferred, revenue and tax against receivables as far as the invoice was open, else the balance."""
+    to_balance = note.total_minor - note.to_invoice_minor
+    post(
+        work,
+        account,
+        EntryKind.CREDIT_NOTE,
+        f"credit_note:{note.id}",
+        [
+            *net_postings,
+            (LedgerAccount.TAX, note.tax_minor),
+            (LedgerAccount.RECEIVABLES, -note.to_invoice_minor),
+            (LedgerAccount.CUSTOMER_CREDIT, -to_balance),
+        ],
+    )
+
+
+def post_balance_applied(work: Work, account: BillingAccount, invoice: Invoice, amount_minor: int) -> None:
+    """Balance that pays an invoice."""
+    post(
+        work,
+        account,
+        EntryKind.BALANCE_APPLIED,
+        f"invoice:{invoice.id}",
+        [(LedgerAccount.CUSTOMER_CREDIT, amount_minor), (LedgerAccount.RECEIVABLES, -amount_minor)],
+    )
+
+
+def post_balance_returned(work: Work, account: BillingAccount, subject: str, amount_minor: int) -> None:
+    """What was paid of an invoice that is withdrawn, back to the balance."""
+    post(
+        work,
+        account,
+        EntryKind.BALANCE_RETURNED,
+        subject,
+        [(LedgerAccount.RECEIVABLES, amount_minor), (LedgerAccount.CUSTOMER_CREDIT, -amount_minor)],
+    )
+
+
+def post_payment(
+    work: Work, account: BillingAccount, transaction: Transaction, paid_minor: int, *, is_written_off: bool = False
+) -> None:
+    """Money that came in for an invoice, or for one that was given up."""
+    against = LedgerAccount.BAD_DEBT if is_written_off else LedgerAccount.RECEIVABLES
+    post(
+        work,
+        account,
+        EntryKind.PAYMENT,
+        f"transaction:{transaction.id}",
+        [(LedgerAccount.CASH, paid_minor), (against, -paid_minor)],
+    )
+
+
+def post_overpayment(work: Work, account: BillingAccount, transaction: Transaction, beyond_minor: int) -> None:
+    """Money that came in beyond what is due: it has to go back."""
+    post(
+        work,
+        account,
+        EntryKind.PAYMENT,
+        f"transaction:{transaction.id}",
+        [
+            (LedgerAccount.CASH, beyond_minor),
+            (LedgerAccount.REFUNDS_PAYABLE, -beyond_minor),
+        ],
+    )
+
+
+def post_write_off(work: Work, account: BillingAccount, subject: str, amount_minor: int) -> None:
+    """What is given up of an invoice."""
+    post(
+        work,
+        account,
+        EntryKind.WRITE_OFF,
+        subject,
+        [(LedgerAccount.BAD_DEBT, amount_minor), (LedgerAccount.RECEIVABLES, -amount_minor)],
+    )
+
+
+def post_granted_credit(work: Work, account: BillingAccount, transaction: Transaction) -> None:
+    """Credit that an operator gives."""
+    post(
+        work,
+        account,
+        EntryKind.GRANT_CREDIT,
+        f"transaction:{transaction.id}",
+        [
+            (LedgerAccount.GOODWILL, transaction.amount_minor),
+            (LedgerAccount.CUSTOMER_CREDIT, -transaction.amount_minor),
+        ],
+    )

@@ -1,0 +1,207 @@
+"""The work that the clock brings about: written with what makes it due, taken by one at a time, done once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy.orm import aliased
+
+from ..database import ReadSession, Work
+from ..models import WORK_RANK, BillingAccount, DueWork, WorkKind
+from ..models.types import new_id
+
+LEASE = timedelta(seconds=60)
+"""How long whoever takes work may hold it: after that somebody else takes it."""
+MAX_TRIES = 8
+APART = frozenset({WorkKind.DRAW_DOCUMENT})
+"""Work that neither waits for an account's other work nor holds it up."""
+
+
+class Fenced(Exception):
+    """The work was taken by somebody else, or done: what was to be written is not."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Work that somebody holds. `tries` tells this holder from earlier ones."""
+
+    id: UUID
+    account_id: UUID
+    kind: WorkKind
+    subject: str
+    due_at: datetime
+    tries: int
+
+
+async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
+    """Have something done at an instant, once for each (account, kind, subject)."""
+    now = work.clock.now_for(account)
+    await work.insert_or_ignore(
+        DueWork,
+        [
+            {
+                "id": new_id(),
+                "account_id": account.id,
+                "kind": kind,
+                "subject": subject,
+                "due_at": due_at,
+                "rank": WORK_RANK[kind],
+                "tries": 0,
+                "created_at": now,
+                "updated_at": now,
+            }
+        ],
+    )
+
+
+async def withdraw(work: Work, account: BillingAccount, kind: WorkKind, subject: str | None = None) -> None:
+    """Take back what is not done yet: its cause is gone."""
+    statement = update(DueWork).where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.done_at.is_(None))
+    if subject is not None:
+        statement = statement.where(DueWork.subject == subject)
+    await work.session.execute(statement.values(done_at=work.clock.now_for(account)))
+
+
+async def hasten(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
+    """Have something done earlier than was planned."""
+    await work.session.execute(
+        update(DueWork)
+        .where(
+            DueWork.account_id == account.id,
+            DueWork.kind == kind,
+            DueWork.subject == subject,
+            DueWork.done_at.is_(None),
+        )
+        .values(due_at=due_at)
+    )
+
+
+async def claim(
+    work: Work,
+    now: datetime,
+    *,
+    limit: int,
+    account_id: UUID | None = None,
+    kinds: frozenset[WorkKind] | None = None,
+) -> list[Taken]:
+    """Take what is due by the wall clock: of each account the first only, so that its work is done in order.
+
+    Rows that another worker is taking at this moment are passed over. An account whose first work was parked waits.
+    """
+    mine = DueWork
+    earlier = aliased(DueWork)
+    is_apart = mine.kind.in_(APART)
+    comes_first = ~exists().where(
+        earlier.account_id == mine.account_id,
+        earlier.done_at.is_(None),
+        earlier.kind.not_in(APART),
+        or_(
+            earlier.due_at < mine.due_at,
+            and_(earlier.due_at == mine.due_at, earlier.rank < mine.rank),
+            and_(earlier.due_at == mine.due_at, earlier.rank == mine.rank, earlier.id < mine.id),
+        ),
+    )
+    statement = (
+        select(mine)
+        .join(BillingAccount, BillingAccount.id == mine.account_id)
+        .where(
+            mine.done_at.is_(None),
+            mine.parked_at.is_(None),
+            mine.due_at <= now,
+            or_(mine.leased_until.is_(None), mine.leased_until <= now),
+            or_(is_apart, comes_first),
+            or_(is_apart, BillingAccount.test_clock_id.is_(None)),
+        )
+        .order_by(mine.due_at, mine.rank, mine.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=mine)
+    )
+    if account_id is not None:
+        statement = statement.where(mine.account_id == account_id)
+    if kinds is not None:
+        statement = statement.where(mine.kind.in_(kinds))
+    rows = (await work.session.scalars(statement)).all()
+    for row in rows:
+        row.leased_until, row.tries = now + LEASE, row.tries + 1
+    return [_taken(row) for row in rows]
+
+
+def _taken(row: DueWork) -> Taken:
+    return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries)
+
+
+async def find_next_on_clock(
+    session: ReadSession, test_clock_id: UUID, until: datetime, *, account_id: UUID | None = None
+) -> Taken | None:
+    """The first work that is due on a test clock up to an instant, of one account or all on it.
+
+    Whoever advances the clock holds it alone.
+    """
+    statement = (
+        select(DueWork)
+        .join(BillingAccount, BillingAccount.id == DueWork.account_id)
+        .where(
+            BillingAccount.test_clock_id == test_clock_id,
+            DueWork.done_at.is_(None),
+            DueWork.parked_at.is_(None),
+            DueWork.due_at <= until,
+            DueWork.kind.not_in(APART),
+        )
+        .order_by(DueWork.due_at, DueWork.rank, BillingAccount.created_at, DueWork.id)
+        .limit(1)
+    )
+    if account_id is not None:
+        statement = statement.where(DueWork.account_id == account_id)
+    row = await session.scalar(statement)
+    return None if row is None else _taken(row)
+
+
+async def finish(work: Work, taken: Taken) -> None:
+    """Mark work as done, in the transaction of its effect. A holder whose time ran out is refused."""
+    done = await work.session.execute(
+        update(DueWork)
+        .where(DueWork.id == taken.id, DueWork.tries == taken.tries, DueWork.done_at.is_(None))
+        .values(done_at=work.clock.now(), leased_until=None, failure=None)
+        .returning(DueWork.id)
+    )
+    if done.first() is None:
+        raise Fenced(f"{taken.kind} of {taken.account_id} is no longer ours")
+
+
+async def give_back(work: Work, taken: Taken, failure: str) -> bool:
+    """Say that work failed: it is tried again after a while, and parked after too many tries. True when parked."""
+    parked = taken.tries >= MAX_TRIES
+    now = work.clock.now()
+    await work.session.execute(
+        update(DueWork)
+        .where(DueWork.id == taken.id, DueWork.tries == taken.tries, DueWork.done_at.is_(None))
+        .values(
+            leased_until=now + timedelta(seconds=min(2**taken.tries, 300)),
+            parked_at=now if parked else None,
+            failure=failure[:500],
+        )
+    )
+    return parked
+
+
+async def list_parked(session: ReadSession, limit: int) -> Sequence[DueWork]:
+    """What was given up, and holds up its account; the longest parked first."""
+    return (
+        await session.scalars(
+            select(DueWork)
+            .where(DueWork.parked_at.is_not(None), DueWork.done_at.is_(None))
+            .order_by(DueWork.parked_at, DueWork.id)
+            .limit(limit)
+        )
+    ).all()
+
+
+async def release(work: Work, account: BillingAccount) -> None:
+    """Let an account's parked work be tried again."""
+    await work.session.execute(
+        update(DueWork)
+        .where(DueWork.account_id == account.id, DueWork.parked_at.is_not(None), DueWork.done_at.is_(None))
+        .values(parked_at=None, leased_until=None, tries=0)
+    )

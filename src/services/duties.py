@@ -1,0 +1,97 @@
+"""Doing what is due: each piece once, in order, whoever does it. What fails again and again is parked and shown."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from ..database import Work
+from ..models import BillingAccount, NoticeSeverity, WorkKind
+from .closing import (
+    close_period,
+    end_trial,
+    expire_account,
+    finalise_period,
+    invoice_corrections,
+    load_standing,
+)
+from .due_work import APART, Fenced, Taken, claim, finish, give_back
+from .notices import raise_notice
+from .reminders import remind
+from .retention import purge_year
+from .settlement import expire_pending, settle
+from .tills import Till
+
+log = logging.getLogger("plafond.duties")
+
+Duty = Callable[[Work, BillingAccount, str], Awaitable[Any]]
+BILLING = frozenset(WorkKind) - APART
+BATCH = 20
+
+
+async def _remind(work: Work, account: BillingAccount, subject: str) -> None:
+    await remind(work, await load_standing(work, account), subject)
+
+
+DUTIES: dict[WorkKind, Duty] = {
+    WorkKind.CLOSE_PERIOD: close_period,
+    WorkKind.END_TRIAL: end_trial,
+    WorkKind.FINALISE_INVOICE: finalise_period,
+    WorkKind.INVOICE_CORRECTIONS: invoice_corrections,
+    WorkKind.EXPIRE_ACCOUNT: expire_account,
+    WorkKind.PURGE: purge_year,
+    WorkKind.REMIND: _remind,
+}
+
+
+async def perform(till: Till, taken: Taken) -> None:
+    """Do one piece of work. Its effect and that it is done are one transaction."""
+    if taken.kind is WorkKind.CHARGE:
+        await settle(till, UUID(taken.subject), taken)
+    elif taken.kind is WorkKind.EXPIRE_PENDING:
+        await expire_pending(till, taken.account_id, UUID(taken.subject), taken)
+    else:
+        async with till.work() as work:
+            account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
+            await finish(work, taken)
+            await DUTIES[taken.kind](work, account, taken.subject)
+
+
+async def try_to_perform(till: Till, taken: Taken) -> bool:
+    """Do one piece of work; what fails is given back, to be tried again later or looked at by an operator."""
+    try:
+        await perform(till, taken)
+    except Fenced:
+        log.warning("%s of %s was taken over by another worker", taken.kind, taken.account_id)
+    except Exception as failure:
+        log.exception("%s of %s failed, try %d", taken.kind, taken.account_id, taken.tries)
+        async with till.work() as work:
+            parked = await give_back(work, taken, f"{type(failure).__name__}: {failure}")
+            if parked:
+                account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
+                await raise_notice(
+                    work,
+                    account,
+                    "ACCOUNT_PARKED",
+                    str(taken.id),
+                    severity=NoticeSeverity.CRITICAL,
+                    params={"work": taken.kind, "due": taken.due_at.isoformat()},
+                    for_operators=True,
+                )
+        return False
+    return True
+
+
+async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = None) -> int:
+    """Take what is due by the wall clock and do it. Gives how much was taken: 0 means that nothing is due."""
+    async with till.work() as work:
+        taken = await claim(work, work.clock.now(), limit=limit, account_id=account_id, kinds=BILLING)
+    for piece in taken:
+        await try_to_perform(till, piece)
+    return len(taken)
+
+
+async def catch_up(till: Till, account_id: UUID) -> None:
+    """Do all that is due of one account, so that a request finds it as the clock says."""
+    while await do_due(till, limit=1, account_id=account_id):
+        pass

@@ -1,0 +1,118 @@
+"""The limits in force: the plan's plus what add-ons give. A changed limit is looked at at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import or_, select
+
+from ..database import ReadSession, Work
+from ..models import (
+    GAUGE_PERIOD,
+    AddOn,
+    BillingAccount,
+    Counter,
+    EffectiveLimit,
+    Metric,
+    MetricKind,
+    Plan,
+    PlanLimit,
+    PlanVersion,
+)
+from . import alerts
+from .rules.overage import FREE_TIER
+from .rules.periods import Period
+from .usage import UsageFigure
+
+Limits = dict[str, int | None]
+"""By metric; None is unlimited."""
+
+
+async def load_plan_limits(session: ReadSession, plan_version_id: UUID) -> Limits:
+    """What a plan version includes."""
+    rows = await session.scalars(select(PlanLimit).where(PlanLimit.plan_version_id == plan_version_id))
+    return {row.metric_key: row.quantity for row in rows}
+
+
+async def load_free_limits(session: ReadSession) -> Limits:
+    """What an account without a running subscription has: what the free plan includes; nothing without such a plan."""
+    version_id = await session.scalar(
+        select(PlanVersion.id)
+        .join(Plan, Plan.id == PlanVersion.plan_id)
+        .where(Plan.tier == FREE_TIER, Plan.private_account_id.is_(None))
+        .order_by(PlanVersion.number.desc())
+        .limit(1)
+    )
+    return {} if version_id is None else await load_plan_limits(session, version_id)
+
+
+def add_units(limits: Mapping[str, int | None], units: Iterable[tuple[AddOn, int]]) -> Limits:
+    """Limits with what add-ons give."""
+    raised = dict(limits)
+    for add_on, quantity in units:
+        included = raised.get(add_on.metric_key or "")
+        if add_on.metric_key is not None and included is not None:
+            raised[add_on.metric_key] = included + quantity * add_on.gives
+    return raised
+
+
+@dataclass(frozen=True)
+class Excess:
+    """A gauge that stands above what a limit would allow."""
+
+    metric: Metric
+    used: int
+    new_limit: int
+
+
+def find_excess(figures: Sequence[UsageFigure], limits: Mapping[str, int | None]) -> list[Excess]:
+    """The gauges that would exceed new limits."""
+    found = []
+    for figure in figures:
+        limit = limits.get(figure.metric.key, 0)
+        if figure.metric.kind is MetricKind.GAUGE and limit is not None and figure.used > limit:
+            found.append(Excess(figure.metric, figure.used, limit))
+    return found
+
+
+async def set_limits(
+    work: Work, account: BillingAccount, limits: Mapping[str, int | None], usage: Period, cause: str
+) -> None:
+    """Put limits in force for a locked account, and raise or resolve what they change at once."""
+    session = work.session
+    now = work.clock.now_for(account)
+    known = {
+        row.metric_key: row
+        for row in await session.scalars(select(EffectiveLimit).where(EffectiveLimit.account_id == account.id))
+    }
+    metrics = {metric.key: metric for metric in await session.scalars(select(Metric))}
+    changed: list[str] = []
+    for key in metrics:
+        quantity = limits.get(key, 0)
+        row = known.get(key)
+        if row is None:
+            session.add(
+                EffectiveLimit(account_id=account.id, metric_key=key, quantity=quantity, cause=cause, changed_at=now)
+            )
+        elif row.quantity == quantity:
+            continue
+        else:
+            row.quantity, row.cause, row.changed_at, row.version = quantity, cause, now, row.version + 1
+        changed.append(key)
+    if not changed:
+        return
+    await session.flush()
+    counters = await session.scalars(
+        select(Counter).where(
+            Counter.account_id == account.id,
+            Counter.metric_key.in_(changed),
+            or_(Counter.period_start == GAUGE_PERIOD, Counter.period_start == usage.start),
+        )
+    )
+    readings = []
+    for counter in counters:
+        metric = metrics[counter.metric_key]
+        period = None if metric.kind is MetricKind.GAUGE else usage
+        readings.append(alerts.Reading(account, metric, period, counter.used, limits.get(metric.key, 0)))
+        counter.sequence, counter.changed_at = work.advance(account), now  # streams tell the new limit
+    await alerts.evaluate_usage(work, readings, limit_changed=True)

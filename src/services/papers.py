@@ -1,0 +1,131 @@
+"""What a document shows, frozen when it is issued: all of a page is made from this and nothing else."""
+
+import hashlib
+from datetime import date
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from .rules.money import exponent_of
+
+
+class PaperKind(StrEnum):
+    """What a document is."""
+
+    INVOICE = "INVOICE"
+    CREDIT_NOTE = "CREDIT_NOTE"
+
+
+class PaperSize(StrEnum):
+    """The sheet that a document is laid out for."""
+
+    A4 = "A4"
+    LETTER = "LETTER"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Party(_Frozen):
+    """The seller or the buyer, as they stood when the document was issued."""
+
+    name: str
+    address_lines: tuple[str, ...] = ()
+    postal_code: str = ""
+    city: str = ""
+    region: str = ""
+    country: str
+    """ISO 3166-1 alpha-2."""
+    vat_id: str | None = None
+    tax_ids: tuple[tuple[str, str], ...] = ()
+    """Other tax ids, as (label, id)."""
+    email: str | None = None
+
+
+class Bank(_Frozen):
+    """Where a transfer goes."""
+
+    holder: str
+    iban: str = ""
+    bic: str = ""
+    name: str = ""
+
+
+class PaperLine(_Frozen):
+    """One line. Amounts are minor units, net; of a credit negative on an invoice, and positive on a credit note."""
+
+    position: int
+    description: str
+    """In the document's language."""
+    quantity: int
+    unit_minor: int
+    amount_minor: int
+    starts_on: date
+    ends_on: date
+    """The last day of the period, inclusive."""
+    tax_category: str
+    tax_rate_ppm: int
+    """The sum of the line's rates, in parts per million: 20 % is 200,000."""
+    credited_number: str | None = None
+    """The number of the invoice whose line this one credits."""
+
+
+class PaperTax(_Frozen):
+    """The tax of one (jurisdiction, category, rate)."""
+
+    jurisdiction: str
+    category: str
+    """EN 16931: S standard, E exempt, AE reverse charge, O outside the scope."""
+    rate_ppm: int
+    taxable_minor: int
+    amount_minor: int
+    reason: str | None = None
+
+
+class Paper(_Frozen):
+    """An invoice or credit note as it is printed. `total = subtotal + tax`; `due = total + carried in − balance`."""
+
+    kind: PaperKind
+    number: str
+    language: str
+    """Of the texts: en, de, fr, es, nl or ja."""
+    locale: str
+    """Of figures and dates, such as de-AT."""
+    size: PaperSize
+    currency: str
+    issued_on: date
+    due_on: date | None
+    starts_on: date
+    ends_on: date
+    issuer: Party
+    issuer_bank: Bank | None = None
+    bill_to: Party
+    lines: tuple[PaperLine, ...]
+    taxes: tuple[PaperTax, ...]
+    subtotal_minor: int
+    tax_minor: int
+    total_minor: int
+    carried_in_minor: int = 0
+    """Owed from earlier invoices that were too small to charge."""
+    balance_applied_minor: int = 0
+    """Paid from the credit balance."""
+    due_minor: int
+    pays_by: str | None = None
+    """How it is collected, such as `visa 4242`; none where it is paid by transfer."""
+    net_days: int | None = None
+    """The days to pay by transfer; none where it is charged at once."""
+    corrected_number: str | None = None
+    """Of a credit note: the invoice that it corrects."""
+    corrected_on: date | None = None
+    purchase_order: str | None = None
+    footer: str | None = None
+
+    def digest(self) -> str:
+        """The hex SHA-256 of the content: what is frozen cannot change unseen."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def has_e_invoice(self) -> bool:
+        """Whether EN 16931 XML is embedded: the issuer has a VAT id and the currency at most two decimals."""
+        return self.issuer.vat_id is not None and exponent_of(self.currency) <= 2

@@ -1,0 +1,84 @@
+"""What an account is told ahead: a trial's end, an annual renewal, a card that expires before the next charge."""
+
+from datetime import UTC, datetime, timedelta
+
+from ..database import Work
+from ..models import BillingAccount, Interval, NoticeSeverity, PaymentMethod, SubscriptionStatus, WorkKind
+from .due_work import enqueue, withdraw
+from .notices import clear_notice, raise_notice
+from .standing import Standing
+
+TRIAL_DAYS = (7, 1)
+AHEAD_DAYS = (30, 7)
+
+
+async def plan_reminders(work: Work, standing: Standing) -> None:
+    """Have the account told what comes at the end of its running billing period or trial; nothing that is past."""
+    account, subscription = standing.account, standing.subscription
+    await withdraw(work, account, WorkKind.REMIND)
+    for code in ("TRIAL_ENDING", "RENEWAL_AHEAD"):
+        await clear_notice(work, account, code)
+    if subscription is None:
+        return
+    now = work.clock.now_for(account)
+    end = subscription.current_period_end
+    planned: list[tuple[str, int]] = []
+    if subscription.status is SubscriptionStatus.TRIALING:
+        planned += [("trial", days) for days in TRIAL_DAYS]
+    elif subscription.interval is Interval.YEAR:
+        planned += [("renewal", days) for days in AHEAD_DAYS]
+    planned += [("card", days) for days in AHEAD_DAYS]
+    for what, days in planned:
+        at = end - timedelta(days=days)
+        if at >= now:
+            await enqueue(work, account, WorkKind.REMIND, f"{what}:{days}:{end.isoformat()}", at)
+
+
+async def remind(work: Work, standing: Standing, subject: str) -> None:
+    """Tell what is ahead, if it still is."""
+    what, days, end = subject.split(":", 2)
+    account, subscription = standing.account, standing.subscription
+    if subscription is None or subscription.current_period_end.isoformat() != end:
+        return
+    at = subscription.current_period_end
+    if what == "trial" and subscription.status is SubscriptionStatus.TRIALING:
+        await raise_notice(
+            work,
+            account,
+            "TRIAL_ENDING",
+            severity=NoticeSeverity.WARNING,
+            params={"daysLeft": int(days), "endsAt": end, "hasMethod": bool(standing.methods)},
+        )
+        work.emit(account, "subscription.trial_ending", {"subscriptionId": str(subscription.id), "endsAt": end})
+    elif what == "renewal" and not subscription.cancel_at_period_end:
+        await raise_notice(
+            work,
+            account,
+            "RENEWAL_AHEAD",
+            severity=NoticeSeverity.INFO,
+            params={"at": end, "amountMinor": subscription.price_minor, "currency": account.currency},
+            dismissible=True,
+        )
+        work.emit(account, "invoice.upcoming", {"at": end, "daysLeft": int(days)})
+    elif what == "card":
+        await _warn_of_card(work, account, standing, at)
+
+
+async def _warn_of_card(work: Work, account: BillingAccount, standing: Standing, charged_at: datetime) -> None:
+    method = next((row for row in standing.methods if row.is_default), None)
+    if method is None or charged_at < _end_of(method):
+        return
+    await raise_notice(
+        work,
+        account,
+        "CARD_EXPIRING",
+        str(method.id),
+        severity=NoticeSeverity.WARNING,
+        params={"last4": method.last4, "expMonth": method.exp_month, "expYear": method.exp_year},
+    )
+    work.emit(account, "payment_method.expiring", {"paymentMethodId": str(method.id)})
+
+
+def _end_of(method: PaymentMethod) -> datetime:
+    """A card is good to the end of its month."""
+    return datetime(method.exp_year + method.exp_month // 12, method.exp_month % 12 + 1, 1, tzinfo=UTC)

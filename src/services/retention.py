@@ -1,0 +1,166 @@
+"""Retention: invoices, credit notes and books go when their years are over, and never before."""
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import delete, func, select
+
+from ..database import Work
+from ..models import (
+    BillingAccount,
+    CreditNote,
+    CreditNoteLine,
+    CreditNoteTax,
+    Deferral,
+    Document,
+    DocumentBytes,
+    EntryKind,
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+    InvoiceTax,
+    Issuer,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerPosting,
+    PurgePass,
+    Transaction,
+    WorkKind,
+)
+from .due_work import enqueue
+
+
+async def keep_until_due(work: Work, account: BillingAccount, issuer: Issuer, issued_at: datetime) -> None:
+    """Have what was issued purged when it may be: `retentionYears` from the end of the year of issue."""
+    year = issued_at.astimezone(ZoneInfo(issuer.timezone)).year
+    await enqueue(work, account, WorkKind.PURGE, str(year), purged_from(issuer, year))
+
+
+def purged_from(issuer: Issuer, year: int) -> datetime:
+    """The first instant, in the issuer's zone, at which what was issued in a year may go."""
+    zone = ZoneInfo(issuer.timezone)
+    return datetime(year + issuer.retention_years + 1, 1, 1, tzinfo=zone).astimezone(UTC)
+
+
+async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
+    """Delete what was issued in a year, of one account. What a younger document still names stays until that goes."""
+    session = work.session
+    issuer = await session.get_one(Issuer, account.issuer_id)
+    if work.clock.now_for(account) < purged_from(issuer, int(year)):
+        return
+    zone = ZoneInfo(issuer.timezone)
+    end = datetime(int(year) + 1, 1, 1, tzinfo=zone)
+    session.add(PurgePass(account_id=account.id))
+    await session.flush()
+    notes = list(
+        await session.scalars(
+            select(CreditNote.id).where(CreditNote.account_id == account.id, CreditNote.issued_at < end)
+        )
+    )
+    await session.execute(delete(CreditNoteTax).where(CreditNoteTax.credit_note_id.in_(notes)))
+    await session.execute(delete(CreditNoteLine).where(CreditNoteLine.credit_note_id.in_(notes)))
+    await session.execute(delete(CreditNote).where(CreditNote.id.in_(notes)))
+    await session.flush()
+    invoices = await _find_unneeded(work, account, end)
+    lines = list(await session.scalars(select(InvoiceLine.id).where(InvoiceLine.invoice_id.in_(invoices))))
+    for carried in await session.scalars(select(Transaction).where(Transaction.carried_to_invoice_id.in_(invoices))):
+        carried.carried_to_invoice_id = carried.invoice_id if carried.invoice_id not in invoices else None
+    await session.execute(delete(Deferral).where(Deferral.line_id.in_(lines)))
+    await session.execute(delete(InvoiceTax).where(InvoiceTax.invoice_id.in_(invoices)))
+    # First the lines that credit others of the same year, then the others.
+    credits_first = InvoiceLine.credited_line_id.is_not(None)
+    await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines), credits_first))
+    await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines)))
+    await session.execute(delete(Transaction).where(Transaction.invoice_id.in_(invoices)))
+    await session.execute(delete(Invoice).where(Invoice.id.in_(invoices)))
+    documents = list(
+        await session.scalars(
+            select(Document.id).where(Document.account_id == account.id, Document.subject_id.in_([*invoices, *notes]))
+        )
+    )
+    await session.execute(delete(DocumentBytes).where(DocumentBytes.document_id.in_(documents)))
+    await session.execute(delete(Document).where(Document.id.in_(documents)))
+    await _bring_forward(work, account, end)
+    await session.execute(delete(PurgePass).where(PurgePass.account_id == account.id))
+    work.audit(
+        account,
+        "documents.purged",
+        f"billing_account:{account.id}",
+        after={"year": int(year), "invoices": len(invoices), "creditNotes": len(notes)},
+    )
+
+
+async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> list[object]:
+    """The invoices of the year and before that are settled, and that nothing younger names."""
+    later = InvoiceLine.__table__.alias("later")
+    noted = (
+        select(CreditNoteLine.id)
+        .join(InvoiceLine, InvoiceLine.id == CreditNoteLine.credited_line_id)
+        .where(InvoiceLine.invoice_id == Invoice.id)
+        .correlate(Invoice)
+        .exists()
+    )
+    own = InvoiceLine.__table__.alias("own")
+    newer = Invoice.__table__.alias("newer")
+    credited = (
+        select(later.c.id)
+        .join(own, own.c.id == later.c.credited_line_id)
+        .join(newer, newer.c.id == later.c.invoice_id)
+        .where(own.c.invoice_id == Invoice.id, newer.c.issued_at >= end)
+        .correlate(Invoice)
+        .exists()
+    )
+    rows = await work.session.scalars(
+        select(Invoice.id).where(
+            Invoice.account_id == account.id,
+            Invoice.issued_at < end,
+            Invoice.status.not_in((InvoiceStatus.OPEN, InvoiceStatus.DRAFT)),
+            ~noted,
+            ~credited,
+        )
+    )
+    return list(rows)
+
+
+async def _bring_forward(work: Work, account: BillingAccount, end: datetime) -> None:
+    """Delete the entries before an instant; what they left on each account of the books stands as one entry there."""
+    session = work.session
+    rows = await session.execute(
+        select(LedgerPosting.ledger_account, LedgerPosting.currency, func.sum(LedgerPosting.amount_minor))
+        .join(LedgerEntry, LedgerEntry.id == LedgerPosting.entry_id)
+        .where(LedgerEntry.account_id == account.id, LedgerEntry.created_at < end)
+        .group_by(LedgerPosting.ledger_account, LedgerPosting.currency)
+    )
+    left: dict[str, list[tuple[LedgerAccount, int]]] = defaultdict(list)
+    for ledger_account, currency, amount_minor in rows:
+        if amount_minor:
+            left[currency].append((ledger_account, int(amount_minor)))
+    entries = list(
+        await session.scalars(
+            select(LedgerEntry.id).where(LedgerEntry.account_id == account.id, LedgerEntry.created_at < end)
+        )
+    )
+    await session.execute(delete(LedgerPosting).where(LedgerPosting.entry_id.in_(entries)))
+    await session.execute(delete(LedgerEntry).where(LedgerEntry.id.in_(entries)))
+    for currency, postings in left.items():
+        entry = LedgerEntry(
+            created_at=end,
+            account_id=account.id,
+            kind=EntryKind.BROUGHT_FORWARD,
+            subject=f"billing_account:{account.id}",
+            currency=currency,
+        )
+        session.add(entry)
+        for ledger_account, amount_minor in postings:
+            session.add(
+                LedgerPosting(
+                    created_at=end,
+                    account_id=account.id,
+                    entry_id=entry.id,
+                    ledger_account=ledger_account,
+                    currency=currency,
+                    amount_minor=amount_minor,
+                )
+            )
+    await session.flush()

@@ -1,0 +1,323 @@
+"""The words, figures and dates of documents, in six languages. Any other language is English."""
+
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+
+from babel import Locale, UnknownLocaleError
+from babel.core import parse_locale
+from babel.dates import format_date, format_interval
+from babel.numbers import format_currency, format_decimal, format_percent
+
+from .rules.money import to_decimal
+
+LANGUAGES = ("en", "de", "fr", "es", "nl", "ja")
+
+# In the order of LANGUAGES.
+_WORDS = {
+    "invoice": ("Invoice", "Rechnung", "Facture", "Factura", "Factuur", "請求書"),
+    # German law calls the buyer's own invoice a "Gutschrift", so it is not the word here.
+    "credit_note": ("Credit note", "Rechnungskorrektur", "Avoir", "Factura rectificativa", "Creditnota", "返還請求書"),
+    "number": ("Number", "Nummer", "Numéro", "Número", "Nummer", "番号"),
+    "issued_on": ("Date", "Datum", "Date", "Fecha", "Datum", "発行日"),
+    "due_on": ("Due", "Fällig am", "Échéance", "Vencimiento", "Vervaldatum", "支払期限"),
+    "period": ("Period", "Zeitraum", "Période", "Período", "Periode", "対象期間"),
+    "purchase_order": (
+        "Purchase order",
+        "Bestellnummer",
+        "Bon de commande",
+        "N.º de pedido",
+        "Inkoopordernummer",
+        "発注番号",
+    ),
+    "corrects": (
+        "Corrects invoice",
+        "Zur Rechnung",
+        "Facture rectifiée",
+        "Factura rectificada",
+        "Betreft factuur",
+        "対象の請求書",
+    ),
+    "bill_to": ("Bill to", "Rechnungsempfänger", "Facturé à", "Facturar a", "Factuur aan", "請求先"),
+    "vat_id": ("VAT ID", "USt-IdNr.", "N° de TVA", "NIF-IVA", "Btw-nummer", "VAT番号"),
+    "description": ("Description", "Beschreibung", "Désignation", "Descripción", "Omschrijving", "品目"),
+    "quantity": ("Quantity", "Menge", "Quantité", "Cantidad", "Aantal", "数量"),
+    "unit_price": ("Unit price", "Einzelpreis", "Prix unitaire", "Precio unitario", "Prijs per stuk", "単価"),
+    "tax": ("Tax", "Steuer", "Taxe", "Impuesto", "Belasting", "税"),
+    "vat": ("VAT", "USt.", "TVA", "IVA", "Btw", "VAT"),
+    "amount": ("Amount", "Betrag", "Montant", "Importe", "Bedrag", "金額"),
+    "credits": (
+        "Credit of invoice {number}",
+        "Gutgeschrieben aus Rechnung {number}",
+        "Crédit de la facture {number}",
+        "Abono de la factura {number}",
+        "Creditering van factuur {number}",
+        "請求書 {number} の減額",
+    ),
+    "subtotal": ("Net total", "Nettobetrag", "Total HT", "Base imponible", "Totaal exclusief", "小計"),
+    "taxable": ("on {amount}", "auf {amount}", "sur {amount}", "sobre {amount}", "over {amount}", "対象額 {amount}"),
+    "total": ("Total", "Gesamtbetrag", "Total TTC", "Total", "Totaal", "合計"),
+    "total_credited": (
+        "Total credited",
+        "Korrekturbetrag",
+        "Total de l’avoir",
+        "Total rectificado",
+        "Totaal gecrediteerd",
+        "返還合計",
+    ),
+    "carried_in": (
+        "Carried over from earlier invoices",
+        "Übertrag aus früheren Rechnungen",
+        "Report de factures antérieures",
+        "Pendiente de facturas anteriores",
+        "Overgebracht van eerdere facturen",
+        "以前の請求からの繰越",
+    ),
+    "balance_applied": (
+        "Paid from credit balance",
+        "Aus Guthaben bezahlt",
+        "Payé par le solde créditeur",
+        "Pagado con saldo a favor",
+        "Betaald uit tegoed",
+        "クレジット残高の充当",
+    ),
+    "due": ("Amount due", "Zahlbetrag", "Net à payer", "Importe a pagar", "Te betalen", "ご請求額"),
+    "payment": ("Payment", "Zahlung", "Paiement", "Pago", "Betaling", "お支払い"),
+    "charged": (
+        "Charged automatically to {method}.",
+        "Wird automatisch von {method} abgebucht.",
+        "Prélevé automatiquement sur {method}.",
+        "Se carga automáticamente a {method}.",
+        "Wordt automatisch afgeschreven van {method}.",
+        "{method} に自動的に請求されます。",
+    ),
+    "charged_somehow": (
+        "Charged automatically to the payment method on file.",
+        "Wird automatisch über das hinterlegte Zahlungsmittel eingezogen.",
+        "Prélevé automatiquement sur le moyen de paiement enregistré.",
+        "Se carga automáticamente al método de pago registrado.",
+        "Wordt automatisch afgeschreven via de opgeslagen betaalmethode.",
+        "登録済みのお支払い方法に自動的に請求されます。",
+    ),
+    "transfer": (
+        "Please transfer {amount} by {date}, quoting {number}.",
+        "Bitte überweisen Sie {amount} bis {date} unter Angabe von {number}.",
+        "Veuillez virer {amount} au plus tard le {date} en indiquant la référence {number}.",
+        "Transfiera {amount} a más tardar el {date} indicando {number}.",
+        "Gelieve {amount} uiterlijk {date} over te maken onder vermelding van {number}.",
+        "{date}までに {amount} をお振り込みください（参照番号：{number}）。",
+    ),
+    "net_days": (
+        "Payable by transfer within {days} days.",
+        "Zahlbar per Überweisung innerhalb von {days} Tagen.",
+        "Payable par virement sous {days} jours.",
+        "Pago por transferencia en un plazo de {days} días.",
+        "Te betalen per overschrijving binnen {days} dagen.",
+        "{days}日以内にお振り込みください。",
+    ),
+    "nothing_due": (
+        "Nothing is left to pay.",
+        "Es ist nichts zu zahlen.",
+        "Rien ne reste à payer.",
+        "No queda nada por pagar.",
+        "Er hoeft niets te worden betaald.",
+        "お支払いの必要はありません。",
+    ),
+    "credited": (
+        "This credit note corrects invoice {number}.",
+        "Dieses Dokument korrigiert die Rechnung {number}.",
+        "Cet avoir rectifie la facture {number}.",
+        "Esta factura rectifica la factura {number}.",
+        "Deze creditnota corrigeert factuur {number}.",
+        "本書は請求書 {number} を訂正するものです。",
+    ),
+    "credited_to_you": (
+        "The amount is credited to you.",
+        "Der Betrag wird Ihnen gutgeschrieben.",
+        "Le montant est porté à votre crédit.",
+        "El importe se abona a su favor.",
+        "Het bedrag wordt aan u gecrediteerd.",
+        "金額は返還されます。",
+    ),
+    "holder": ("Account holder", "Kontoinhaber", "Titulaire", "Titular", "Rekeninghouder", "口座名義"),
+    "bank": ("Bank", "Bank", "Banque", "Banco", "Bank", "銀行"),
+    "page": (
+        "Page {page} of {pages}",
+        "Seite {page} von {pages}",
+        "Page {page} sur {pages}",
+        "Página {page} de {pages}",
+        "Pagina {page} van {pages}",
+        "{page} / {pages} ページ",
+    ),
+    # What the law wants said where no tax is charged, by EN 16931's category.
+    "AE": (
+        "Reverse charge",
+        "Steuerschuldnerschaft des Leistungsempfängers",
+        "Autoliquidation",
+        "Inversión del sujeto pasivo",
+        "Btw verlegd",
+        "リバースチャージ",
+    ),
+    "O": (
+        "Outside the scope of VAT",
+        "Nicht steuerbar",
+        "Hors champ de la TVA",
+        "No sujeto a IVA",
+        "Buiten de werkingssfeer van de btw",
+        "課税対象外",
+    ),
+    "E": ("Exempt", "Steuerbefreit", "Exonéré", "Exento", "Vrijgesteld", "非課税"),
+}
+
+_LINES = {
+    "SUBSCRIPTION_MONTH": (
+        "{plan}, monthly",
+        "{plan}, monatlich",
+        "{plan}, mensuel",
+        "{plan}, mensual",
+        "{plan}, per maand",
+        "{plan}（月額）",
+    ),
+    "SUBSCRIPTION_YEAR": (
+        "{plan}, yearly",
+        "{plan}, jährlich",
+        "{plan}, annuel",
+        "{plan}, anual",
+        "{plan}, per jaar",
+        "{plan}（年額）",
+    ),
+    "ADD_ON": (
+        "Add-on: {name}",
+        "Zusatz: {name}",
+        "Option : {name}",
+        "Complemento: {name}",
+        "Uitbreiding: {name}",
+        "アドオン：{name}",
+    ),
+    "OVERAGE": (
+        "{metric} beyond the plan: {blocks}\u00a0×\u00a0{block}",
+        "{metric} über den Tarif hinaus: {blocks}\u00a0×\u00a0{block}",
+        "{metric} au-delà du forfait : {blocks}\u00a0×\u00a0{block}",
+        "{metric} por encima del plan: {blocks}\u00a0×\u00a0{block}",
+        "{metric} boven het abonnement: {blocks}\u00a0×\u00a0{block}",
+        "{metric} 超過分：{blocks}\u00a0×\u00a0{block}",
+    ),
+    "PRORATION_CHARGE": (
+        "{name}, rest of the period",
+        "{name}, Rest des Zeitraums",
+        "{name}, reste de la période",
+        "{name}, resto del período",
+        "{name}, rest van de periode",
+        "{name}（残りの期間）",
+    ),
+    "PRORATION_CREDIT": (
+        "{name}, unused time",
+        "{name}, nicht genutzte Zeit",
+        "{name}, temps non utilisé",
+        "{name}, tiempo no utilizado",
+        "{name}, ongebruikte tijd",
+        "{name}（未使用期間の減額）",
+    ),
+    "CORRECTION": (
+        "{metric}, later usage of {days}",
+        "{metric}, nachgemeldete Nutzung {days}",
+        "{metric}, usage tardif ({days})",
+        "{metric}, uso posterior ({days})",
+        "{metric}, later gemeld gebruik {days}",
+        "{metric} {days} の追加利用分",
+    ),
+    "CREDIT": (
+        "Credit: {name}",
+        "Gutgeschrieben: {name}",
+        "Crédit : {name}",
+        "Abono: {name}",
+        "Creditering: {name}",
+        "減額：{name}",
+    ),
+}
+
+
+def word(language: str, key: str) -> str:
+    """A word or sentence of a document; a sentence may have gaps, named in braces."""
+    return _WORDS[key][_column(language)]
+
+
+def describe_line(kind: str, language: str, **facts: object) -> str:
+    """What a line of an invoice says.
+
+    The facts by kind: SUBSCRIPTION plan and interval (MONTH or YEAR), ADD_ON name, OVERAGE metric, blocks and block
+    (how much is in one), PRORATION_CHARGE, PRORATION_CREDIT and CREDIT name, CORRECTION metric, start and end (the
+    first and the last day).
+    """
+    key = f"{kind}_{facts['interval']}" if kind == "SUBSCRIPTION" else kind
+    written = {name: format_number(fact, language) if isinstance(fact, int) else fact for name, fact in facts.items()}
+    if kind == "CORRECTION":
+        start, end = facts["start"], facts["end"]
+        assert isinstance(start, date)
+        assert isinstance(end, date)
+        written["days"] = format_days(start, end, language)
+    return _LINES[key][_column(language)].format_map(written)
+
+
+def format_money(amount_minor: int, currency: str, locale: str) -> str:
+    """An amount for people: the locale's pattern, with as many decimals as ISO 4217 gives the currency."""
+    known = find_locale(locale)
+    amount = to_decimal(amount_minor, currency)
+    exponent = amount.as_tuple().exponent
+    assert isinstance(exponent, int), "an amount is a number"
+    pattern = str(known.currency_formats["standard"].pattern)
+    pattern = pattern.replace("0.00", "0." + "0" * -exponent if exponent else "0")
+    return format_currency(amount, currency, locale=known, currency_digits=False, format=pattern)
+
+
+def format_rate(rate_ppm: int, locale: str) -> str:
+    """A rate of parts per million as per cent, with the decimals that it has: 20%, 8.875%."""
+    known = find_locale(locale)
+    pattern = str(known.percent_formats[None].pattern)
+    return format_percent(Decimal(rate_ppm).scaleb(-6), format=pattern.replace("0", "0.####"), locale=known)
+
+
+def format_number(number: int, locale: str) -> str:
+    """A whole number with the locale's separators."""
+    return format_decimal(number, locale=find_locale(locale))
+
+
+def format_day(day: date, locale: str) -> str:
+    """A date in words and figures as the locale writes it; no order of day and month can be mistaken."""
+    return format_date(day, "long", locale=find_locale(locale))
+
+
+def format_days(first: date, last: date, locale: str) -> str:
+    """A span of days, as short as the locale writes it: Nov 1 – 30, 2026."""
+    return format_interval(first, last, "yMMMd", locale=find_locale(locale))
+
+
+def name_country(code: str, locale: str) -> str:
+    """A country's name; the code where there is none."""
+    return str(find_locale(locale).territories.get(code, code))
+
+
+def agree(locale: str, language: str) -> str:
+    """The locale for figures and dates among words of a language: the country's habits, but never another tongue."""
+    language = language if language in LANGUAGES else "en"
+    try:
+        spoken, territory, *_ = parse_locale(locale.replace("_", "-"), sep="-")
+    except ValueError:
+        return language
+    wanted = locale if spoken == language else f"{language}-{territory}" if territory else language
+    return str(find_locale(wanted)).replace("_", "-")
+
+
+@lru_cache(256)
+def find_locale(tag: str) -> Locale:
+    """The locale of a BCP 47 tag, or else of its language, or else English."""
+    for candidate in (tag.replace("_", "-"), tag.replace("_", "-").partition("-")[0]):
+        try:
+            return Locale.parse(candidate, sep="-")
+        except (UnknownLocaleError, ValueError):
+            continue
+    return Locale("en")
+
+
+def _column(language: str) -> int:
+    return LANGUAGES.index(language) if language in LANGUAGES else 0

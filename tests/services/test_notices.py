@@ -1,0 +1,283 @@
+"""Notices: one per cause, back when there is something new, gone with the cause; and their words."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from plafond.models import AuditEntry, BillingAccount, Notice, NoticeSeverity, OutboxEvent
+from plafond.services.accounts import create_account, lock_account
+from plafond.services.errors import Conflict, NotFound
+from plafond.services.notices import clear_notice, dismiss_notice, is_meant_for, raise_notice
+from plafond.services.texts import NOTICE_CODES, notice_actions, notice_text
+
+from ..conftest import NOW, World
+from .helpers import ACTOR, OPERATOR, tenant_key
+from .test_accounts import rows_of
+
+CARD = {"last4": "4242", "expMonth": 12, "expYear": 2026}
+
+
+@pytest.fixture
+async def account(world: World) -> BillingAccount:
+    async with world.database.work(ACTOR) as work:
+        return await create_account(work, "quill", {"name": "Quill", "currency": "USD", "timezone": "America/New_York"})
+
+
+async def tell(world: World, account: BillingAccount, subject: str = "", **given: Any) -> Notice:
+    said: dict[str, Any] = {"severity": NoticeSeverity.WARNING, "params": CARD, "dismissible": True} | given
+    async with world.database.work(ACTOR) as work:
+        return await raise_notice(work, await lock_account(work, account.id), "CARD_EXPIRING", subject, **said)
+
+
+async def dismiss(world: World, account: BillingAccount, notice: Notice) -> None:
+    async with world.database.work(ACTOR) as work:
+        await dismiss_notice(work, account.id, notice.id)
+
+
+async def standing(world: World, account: BillingAccount) -> Notice:
+    (notice,) = await rows_of(world, Notice, account)
+    assert isinstance(notice, Notice)
+    return notice
+
+
+async def test_a_notice_is_there_once_per_code_and_subject(world: World, account: BillingAccount) -> None:
+    first = await tell(world, account)
+    again = await tell(world, account)
+    other = await tell(world, account, "card 2")
+    assert first.id == again.id != other.id
+    assert len(await rows_of(world, Notice, account)) == 2
+    told = (await rows_of(world, OutboxEvent, account))[1:]
+    assert [event.payload for event in told] == [
+        {"accountId": str(account.id), "changed": ["notices"], "noticeId": str(notice.id)} for notice in (first, other)
+    ]
+
+
+async def test_what_was_put_away_stays_away_until_there_is_something_new(world: World, account: BillingAccount) -> None:
+    notice = await tell(world, account)
+    world.clock.stands_at += timedelta(hours=1)
+    await dismiss(world, account, notice)
+    await tell(world, account, params=dict(reversed(CARD.items())))
+    assert (await standing(world, account)).dismissed_at == NOW + timedelta(hours=1)
+    world.clock.stands_at += timedelta(hours=1)
+    await tell(world, account, params=CARD | {"expYear": 2027})
+    found = await standing(world, account)
+    assert (found.id, found.dismissed_at, found.params["expYear"]) == (notice.id, None, 2027)
+    assert (found.created_at, found.updated_at) == (NOW, NOW + timedelta(hours=2))
+
+
+async def test_a_louder_notice_comes_back(world: World, account: BillingAccount) -> None:
+    await dismiss(world, account, await tell(world, account))
+    await tell(world, account, severity=NoticeSeverity.CRITICAL)
+    assert (await standing(world, account)).dismissed_at is None
+
+
+async def test_a_notice_goes_with_its_cause(world: World, account: BillingAccount) -> None:
+    await tell(world, account)
+    await tell(world, account, "card 2")
+    for _ in range(2):
+        async with world.database.work(ACTOR) as work:
+            await clear_notice(work, await lock_account(work, account.id), "CARD_EXPIRING")
+    assert (await standing(world, account)).subject == "card 2"
+    assert len(await rows_of(world, OutboxEvent, account)) == 4
+    fresh = await tell(world, account)
+    assert fresh.dismissed_at is None
+
+
+async def test_one_that_was_put_away_and_cleared_is_new_again(world: World, account: BillingAccount) -> None:
+    await dismiss(world, account, await tell(world, account))
+    async with world.database.work(ACTOR) as work:
+        locked = await lock_account(work, account.id)
+        await clear_notice(work, locked, "CARD_EXPIRING")
+        await raise_notice(work, locked, "CARD_EXPIRING", severity=NoticeSeverity.INFO, params=CARD)
+    assert (await standing(world, account)).dismissed_at is None
+
+
+async def test_putting_away_is_remembered_once(world: World, account: BillingAccount) -> None:
+    notice = await tell(world, account)
+    await dismiss(world, account, notice)
+    await dismiss(world, account, notice)
+    entries = (await rows_of(world, AuditEntry, account))[1:]
+    assert [(entry.action, entry.object, entry.after) for entry in entries] == [
+        ("notice.dismissed", f"notice:{notice.id}", {"code": "CARD_EXPIRING", "subject": ""})
+    ]
+
+
+async def test_some_notices_stay(world: World, account: BillingAccount) -> None:
+    notice = await tell(world, account, dismissible=False)
+    with pytest.raises(Conflict):
+        await dismiss(world, account, notice)
+    assert (await standing(world, account)).dismissed_at is None
+
+
+async def test_a_notice_of_another_account_is_not_there(world: World, account: BillingAccount) -> None:
+    notice = await tell(world, account)
+    async with world.database.work(ACTOR) as work:
+        other = await create_account(work, "other", {"name": "O", "currency": "USD", "timezone": "UTC"})
+        for account_id, notice_id in ((other.id, notice.id), (account.id, uuid4()), (uuid4(), notice.id)):
+            with pytest.raises(NotFound):
+                await dismiss_notice(work, account_id, notice_id)
+
+
+async def test_instants_are_kept_with_the_offset_of_the_account_s_zone(world: World, account: BillingAccount) -> None:
+    params = {"endsAt": datetime(2026, 12, 2, 3, 0, tzinfo=UTC), "on": date(2026, 12, 2), "list": [{"at": NOW}]}
+    notice = await tell(world, account, params=params)
+    assert notice.params == {
+        "endsAt": "2026-12-01T22:00:00-05:00",
+        "on": "2026-12-02",
+        "list": [{"at": "2026-11-25T07:00:00-05:00"}],
+    }
+
+
+async def test_operators_notices_are_meant_for_them_alone(world: World, account: BillingAccount) -> None:
+    ours, theirs = await tell(world, account, for_operators=True), await tell(world, account, "card 2")
+    tenant = tenant_key(account.id)
+    assert (is_meant_for(OPERATOR, ours), is_meant_for(tenant, ours)) == (True, False)
+    assert (is_meant_for(OPERATOR, theirs), is_meant_for(tenant, theirs)) == (True, True)
+
+
+EXCEEDING = [
+    {"metric": "team_members", "used": 1_007, "limit": 1_005},
+    {"metric": "custom_domains", "used": 9, "limit": 5},
+]
+WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
+    (
+        "PAYMENT_FAILED",
+        {"invoice": "INV-1", "suspendsAt": "2026-12-02T22:00:00-05:00"},
+        (
+            "Payment failed: Invoice INV-1 could not be charged. Update the payment method or try again: without "
+            "payment the account is suspended on 2026-12-02."
+        ),
+        ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
+    ),
+    (
+        "TRIAL_ENDING",
+        {"daysLeft": 7, "endsAt": "2026-12-02T12:00:00+00:00", "hasMethod": False},
+        (
+            "Your trial ends in 7 days: It ends on 2026-12-02. Add a payment method to keep your plan; without "
+            "one the account is read-only from then on."
+        ),
+        ["ADD_PAYMENT_METHOD", "CHANGE_PLAN"],
+    ),
+    (
+        "TRIAL_ENDING",
+        {
+            "daysLeft": 1,
+            "endsAt": "2026-12-02T12:00:00+00:00",
+            "hasMethod": True,
+            "amountMinor": 14_900,
+            "currency": "USD",
+        },
+        (
+            "Your trial ends in 1 day: It ends on 2026-12-02. The plan goes on, and $149.00 is charged to your "
+            "payment method."
+        ),
+        ["CHANGE_PLAN"],
+    ),
+    (
+        "TRIAL_ENDING",
+        {"daysLeft": 1, "endsAt": "2026-12-02T12:00:00+00:00", "hasMethod": True},
+        (
+            "Your trial ends in 1 day: It ends on 2026-12-02. The plan goes on, and its first invoice is charged "
+            "to your payment method."
+        ),
+        ["CHANGE_PLAN"],
+    ),
+    (
+        "TRIAL_ENDED",
+        {},
+        "Your trial has ended: The account is read-only, and its data is kept for 90 days. Choose a plan to go on.",
+        ["CHOOSE_PLAN"],
+    ),
+    (
+        "RENEWAL_AHEAD",
+        {"at": "2026-12-25T00:00:00+01:00", "amountMinor": 7_100_000, "currency": "JPY"},
+        (
+            "Your annual plan renews soon: It renews on 2026-12-25 for ¥7,100,000, before tax. Until then you can"
+            " change or cancel it."
+        ),
+        ["CHANGE_PLAN", "CANCEL_SUBSCRIPTION"],
+    ),
+    (
+        "CARD_EXPIRING",
+        {"last4": "4242", "expMonth": 3, "expYear": 2027},
+        (
+            "Your card expires soon: The card ending in 4242 expires in 03/2027, before the next charge. Add a "
+            "new one, so that nothing is interrupted."
+        ),
+        ["ADD_PAYMENT_METHOD"],
+    ),
+    (
+        "CHANGE_REFUSED",
+        {"plan": "Starter", "exceeding": EXCEEDING},
+        (
+            "The change to Starter was not made: More is in use than Starter includes: team members 1,007 of "
+            "1,005, custom domains 9 of 5. Your present plan goes on. Use less, and change again."
+        ),
+        ["REDUCE_USAGE", "CHANGE_PLAN"],
+    ),
+    (
+        "ADD_ON_KEPT",
+        {"addOn": "Additional user", "exceeding": EXCEEDING[1:]},
+        (
+            "Additional user was not lowered: More is in use than would be left: custom domains 9 of 5. The old "
+            "quantity goes on. Use less, and lower it again."
+        ),
+        ["REDUCE_USAGE", "CHANGE_ADD_ONS"],
+    ),
+    (
+        "PRICE_CHANGE_AHEAD",
+        {"at": "2027-01-01T00:00:00+00:00", "amountMinor": 15_900, "currency": "USD"},
+        (
+            "Your price or terms change: They change on 2027-01-01: it will be $159.00, before tax. Until then "
+            "you can change or cancel your plan."
+        ),
+        ["CHANGE_PLAN", "CANCEL_SUBSCRIPTION"],
+    ),
+    (
+        "PRICE_CHANGE_AHEAD",
+        {"at": "2027-01-01T00:00:00+00:00"},
+        "Your price or terms change: They change on 2027-01-01. Until then you can change or cancel your plan.",
+        ["CHANGE_PLAN", "CANCEL_SUBSCRIPTION"],
+    ),
+    (
+        "TAX_RULE_MISSING",
+        {"country": "US", "region": "NY"},
+        (
+            "A tax rule is missing: No row of the tax table covers US-NY, so no tax is charged there. Add one, "
+            "also if its rate is 0."
+        ),
+        ["SET_TAX_TABLE"],
+    ),
+    (
+        "DOCUMENT_FAILED",
+        {"number": "INV-000007"},
+        (
+            "A document could not be made: INV-000007 is issued, but its PDF could not be drawn in several tries:"
+            " see the worker's log."
+        ),
+        [],
+    ),
+    (
+        "ACCOUNT_PARKED",
+        {},
+        (
+            "Billing of this account has stopped: Its due work failed too often and was given up. Mend the cause,"
+            " then start it again."
+        ),
+        [],
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "params", "words", "actions"), WORDS)
+def test_the_words_of_each_notice(code: str, params: dict[str, Any], words: str, actions: list[str]) -> None:
+    notice = Notice(created_at=NOW, account_id=uuid4(), code=code, severity=NoticeSeverity.INFO, params=params)
+    assert ": ".join(notice_text(notice)) == words
+    assert [kind for kind, _ in notice_actions(notice)] == actions
+    assert all(label for _, label in notice_actions(notice))
+
+
+def test_every_notice_is_read_here() -> None:
+    assert {code for code, *_ in WORDS} == NOTICE_CODES
