@@ -32,6 +32,8 @@ from strawberry.types import ExecutionContext
 from strawberry.types.execution import ExecutionResult as StrawberryResult
 from strawberry.types.execution import StreamExecutionResult
 
+from .resolvers.account_mutation import AccountMutation
+from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
 from .resolvers.query import Query
 from .resolvers.subscription import Subscription
@@ -288,7 +290,7 @@ class Schema(strawberry.Schema):
 
 
 @strawberry.type(description="Everything that can be changed. A refused mutation has done nothing.")
-class Mutation(UsageMutation):
+class Mutation(AccountMutation, UsageMutation, CatalogueMutation):
     """The root of mutations, by area."""
 
 

@@ -20,7 +20,9 @@ from .demo import PortInUse, bind_port, make_config, run_demo
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
-from .services.errors import BillingError
+from .services.catalogue_changes import Verb
+from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
+from .services.errors import BillingError, list_refusals
 from .services.tokens import list_keys, revoke_key
 from .settings import Settings
 from .worker import run_worker
@@ -31,6 +33,8 @@ COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
 app = typer.Typer(help="Plafond: a GraphQL API server for SaaS billing.", no_args_is_help=True, add_completion=False)
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+catalogue = typer.Typer(help="The catalogue: plans, prices, add-ons, metrics, issuer, taxes.", no_args_is_help=True)
+app.add_typer(catalogue, name="catalogue")
 
 T = TypeVar("T")
 
@@ -167,6 +171,39 @@ def end_key(prefix: Annotated[str, typer.Argument(help="The key's prefix, such a
         typer.echo(f"{prefix} is revoked.")
 
     asyncio.run(_with_database(_checked_settings(), run))
+
+
+@catalogue.command("apply")
+def apply_file(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A catalogue file (TOML).")],
+    *,
+    dry_run: Annotated[bool, typer.Option(help="Only show what would change.")] = False,
+) -> None:
+    """Bring the catalogue to what a file says, all or nothing. Running subscriptions keep their versions."""
+
+    async def run(database: Database) -> None:
+        found = read_catalogue(file.read_bytes())
+        if dry_run:
+            async with database.read() as session:
+                changes = await compare_catalogue(session, found)
+        else:
+            async with database.work(COMMAND_LINE) as work:
+                changes = await apply_catalogue(work, found)
+        for change in changes:
+            typer.echo(f"{change.what}: {change.verb}")
+            for detail in change.details:
+                typer.echo(f"    {detail}")
+        is_same = all(change.verb is Verb.UNCHANGED for change in changes)
+        done = "This was a dry run: nothing was written." if dry_run else "Applied."
+        typer.echo("Nothing changes." if is_same else done)
+
+    try:
+        asyncio.run(_with_database(_checked_settings(), run))
+    except BillingError as refusal:
+        typer.echo(f"plafond: {file.name} was not applied, and nothing has changed:", err=True)
+        for single in list_refusals(refusal):
+            typer.echo(f"  {': '.join(filter(None, (place_in_file(single), str(single))))}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _checked_settings() -> Settings:

@@ -1,54 +1,41 @@
-"""Fills an empty sandbox: the same every time, but for dates relative to the day."""
+"""Fills an empty sandbox by the engine itself: the same every time, but for dates relative to the day."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from uuid import UUID
 
 from dateutil.relativedelta import relativedelta
-from sqlalchemy import select
+from sqlalchemy import func, select
 
+from ..adapters.sandbox_processor import SandboxProcessor
 from ..clock import SetClock
 from ..database import Actor, Database, Work
 from ..models import (
-    BillingAccount,
     Budget,
     BudgetAction,
-    EffectiveLimit,
-    FailureCode,
+    DueWork,
     Interval,
-    Invoice,
-    InvoiceKind,
-    InvoiceLine,
-    InvoiceStatus,
-    InvoiceTax,
     Issuer,
-    LineKind,
     Member,
-    Notice,
-    NoticeSeverity,
+    NumberSeries,
     Operator,
-    PaymentMethod,
-    PaymentMethodKind,
-    Plan,
-    PlanLimit,
-    PlanVersion,
-    Price,
-    PriceKind,
     Role,
-    Subscription,
-    SubscriptionAddOn,
     SubscriptionStatus,
-    Transaction,
-    TransactionKind,
-    TransactionStatus,
 )
-from ..models.catalogue import AddOn
 from ..services.access import Principal, PrincipalKind, Scope
+from ..services.accounts import create_account
 from ..services.catalogue_files import apply_catalogue, read_catalogue
+from ..services.companies import CompanyFields, update_company
+from ..services.due_work import APART
+from ..services.duties import do_due
+from ..services.idempotency import Request
 from ..services.metering import record_usage
+from ..services.orders import decide_add_on, decide_start, place, start_trial
+from ..services.payments import add_method
 from ..services.rules.periods import Period, period_number, to_instant, to_wall
+from ..services.tills import Till
 from ..services.tokens import create_key
 from ..services.usage import EventStatus, UsageInput
 from ..settings import Environment
@@ -58,6 +45,15 @@ ACTOR = Actor(name="system:seeder", origin="sandbox")
 ISSUER_OF_MEMBERS = "sandbox"
 FIRST_INVOICE = 1001
 WORKSPACES = ("main", "marketing", "product")
+
+
+_IN_NEW_YORK: CompanyFields = {
+    "country": "US",
+    "address_lines": ["350 5th Avenue"],
+    "city": "New York",
+    "region": "NY",
+    "postal_code": "10118",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +67,21 @@ class Tenant:
     currency: str = "USD"
     timezone: str = "America/New_York"
     locale: str = "en-US"
-    country: str = "US"
+    company: CompanyFields = field(default_factory=lambda: _IN_NEW_YORK)
     interval: Interval = Interval.MONTH
     status: SubscriptionStatus = SubscriptionStatus.ACTIVE
     days_into_period: int = 15
     months_back: int = 12
-    card: tuple[str, str] | None = ("visa", "4242")
+    card: str | None = "pm_card_visa"
+    last_card: str | None = None
+    """The card that the running period is charged to, where that is another one."""
     add_ons: dict[str, int] = field(default_factory=dict[str, int])
     budget_minor: int | None = None
-    tax: tuple[str, str] = ("O", "Outside the scope of Austrian VAT")
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it only tries its plan."""
+        return self.status is SubscriptionStatus.TRIALING
 
 
 def _used(email_sends: int, team_members: int, workspaces: int, custom_domains: int) -> dict[str, int]:
@@ -107,10 +109,16 @@ TENANTS = (
         used=_used(9_600, 1, 2, 3),
         timezone="Europe/London",
         locale="en-GB",
-        country="GB",
+        company={
+            "legal_name": "Calder Labs Ltd",
+            "country": "GB",
+            "address_lines": ["12 Mill Lane"],
+            "postal_code": "M1 2AB",
+            "city": "Manchester",
+        },
         currency="GBP",
         add_ons={"priority_support": 1},
-        card=("mastercard", "4444"),
+        card="pm_card_mastercard",
     ),
     Tenant(
         external_id="dunmore",
@@ -119,7 +127,7 @@ TENANTS = (
         used=_used(620, 1, 2, 2),
         status=SubscriptionStatus.PAST_DUE,
         days_into_period=2,
-        card=("visa", "0341"),
+        last_card="pm_card_chargeCustomerFail",
     ),
     Tenant(
         external_id="elmtree",
@@ -139,10 +147,16 @@ TENANTS = (
         currency="EUR",
         timezone="Europe/Berlin",
         locale="de-DE",
-        country="DE",
+        company={
+            "legal_name": "Fjordlicht GmbH",
+            "country": "DE",
+            "address_lines": ["Hafenstraße 3"],
+            "postal_code": "20457",
+            "city": "Hamburg",
+            "vat_id": "DE136695976",
+        },
         interval=Interval.YEAR,
         months_back=16,
-        tax=("AE", "Reverse charge"),
     ),
     Tenant(
         external_id="ginza",
@@ -152,7 +166,13 @@ TENANTS = (
         currency="JPY",
         timezone="Asia/Tokyo",
         locale="ja-JP",
-        country="JP",
+        company={
+            "legal_name": "株式会社銀座ポスト",
+            "country": "JP",
+            "address_lines": ["銀座1-2-3"],
+            "postal_code": "104-0061",
+            "city": "東京都中央区",
+        },
     ),
 )
 
@@ -169,32 +189,72 @@ class SandboxToken:
 @dataclass(frozen=True)
 class _Seeded:
     tenant: Tenant
-    account: BillingAccount
-    plan: Plan
-    anchor_wall: datetime
-    price_minor: int
-    add_ons: list[tuple[AddOn, SubscriptionAddOn]]
-    method: PaymentMethod | None
+    account_id: UUID
+    name: str
     periods: list[Period]
     """Usage periods from the first to the running one."""
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Usage that comes at an instant."""
+
+    at: datetime
+    events: list[UsageInput]
+
+
 async def seed_sandbox(database: Database, now: datetime) -> list[SandboxToken]:
-    """Make the sandbox in an empty, migrated database whose clock can be set. Gives its tokens."""
+    """Make the sandbox in an empty, migrated database whose clock can be set. Gives its tokens.
+
+    All tenants live their past together in order of time: what is due happens when it is due, usage comes in between.
+    """
     clock = database.clock
     assert isinstance(clock, SetClock), "the seeder plays the past"
     now = now.astimezone(UTC).replace(microsecond=0)
     clock.stands_at = now - timedelta(days=800)
-    async with database.work(ACTOR) as work:
+    till = Till(database, SandboxProcessor(database), ACTOR)
+    async with till.work() as work:
         await apply_catalogue(work, read_catalogue(files(__package__).joinpath("catalogue.toml").read_bytes()))
         issuer = (await work.session.scalars(select(Issuer))).one()
-        seeded = [await _make_tenant(work, issuer, tenant, now) for tenant in TENANTS]
-        await _make_invoices(work, issuer, seeded, now)
+        work.session.add(NumberSeries(issuer_id=issuer.id, prefix="INV-", last_number=FIRST_INVOICE - 1))
+    starts = sorted(TENANTS, key=lambda tenant: (_start_of(tenant, now), tenant.external_id))
+    seeded: list[_Seeded] = []
+    batches: list[_Batch] = []
+    for tenant in starts:
+        await _play(till, clock, batches, _start_of(tenant, now))
+        made = await _start(till, tenant, now)
+        seeded.append(made)
+        batches += _plan_usage(made, now)
+        batches.sort(key=lambda batch: batch.at)
     for made in seeded:
-        await _play_usage(database, made, now)
-    clock.stands_at = now
-    async with database.work(ACTOR) as work:
-        return await _make_people(work, seeded)
+        if made.tenant.last_card is not None:
+            await _play(till, clock, batches, made.periods[-1].start - timedelta(hours=1))
+            await _give_card(till, made.account_id, made.tenant.last_card)
+    await _play(till, clock, batches, now)
+    async with till.work() as work:
+        return await _make_people(work, sorted(seeded, key=lambda made: made.tenant.external_id))
+
+
+async def _play(till: Till, clock: SetClock, batches: list[_Batch], until: datetime) -> None:
+    """Let time pass up to an instant: what is due, and the usage that came, in order."""
+    while True:
+        async with till.database.read() as session:
+            due_at = await session.scalar(
+                select(func.min(DueWork.due_at)).where(DueWork.done_at.is_(None), DueWork.kind.not_in(APART))
+            )
+        comes_at = batches[0].at if batches else None
+        following = min((at for at in (due_at, comes_at) if at is not None), default=None)
+        if following is None or following > until:
+            break
+        clock.stands_at = max(clock.stands_at, following)
+        if due_at is not None and due_at == following:
+            await do_due(till, limit=1)
+            continue
+        batch = batches.pop(0)
+        async with till.work() as work:
+            results = await record_usage(work, SEEDER, batch.events)
+            assert all(result.status is EventStatus.ACCEPTED for result in results), results
+    clock.stands_at = max(clock.stands_at, until)
 
 
 def _anchor(tenant: Tenant, now: datetime) -> tuple[datetime, int]:
@@ -212,254 +272,68 @@ def _anchor(tenant: Tenant, now: datetime) -> tuple[datetime, int]:
     return start - relativedelta(months=tenant.months_back), tenant.months_back
 
 
-async def _make_tenant(work: Work, issuer: Issuer, tenant: Tenant, now: datetime) -> _Seeded:
-    session = work.session
+def _start_of(tenant: Tenant, now: datetime) -> datetime:
+    return to_instant(_anchor(tenant, now)[0], tenant.timezone)
+
+
+async def _start(till: Till, tenant: Tenant, now: datetime) -> _Seeded:
+    """Make a tenant's account and company, give it a card, and start its plan or trial."""
     anchor_wall, months = _anchor(tenant, now)
-    started_at = to_instant(anchor_wall, tenant.timezone)
-    account = BillingAccount(
-        created_at=started_at,
-        issuer_id=issuer.id,
-        external_id=tenant.external_id,
-        name=tenant.name,
-        currency=tenant.currency,
-        timezone=tenant.timezone,
-        locale=tenant.locale,
-    )
-    session.add(account)
-    await session.flush()
-    account = (await work.lock_accounts([account.id]))[account.id]
-    work.audit(account, "account.created", f"billing_account:{account.id}", after={"name": account.name})
-    work.emit(account, "account.created", {"accountId": str(account.id)})
-    plan, version = (
-        await session.execute(select(Plan, PlanVersion).join(PlanVersion).where(Plan.key == tenant.plan))
-    ).one()
-    price_minor = await _price(work, PriceKind.PLAN, str(version.id), tenant.interval, tenant.currency)
-    is_trial = tenant.status is SubscriptionStatus.TRIALING
-    periods = [period_number(anchor_wall, tenant.timezone, n) for n in range(months + 1)]
-    billing = (
-        period_number(anchor_wall, tenant.timezone, months // 12, Interval.YEAR)
-        if tenant.interval is Interval.YEAR
-        else periods[-1]
-    )
-    trial_end = started_at + timedelta(days=14) if is_trial else None
-    session.add(
-        Subscription(
-            created_at=started_at,
-            account_id=account.id,
-            plan_version_id=version.id,
-            status=tenant.status,
-            interval=tenant.interval,
-            price_minor=price_minor,
-            anchor_wall=anchor_wall,
-            zone=tenant.timezone,
-            usage_period_start=periods[-1].start,
-            usage_period_end=periods[-1].end,
-            usage_period_number=months,
-            current_period_start=billing.start,
-            current_period_end=trial_end or billing.end,
-            started_at=started_at,
-            trial_end=trial_end,
-            past_due_at=billing.start if tenant.status is SubscriptionStatus.PAST_DUE else None,
+    async with till.work() as work:
+        account = await create_account(
+            work,
+            tenant.external_id,
+            {
+                "name": tenant.name,
+                "currency": tenant.currency,
+                "timezone": tenant.timezone,
+                "locale": tenant.locale,
+            },
         )
-    )
-    for limit in await session.scalars(select(PlanLimit).where(PlanLimit.plan_version_id == version.id)):
-        session.add(
-            EffectiveLimit(
-                account_id=account.id,
-                metric_key=limit.metric_key,
-                quantity=limit.quantity,
-                cause="subscription.started",
-                changed_at=started_at,
+        await update_company(work, account.id, {"legal_name": tenant.name, **tenant.company})
+        if tenant.budget_minor is not None:
+            work.session.add(
+                Budget(
+                    created_at=work.clock.now(),
+                    account_id=account.id,
+                    limit_minor=tenant.budget_minor,
+                    thresholds=[80, 100],
+                    action=BudgetAction.ALERT_ONLY,
+                )
             )
+    if tenant.card is not None:
+        await _give_card(till, account.id, tenant.card)
+    request = Request(None, "", None)
+    if tenant.is_trial:
+        await start_trial(till, SEEDER, request, account.id, tenant.plan, tenant.interval)
+    else:
+        await place(
+            till,
+            SEEDER,
+            request,
+            "startSubscription",
+            account.id,
+            lambda work, standing: decide_start(work, standing, tenant.plan, tenant.interval),
         )
-    work.audit(account, "subscription.started", f"billing_account:{account.id}", after={"plan": plan.key})
-    work.emit(account, "subscription.started", {"plan": plan.key})
-    method = _make_method(work, account, tenant, started_at, now)
-    add_ons = await _make_add_ons(work, account, tenant, started_at)
-    if tenant.budget_minor is not None:
-        session.add(
-            Budget(
-                created_at=started_at,
-                account_id=account.id,
-                limit_minor=tenant.budget_minor,
-                thresholds=[80, 100],
-                action=BudgetAction.ALERT_ONLY,
-            )
-        )
-    await session.flush()
-    return _Seeded(tenant, account, plan, anchor_wall, price_minor, add_ons, method, periods)
-
-
-async def _price(work: Work, kind: PriceKind, subject: str, interval: Interval, currency: str) -> int:
-    price = (
-        await work.session.scalars(
-            select(Price).where(
-                Price.kind == kind, Price.subject == subject, Price.interval == interval, Price.currency == currency
-            )
-        )
-    ).one()
-    return price.amount_minor
-
-
-def _make_method(
-    work: Work, account: BillingAccount, tenant: Tenant, started_at: datetime, now: datetime
-) -> PaymentMethod | None:
-    if tenant.card is None:
-        return None
-    brand, last4 = tenant.card
-    method = PaymentMethod(
-        created_at=started_at,
-        account_id=account.id,
-        kind=PaymentMethodKind.CARD,
-        brand=brand,
-        last4=last4,
-        exp_month=8,
-        exp_year=now.year + 2,
-        is_default=True,
-        processor_token=f"pm_sandbox_{tenant.external_id}",
-    )
-    work.session.add(method)
-    return method
-
-
-async def _make_add_ons(
-    work: Work, account: BillingAccount, tenant: Tenant, started_at: datetime
-) -> list[tuple[AddOn, SubscriptionAddOn]]:
-    made = []
     for key, quantity in tenant.add_ons.items():
-        add_on = (await work.session.scalars(select(AddOn).where(AddOn.key == key))).one()
-        held = SubscriptionAddOn(
-            created_at=started_at,
-            account_id=account.id,
-            add_on_id=add_on.id,
-            quantity=quantity,
-            price_minor=await _price(work, PriceKind.ADD_ON, key, Interval.MONTH, tenant.currency),
+        await place(
+            till,
+            SEEDER,
+            request,
+            "setAddOn",
+            account.id,
+            lambda work, standing, key=key, quantity=quantity: decide_add_on(work, standing, key, quantity),
         )
-        work.session.add(held)
-        made.append((add_on, held))
-    return made
+    periods = [period_number(anchor_wall, tenant.timezone, n) for n in range(months + 1)]
+    return _Seeded(tenant, account.id, tenant.name, periods)
 
 
-def _bills(made: _Seeded) -> Iterator[tuple[Period, Period | None]]:
-    """Each billed usage period, and the billing period where the plan is charged with it."""
-    if made.tenant.status is SubscriptionStatus.TRIALING:
-        return
-    for n, period in enumerate(made.periods):
-        if made.tenant.interval is Interval.MONTH:
-            yield period, period
-        elif n % 12 == 0:
-            yield period, period_number(made.anchor_wall, made.tenant.timezone, n // 12, Interval.YEAR)
-        elif made.add_ons:
-            yield period, None
-
-
-async def _make_invoices(work: Work, issuer: Issuer, seeded: list[_Seeded], now: datetime) -> None:
-    """A year of invoices, all accounts together in order of time, numbered from INV-001001."""
-    due = sorted(
-        (
-            (period.start, made.tenant.external_id, made, period, billed)
-            for made in seeded
-            for period, billed in _bills(made)
-        ),
-        key=lambda item: item[:2],
-    )
-    for number, (at, _, made, period, billed) in enumerate(due, FIRST_INVOICE):
-        tenant = made.tenant
-        lines: list[tuple[LineKind, str, int, int, Period]] = []
-        if billed is not None:
-            per = "year" if tenant.interval is Interval.YEAR else "month"
-            lines.append((LineKind.SUBSCRIPTION, f"{made.plan.name}, one {per}", 1, made.price_minor, billed))
-        lines += [
-            (LineKind.ADD_ON, add_on.name, held.quantity, held.price_minor, period) for add_on, held in made.add_ons
-        ]
-        total_minor = sum(quantity * unit_minor for _, _, quantity, unit_minor, _ in lines)
-        declined = tenant.status is SubscriptionStatus.PAST_DUE and period == made.periods[-1]
-        whole = billed or period
-        invoice = Invoice(
-            created_at=at,
-            account_id=made.account.id,
-            issuer_id=issuer.id,
-            kind=InvoiceKind.PERIOD,
-            cause=f"period:{period.start.isoformat()}",
-            number=f"INV-{number:06d}",
-            status=InvoiceStatus.OPEN if declined else InvoiceStatus.PAID,
-            currency=tenant.currency,
-            period_start=whole.start,
-            period_end=whole.end,
-            issued_at=at,
-            due_at=at,
-            subtotal_minor=total_minor,
-            tax_minor=0,
-            total_minor=total_minor,
-            paid_minor=0 if declined else total_minor,
-            bill_to={"name": tenant.name, "country": tenant.country},
-        )
-        work.session.add(invoice)
-        await work.session.flush()
-        category, reason = tenant.tax
-        for position, (kind, description, quantity, unit_minor, span) in enumerate(lines):
-            work.session.add(
-                InvoiceLine(
-                    created_at=at,
-                    account_id=made.account.id,
-                    invoice_id=invoice.id,
-                    position=position,
-                    kind=kind,
-                    description=description,
-                    quantity=quantity,
-                    unit_minor=unit_minor,
-                    amount_minor=quantity * unit_minor,
-                    period_start=span.start,
-                    period_end=span.end,
-                    tax_country=tenant.country,
-                    taxes=[[tenant.country, category, 0, reason]],
-                    basis={},
-                    plan_key=made.plan.key if kind is LineKind.SUBSCRIPTION else None,
-                )
-            )
-        work.session.add(
-            InvoiceTax(
-                created_at=at,
-                account_id=made.account.id,
-                invoice_id=invoice.id,
-                jurisdiction=tenant.country,
-                category=category,
-                rate_ppm=0,
-                taxable_minor=total_minor,
-                amount_minor=0,
-                reason=reason,
-            )
-        )
-        work.session.add(
-            Transaction(
-                created_at=at + timedelta(seconds=2),
-                account_id=made.account.id,
-                invoice_id=invoice.id,
-                payment_method_id=made.method.id if made.method else None,
-                kind=TransactionKind.CHARGE,
-                status=TransactionStatus.FAILED if declined else TransactionStatus.SUCCEEDED,
-                currency=tenant.currency,
-                amount_minor=total_minor,
-                description=f"Invoice {invoice.number}",
-                failure_code=FailureCode.CARD_DECLINED if declined else None,
-            )
-        )
-        if declined:
-            days_left = max(0, 7 - (now - at).days)
-            work.session.add(
-                Notice(
-                    created_at=at + timedelta(seconds=2),
-                    account_id=made.account.id,
-                    code="PAYMENT_FAILED",
-                    subject=str(invoice.id),
-                    severity=NoticeSeverity.CRITICAL,
-                    params={
-                        "invoice": invoice.number,
-                        "suspendsAt": (at + timedelta(days=7)).isoformat(),
-                        "daysLeft": days_left,
-                    },
-                )
-            )
+async def _give_card(till: Till, account_id: UUID, token: str) -> None:
+    facts = await till.processor.read_method(token)
+    assert facts is not None, "a test card"
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        await add_method(work, account, token, facts, make_default=True)
 
 
 def _spread(total: int, parts: int, chance: random.Random) -> list[int]:
@@ -469,21 +343,18 @@ def _spread(total: int, parts: int, chance: random.Random) -> list[int]:
     return [after - before for before, after in zip([0, *cuts], cuts, strict=False)]
 
 
-async def _play_usage(database: Database, made: _Seeded, now: datetime) -> None:
-    """Send a year of usage through the service, as it would have come: past months at once, the running one by day."""
-    clock = database.clock
-    assert isinstance(clock, SetClock), "checked by the caller"
+def _plan_usage(made: _Seeded, now: datetime) -> list[_Batch]:
+    """A tenant's usage, as it comes: past months at once, the running one by day."""
     chance = random.Random(made.tenant.external_id)  # noqa: S311  # the same history every time
     used = made.tenant.used
     gauges = [key for key in used if key != "email_sends"]
-    batches: list[tuple[datetime, list[UsageInput]]] = []
     first = made.periods[0].start + timedelta(hours=1)
-    batches.append(
-        (
+    batches = [
+        _Batch(
             first + timedelta(hours=1),
             [_event(made, f"start-{key}", key, first, level=max(1, used[key] // 2)) for key in gauges],
         )
-    )
+    ]
     for n, period in enumerate(made.periods):
         is_running = n == len(made.periods) - 1
         share = chance.randint(45, 78)
@@ -503,22 +374,18 @@ async def _play_usage(database: Database, made: _Seeded, now: datetime) -> None:
                     )
                 )
         if is_running:
-            batches += [(event.occurred_at or now, [event]) for event in events]
+            batches += [_Batch(event.occurred_at or now, [event]) for event in events]
         elif events:
-            batches.append((period.end - timedelta(minutes=1), events))
+            batches.append(_Batch(period.end - timedelta(minutes=1), events))
         if n == len(made.periods) // 2:
             at = period.start + timedelta(hours=2)
-            batches.append((at, [_event(made, f"grow-{key}", key, at, level=used[key]) for key in gauges]))
-    for at, batch in sorted(batches, key=lambda item: item[0]):
-        clock.stands_at = min(at, now)
-        async with database.work(ACTOR) as work:
-            results = await record_usage(work, SEEDER, batch)
-            assert all(result.status is EventStatus.ACCEPTED for result in results), results
+            batches.append(_Batch(at, [_event(made, f"grow-{key}", key, at, level=used[key]) for key in gauges]))
+    return [batch for batch in batches if batch.at <= now]
 
 
 def _quiet_total(made: _Seeded) -> int:
     """What a past month stays under, so that its overage needs no line."""
-    return {"starter": 7_800, "professional": 39_000, "business": 150_000}[made.plan.key]
+    return {"starter": 7_800, "professional": 39_000, "business": 150_000}[made.tenant.plan]
 
 
 def _event(
@@ -534,7 +401,7 @@ def _event(
     return UsageInput(
         event_id=f"seed-{name}",
         metric=metric,
-        account_id=made.account.id,
+        account_id=made.account_id,
         quantity=quantity,
         level=level,
         occurred_at=at,
@@ -555,7 +422,7 @@ async def _make_people(work: Work, seeded: list[_Seeded]) -> list[SandboxToken]:
             words = role.replace("_", " ").lower()
             member = Member(
                 created_at=now,
-                account_id=made.account.id,
+                account_id=made.account_id,
                 iss=ISSUER_OF_MEMBERS,
                 sub=f"{made.tenant.external_id}-{role.lower()}",
                 display_name=f"{made.tenant.name}, {words}",

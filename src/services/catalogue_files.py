@@ -27,7 +27,11 @@ from .rules.money import exponent_of
 from .tax_tables import compare_tax_table, read_tax_rows
 
 NAMES = ("currencies", "issuer", "metrics", "plans", "add_ons", "taxes")
-PRICES = {"metrics": [("overage", "prices")], "plans": [("month",), ("year",)], "add_ons": [("month",)]}
+PRICES: Mapping[str, Sequence[tuple[str, ...]]] = {
+    "metrics": [("overage", "prices")],
+    "plans": [("month",), ("year",)],
+    "add_ons": [("month",)],
+}
 """Where prices stand."""
 MAX_ENTRIES = 1_000
 

@@ -128,6 +128,25 @@ def _tax_rule_missing(params: Params) -> Text:
     )
 
 
+def _payment_duplicate(params: Params) -> Text:
+    what = f"Invoice {params['invoice']}" if "invoice" in params else "A change that had ended"
+    return (
+        "Money came that was not due",
+        f"{what} was paid beyond what was due. Send the rest back, or grant it as credit.",
+    )
+
+
+def _payment_mismatch(params: Params) -> Text:
+    expected = format_money(params["expectedMinor"], params["expectedCurrency"], "en")
+    return (
+        "A payment's amount does not agree",
+        (
+            f"{expected} was to be charged, and the processor tells of {params['toldMinor']:,} minor units of "
+            f"{params['toldCurrency']}. Nothing was booked: look it up there."
+        ),
+    )
+
+
 def _document_failed(params: Params) -> Text:
     return (
         "A document could not be made",
@@ -152,6 +171,8 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "ADD_ON_KEPT": _add_on_kept,
     "PRICE_CHANGE_AHEAD": _price_change_ahead,
     "TAX_RULE_MISSING": _tax_rule_missing,
+    "PAYMENT_DUPLICATE": _payment_duplicate,
+    "PAYMENT_MISMATCH": _payment_mismatch,
     "DOCUMENT_FAILED": _document_failed,
     "ACCOUNT_PARKED": _account_parked,
 }
@@ -207,5 +228,8 @@ def _money(params: Params) -> str:
 
 def _exceeding(params: Params) -> str:
     return ", ".join(
-        f"{str(item['metric']).replace('_', ' ')} {item['used']:,} of {item['limit']:,}" for item in params["exceeding"]
+        item  # in words already
+        if isinstance(item, str)
+        else f"{str(item['metric']).replace('_', ' ')} {item['used']:,} of {item['limit']:,}"
+        for item in params["exceeding"]
     )

@@ -18,8 +18,9 @@ from plafond.models import Alert, ApiKey, BillingAccount, Member, Role
 from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind
 from plafond.services.cursors import encode_change
+from plafond.services.metering import record_usage
 from plafond.services.tokens import revoke_key
-from plafond.services.usage import EventStatus, UsageInput, record_usage
+from plafond.services.usage import EventStatus, UsageInput
 
 from ..conftest import NOW, World
 

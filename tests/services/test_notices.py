@@ -227,6 +227,15 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         ["REDUCE_USAGE", "CHANGE_ADD_ONS"],
     ),
     (
+        "ADD_ON_KEPT",
+        {"addOn": "Additional user", "exceeding": ["Team members: 5 in use, 3 allowed"]},
+        (
+            "Additional user was not lowered: More is in use than would be left: Team members: 5 in use, 3 allowed. "
+            "The old quantity goes on. Use less, and lower it again."
+        ),
+        ["REDUCE_USAGE", "CHANGE_ADD_ONS"],
+    ),
+    (
         "PRICE_CHANGE_AHEAD",
         {"at": "2027-01-01T00:00:00+00:00", "amountMinor": 15_900, "currency": "USD"},
         (
@@ -249,6 +258,33 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
             "also if its rate is 0."
         ),
         ["SET_TAX_TABLE"],
+    ),
+    (
+        "PAYMENT_DUPLICATE",
+        {"invoice": "INV-1"},
+        (
+            "Money came that was not due: Invoice INV-1 was paid beyond what was due. Send the rest back, or grant "
+            "it as credit."
+        ),
+        [],
+    ),
+    (
+        "PAYMENT_DUPLICATE",
+        {"change": "01a211d7-cd74-7031-8ee7-19f9c74a414a"},
+        (
+            "Money came that was not due: A change that had ended was paid beyond what was due. Send the rest back, "
+            "or grant it as credit."
+        ),
+        [],
+    ),
+    (
+        "PAYMENT_MISMATCH",
+        {"expectedMinor": 4_900, "expectedCurrency": "USD", "toldMinor": 4_900, "toldCurrency": "JPY"},
+        (
+            "A payment's amount does not agree: $49.00 was to be charged, and the processor tells of 4,900 minor units "
+            "of JPY. Nothing was booked: look it up there."
+        ),
+        [],
     ),
     (
         "DOCUMENT_FAILED",

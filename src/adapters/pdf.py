@@ -1,0 +1,111 @@
+"""Documents as PDF, drawn in processes of their own: a page that takes too much never takes the server along."""
+
+import asyncio
+import importlib
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from ..services.papers import Paper
+
+log = logging.getLogger("plafond.pdf")
+
+
+class DrawingFailed(Exception):
+    """A document could not be drawn; the next one can."""
+
+
+class PdfPool:
+    """Draws documents, so many at a time, each within its limits of time and memory.
+
+    The processes start when they are first needed.
+    """
+
+    def __init__(self, *, workers: int = 1, seconds: float = 60, memory_bytes: int = 2 * 1024**3) -> None:
+        self._seconds = seconds
+        self._memory_bytes = memory_bytes
+        self._is_closed = False
+        self._idle: asyncio.LifoQueue[ProcessPoolExecutor] = asyncio.LifoQueue()
+        self._workers = {self._make_worker() for _ in range(workers)}
+        for worker in self._workers:
+            self._idle.put_nowait(worker)
+
+    async def draw(self, paper: Paper) -> bytes:
+        """The PDF of a document. Refuses with `DrawingFailed`."""
+        worker = await self._idle.get()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(worker, _draw_in_time, paper.model_dump_json(), self._seconds)
+        except BrokenProcessPool as error:
+            worker = self._replace(worker)
+            reason = (
+                f"its process ended: {self._seconds} s or {self._memory_bytes} bytes were not enough, or it was killed"
+            )
+            raise DrawingFailed(f"{paper.number}: {reason}") from error
+        except MemoryError as error:
+            worker = self._replace(worker)
+            raise DrawingFailed(f"{paper.number}: {self._memory_bytes} bytes of memory were not enough") from error
+        except Exception as error:
+            raise DrawingFailed(f"{paper.number}: {error!r}") from error
+        finally:
+            self._idle.put_nowait(worker)
+
+    def close(self) -> None:
+        """End the processes. What is being drawn is finished first, but not waited for."""
+        self._is_closed = True
+        for worker in self._workers:
+            worker.shutdown(wait=False, cancel_futures=True)
+
+    def _make_worker(self) -> ProcessPoolExecutor:
+        # One process per pool: one that breaks fails its own document only.
+        return ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(self._memory_bytes,)
+        )
+
+    def _replace(self, worker: ProcessPoolExecutor) -> ProcessPoolExecutor:
+        worker.shutdown(wait=False)
+        if self._is_closed:
+            return worker
+        self._workers.discard(worker)
+        fresh = self._make_worker()
+        self._workers.add(fresh)
+        return fresh
+
+
+def draw_document(content: str) -> bytes:
+    """The PDF of a document's content, as `Paper.model_dump_json` writes it."""
+    from .drawing import draw  # noqa: PLC0415  # the serving process never loads WeasyPrint
+
+    return draw(Paper.model_validate_json(content))
+
+
+def _prepare(memory_bytes: int) -> None:
+    """Set up a process of the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    except (OSError, ValueError) as error:
+        log.warning("the memory of the process that draws documents cannot be limited here: %r", error)
+    importlib.import_module(f"{__package__}.drawing")  # now, so that it does not count for the first document
+
+
+def _end_with_parent() -> None:
+    # The pool's own pipe stays open when the server is killed, and this process would wait for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _draw_in_time(content: str, seconds: float) -> bytes:
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it, so it ends the process, whatever is running
+    try:
+        return draw_document(content)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
