@@ -5,7 +5,7 @@ Previews, quotes, the upcoming invoice and what is issued all come from here.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..models import AddOn, Interval, LineKind, Metric, MetricKind
@@ -137,7 +137,7 @@ def correction_lines(s: Standing, metric: Metric, rated: RatedUsage) -> list[Bil
     facts = {
         "metric": metric.name,
         "start": s.day_of(period.start).isoformat(),
-        "end": s.day_of(period.end).isoformat(),
+        "end": s.day_of(period.end - timedelta(seconds=1)).isoformat(),
     }
     basis = correction_basis(_rated_basis(rated), rating.invoiced_minor)
     charge = BillLine(
