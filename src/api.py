@@ -35,7 +35,10 @@ from strawberry.types.execution import StreamExecutionResult
 from .resolvers.account_mutation import AccountMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
+from .resolvers.money_mutation import MoneyMutation
+from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
+from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
 from .schema.billing import MetricUsage, Recommendation
@@ -290,7 +293,7 @@ class Schema(strawberry.Schema):
 
 
 @strawberry.type(description="Everything that can be changed. A refused mutation has done nothing.")
-class Mutation(AccountMutation, UsageMutation, CatalogueMutation):
+class Mutation(AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, SandboxMutation):
     """The root of mutations, by area."""
 
 

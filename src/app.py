@@ -13,23 +13,36 @@ from starlette.staticfiles import StaticFiles
 
 from .adapters.bus import InProcessBus
 from .adapters.jwks import IssuerKeys
+from .adapters.no_processor import NoProcessor
+from .adapters.sandbox_processor import SandboxProcessor
 from .api import schema
 from .clock import Clock, SystemClock
 from .database import Database
+from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint, SocketEndpoint
 from .http.health import live, ready
 from .resolvers.context import Context
-from .services.ports import SigningKeys
-from .settings import Environment, Settings
-from .worker import run_worker
+from .services.links import FOLDER
+from .services.ports import Draughtsman, Processor, SigningKeys
+from .settings import Environment, SettingMissing, Settings
+from .worker import run_drawing, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
 PAGE_FILES = Path(__file__).parent / "http" / "graphiql"
 
 
-def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | None = None) -> Starlette:
-    """The ASGI application. With a worker, this process also does the due work."""
+def create_app(
+    settings: Settings,
+    *,
+    with_worker: bool = True,
+    clock: Clock | None = None,
+    draughtsman: Draughtsman | None = None,
+) -> Starlette:
+    """The ASGI application. With a worker, this process also does the due work.
+
+    Without a draughtsman it draws no documents: those that are drawn it opens.
+    """
     bus = InProcessBus()
 
     def wake(topics: Iterable[str]) -> None:
@@ -38,6 +51,8 @@ def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | N
 
     database = Database(settings.database_url, clock or SystemClock(), wake)
     signing_keys = make_signing_keys(settings)
+    processor = make_processor(settings, database)
+    link_key = make_link_key(settings)
 
     def make_context(origin: str) -> Context:
         return Context(
@@ -45,6 +60,8 @@ def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | N
             bus=bus,
             settings=settings,
             signing_keys=signing_keys,
+            processor=processor,
+            link_key=link_key,
             origin=origin,
             request_id=secrets.token_hex(8),
         )
@@ -53,7 +70,9 @@ def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | N
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
         async with anyio.create_task_group() as group:
             if with_worker:
-                group.start_soon(run_worker, database)
+                group.start_soon(run_worker, database, processor)
+            if with_worker and draughtsman is not None:
+                group.start_soon(run_drawing, database, draughtsman)
             yield
             group.cancel_scope.cancel()
         await database.close()
@@ -61,6 +80,7 @@ def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | N
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/graphql", GraphQLEndpoint(schema, make_context, settings.environment).answer, methods=METHODS),
         WebSocketRoute("/graphql", SocketEndpoint(schema, make_context, settings.allowed_origins)),
+        Route(FOLDER + "{token:path}", DocumentEndpoint(database, link_key, draughtsman).answer),
         Route("/healthz", live),
         Route("/readyz", ready),
     ]
@@ -72,8 +92,27 @@ def create_app(settings: Settings, *, with_worker: bool = True, clock: Clock | N
     return app
 
 
+def make_link_key(settings: Settings) -> bytes:
+    """What signs links to documents."""
+    if settings.link_secret is not None:
+        return settings.link_secret.get_secret_value().encode()
+    if settings.environment is Environment.PRODUCTION:
+        raise SettingMissing(
+            "PLAFOND_LINK_SECRET is not set: it signs the links to documents. Take at least 32 random characters, "
+            "the same for every process that serves."
+        )
+    return secrets.token_bytes(32)
+
+
 def make_signing_keys(settings: Settings) -> SigningKeys | None:
     """Where the keys of JWTs come from; none where only API keys are taken."""
     if settings.jwt_jwks_url or settings.jwt_jwks_file:
         return IssuerKeys(url=settings.jwt_jwks_url, file=settings.jwt_jwks_file)
     return None
+
+
+def make_processor(settings: Settings, database: Database) -> Processor:
+    """Who collects money: in the sandbox the embedded processor."""
+    if settings.environment is Environment.SANDBOX:
+        return SandboxProcessor(database)
+    return NoProcessor()

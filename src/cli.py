@@ -3,29 +3,33 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, TypeVar
 
+import anyio
 import typer
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from .adapters.pdf import PdfPool
 from .api import print_schema
-from .app import create_app
+from .app import create_app, make_processor
 from .clock import SystemClock
 from .database import Actor, Database
 from .demo import PortInUse, bind_port, make_config, run_demo
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
+from .services.auditing import audit, measure_books, take_snapshot
 from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.errors import BillingError, list_refusals
 from .services.tokens import list_keys, revoke_key
-from .settings import Settings
-from .worker import run_worker
+from .settings import SettingMissing, Settings
+from .worker import run_drawing, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -43,7 +47,7 @@ def main() -> None:
     """Run a command; what the operator can mend is told in one line, without a traceback."""
     try:
         app()
-    except (DatabaseNotReady, PortInUse, IngestFailed, BillingError) as refusal:
+    except (DatabaseNotReady, PortInUse, IngestFailed, SettingMissing, BillingError) as refusal:
         sys.exit(f"plafond: {refusal}")
     except ValidationError as error:
         sys.exit(f"plafond: the settings do not fit: {_explain_settings(error)}")
@@ -71,7 +75,8 @@ def demo(
     """Serve a sandbox with seven tenants, and watch one of them reach its ceiling."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        asyncio.run(run_demo(port, folder, keep=keep, replay=replay))
+        with closing(PdfPool()) as pool:
+            asyncio.run(run_demo(port, folder, pool, keep=keep, replay=replay))
     except KeyboardInterrupt:
         typer.echo("\nStopped.")
 
@@ -82,7 +87,9 @@ def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this 
     settings = Settings()
     check_database(settings.database_url, settings.environment)
     listener = bind_port(settings.host, settings.port)
-    uvicorn.Server(make_config(create_app(settings, with_worker=worker))).run(sockets=[listener])
+    with closing(PdfPool()) as pool:
+        app = create_app(settings, with_worker=worker, draughtsman=pool)
+        uvicorn.Server(make_config(app)).run(sockets=[listener])
 
 
 @app.command()
@@ -90,7 +97,14 @@ def worker() -> None:
     """Do the due work, beside servers that run without it."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
-    asyncio.run(_with_database(settings, run_worker))
+
+    async def run(database: Database) -> None:
+        with closing(PdfPool()) as pool:
+            async with anyio.create_task_group() as group:
+                group.start_soon(run_worker, database, make_processor(settings, database))
+                group.start_soon(run_drawing, database, pool)
+
+    asyncio.run(_with_database(settings, run))
 
 
 @app.command()
@@ -99,6 +113,27 @@ def migrate() -> None:
     settings = Settings()
     migrate_database(settings.database_url, settings.environment)
     typer.echo("The database is up to date.")
+
+
+@app.command("audit")
+def audit_books() -> None:
+    """Check that the books, invoices, payments, numbers and documents agree, and name what is wrong."""
+
+    async def run(database: Database) -> None:
+        async with database.read() as session:
+            await take_snapshot(session)
+            found = await audit(session)
+            size = await measure_books(session)
+        for finding in found:
+            whose = f"account {finding.account_id}: " if finding.account_id else ""
+            typer.echo(f"{finding.invariant:<4} {whose}{finding.what}")
+        if found:
+            raise typer.Exit(1)
+        typer.echo(
+            f"The books are in order: {size.accounts:,} accounts, {size.invoices:,} invoices, {size.entries:,} entries."
+        )
+
+    asyncio.run(_with_database(_checked_settings(), run))
 
 
 @app.command()

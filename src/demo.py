@@ -26,6 +26,7 @@ from .ingest import RECORD
 from .migrations import check_database, migrate_database
 from .models import Role
 from .sandbox.seeds import SandboxToken, seed_sandbox
+from .services.ports import Draughtsman
 from .settings import Environment, Settings
 
 REPLAY_TENANT = "birchwood"
@@ -75,7 +76,7 @@ def bind_port(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) -> None:
+async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: bool, replay: bool = True) -> None:
     """Serve the sandbox until interrupted."""
     console = Console()
     listener = bind_port("127.0.0.1", port)
@@ -98,7 +99,7 @@ async def run_demo(port: int, folder: Path, *, keep: bool, replay: bool = True) 
     _print_tokens(tokens)
     operator = next(token.token for token in tokens if token.role is Role.OPERATOR)
     owner = next(token.token for token in tokens if token.tenant.startswith("Acme") and token.role is Role.TENANT_OWNER)
-    app = create_app(settings)
+    app = create_app(settings, draughtsman=draughtsman)
     server = uvicorn.Server(make_config(app))
     async with anyio.create_task_group() as group:
 

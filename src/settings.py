@@ -3,6 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +14,10 @@ class Environment(StrEnum):
 
     SANDBOX = "SANDBOX"
     PRODUCTION = "PRODUCTION"
+
+
+class SettingMissing(Exception):
+    """A command needs a setting that is not there. Its text says which, and what for."""
 
 
 class Settings(BaseSettings):
@@ -39,10 +44,35 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Browser origins that may open sockets, besides the server's own: separated by commas."""
 
+    public_url: str | None = None
+    """Where clients reach this server, such as https://billing.example.com: links begin with it."""
+    link_secret: SecretStr | None = None
+    """Signs the links to documents: the same in every process that serves, at least 32 characters.
+
+    Production needs one. A sandbox without it makes its own, and links end with the process.
+    """
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+            raise ValueError("an address such as https://billing.example.com is wanted")
+        return value.rstrip("/")
+
+    @field_validator("link_secret")
+    @classmethod
+    def _check_link_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < 32:
+            raise ValueError("it needs at least 32 characters")
+        return value
 
     @model_validator(mode="after")
     def _jwt_needs_a_key(self) -> Self:
@@ -54,3 +84,9 @@ class Settings(BaseSettings):
         if self.jwt_hs256_secret and len(self.jwt_hs256_secret.get_secret_value()) < 32:
             raise ValueError("PLAFOND_JWT_HS256_SECRET needs at least 32 characters")
         return self
+
+    @property
+    def base_url(self) -> str:
+        """What absolute links begin with."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"http://{host}:{self.port}"

@@ -1,12 +1,17 @@
 """The due work: what the clock brings about, and the outbox's publisher."""
 
 import logging
+from collections.abc import Awaitable, Callable
 
 import anyio
 
 from .database import Actor, Database
 from .services import alerts
+from .services.drawing import draw_due
+from .services.duties import do_due
+from .services.ports import Draughtsman, Processor
 from .services.publishing import has_unnumbered, number_outbox
+from .services.tills import Till
 
 PAUSE_S = 1.0
 WORKER = Actor(name="system:worker", origin="worker")
@@ -14,11 +19,21 @@ WORKER = Actor(name="system:worker", origin="worker")
 log = logging.getLogger("plafond.worker")
 
 
-async def run_worker(database: Database) -> None:
+async def run_worker(database: Database, processor: Processor) -> None:
     """Do what is due, for ever. A database that is away is asked again."""
+    till = Till(database, processor, WORKER)
+    await _repeat(lambda: do_due_work(till))
+
+
+async def run_drawing(database: Database, draughtsman: Draughtsman) -> None:
+    """Draw documents, for ever, beside all else: one that takes long holds nothing up."""
+    await _repeat(lambda: draw_due(database, WORKER, draughtsman))
+
+
+async def _repeat(do_round: Callable[[], Awaitable[int]]) -> None:
     while True:
         try:
-            while await do_due_work(database):
+            while await do_round():
                 pass
         except Exception:
             # Whatever it was, the next round starts afresh: due work must not end with one bad moment.
@@ -26,13 +41,16 @@ async def run_worker(database: Database) -> None:
         await anyio.sleep(PAUSE_S)
 
 
-async def do_due_work(database: Database) -> int:
+async def do_due_work(till: Till) -> int:
     """One round. Gives how much was done: 0 means that nothing was due."""
+    database = till.database
+    done = await do_due(till)
     ended = await alerts.find_ended(database)
     if ended:
         async with database.work(WORKER) as work:
             await alerts.resolve_ended(work, (await work.lock_accounts(ended)).values())
+    done += len(ended)
     if not await has_unnumbered(database):
-        return len(ended)
+        return done
     async with database.work(WORKER) as work:
-        return len(ended) + await number_outbox(work)
+        return done + await number_outbox(work)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from plafond.app import create_app
 from plafond.settings import Environment, Settings
@@ -82,7 +83,12 @@ def test_the_policy_lets_the_page_ask_its_own_server_only() -> None:
 async def make_client(environment: Environment, folder: Path) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of an application whose database nobody has made: the page needs none."""
     app = create_app(
-        Settings(environment=environment, database_url=f"sqlite:///{folder / 'none.db'}"), with_worker=False
+        Settings(
+            environment=environment,
+            database_url=f"sqlite:///{folder / 'none.db'}",
+            link_secret=SecretStr("a secret of thirty-two characters!"),
+        ),
+        with_worker=False,
     )
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://plafond.test") as client:

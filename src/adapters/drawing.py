@@ -12,7 +12,7 @@ TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 os.environ["FONTCONFIG_FILE"] = str(TEMPLATES / "fonts" / "fonts.conf")
 
 # ruff: noqa: E402
-from facturx import generate_from_file
+from facturx import generate_from_file, get_xml_from_pdf
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
@@ -29,7 +29,7 @@ from ..services.wording import (
     name_country,
     word,
 )
-from .e_invoice import build_xml, card_digits, price_line, why_no_xml
+from .e_invoice import build_xml, card_digits, price_line
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 _NARROW = ".,’'\u00a0\u202f "
@@ -41,9 +41,18 @@ def draw(paper: Paper) -> bytes:
     """The PDF/A-3 of a document, with its EN 16931 XML inside where it carries one."""
     page = HTML(string=write_page(paper), url_fetcher=_fetch_nothing())
     pdf: bytes = page.write_pdf(stylesheets=[_style()], font_config=_fonts(), pdf_variant="pdf/a-3a")
-    if why_no_xml(paper) is not None:
+    if paper.why_no_xml is not None:
         return pdf
     return _embed(pdf, build_xml(paper), paper)
+
+
+def read_xml(pdf: bytes) -> bytes:
+    """The XML that `draw` put inside a document."""
+    xml: bytes | None
+    _, xml = get_xml_from_pdf(pdf, check_xsd=False)
+    if not xml:
+        raise LookupError("there is no XML inside")
+    return xml
 
 
 def write_page(paper: Paper) -> str:

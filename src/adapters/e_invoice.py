@@ -1,7 +1,6 @@
 """The EN 16931 XML of a document: UN/CEFACT CII, as Factur-X embeds it."""
 
 import re
-from collections import defaultdict
 from copy import deepcopy
 from decimal import Decimal
 from typing import Any
@@ -15,34 +14,14 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 
 class NotExpressible(ValueError):
-    """EN 16931 has no way to say this document; `why_no_xml` gives the reason."""
-
-
-def why_no_xml(paper: Paper) -> str | None:
-    """Why a document carries no XML; none where it carries one."""
-    if not paper.has_e_invoice:
-        return "the issuer has no VAT id, or the currency has more than two decimals"
-    lines: dict[tuple[str, int], int] = defaultdict(int)
-    rows: dict[tuple[str, int], int] = defaultdict(int)
-    for line in paper.lines:
-        lines[line.tax_category, line.tax_rate_ppm] += line.amount_minor
-    for row in paper.taxes:
-        rows[row.category, row.rate_ppm] += row.taxable_minor
-    if any(lines[key] != rows[key] for key in {*lines, *rows}):
-        return "a line bears several taxes at once, and EN 16931 knows one rate per line"
-    categories = {category for category, _ in rows}
-    if "O" in categories and len(categories) > 1:
-        return "a line outside the scope stands beside a taxed one"
-    if "AE" in categories and paper.bill_to.vat_id is None:
-        return "a reverse charge needs the buyer's VAT id"
-    return None
+    """EN 16931 has no way to say this document; `Paper.why_no_xml` gives the reason."""
 
 
 def build_xml(paper: Paper) -> bytes:
     """The XML, checked against its XSD. Refuses with `NotExpressible` what carries none."""
-    if (reason := why_no_xml(paper)) is not None:
+    if (reason := paper.why_no_xml) is not None:
         raise NotExpressible(f"{paper.number}: {reason}")
-    from facturx import generate_xml  # noqa: PLC0415  # slow to load, and the serving process asks `why_no_xml` only
+    from facturx import generate_xml  # noqa: PLC0415  # slow to load
 
     # It writes into what it is given; and its Schematron check would ask a server.
     xml: bytes = generate_xml(deepcopy(_terms(paper)), flavor="factur-x", level="en16931", check_schematron=None)

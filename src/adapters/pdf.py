@@ -8,16 +8,17 @@ import os
 import resource
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 from ..services.papers import Paper
+from ..services.ports import DrawingFailed
 
 log = logging.getLogger("plafond.pdf")
 
-
-class DrawingFailed(Exception):
-    """A document could not be drawn; the next one can."""
+GivenT = TypeVar("GivenT", str, bytes)
 
 
 class PdfPool:
@@ -26,7 +27,7 @@ class PdfPool:
     The processes start when they are first needed.
     """
 
-    def __init__(self, *, workers: int = 1, seconds: float = 60, memory_bytes: int = 2 * 1024**3) -> None:
+    def __init__(self, *, workers: int = 1, seconds: float = 45, memory_bytes: int = 2 * 1024**3) -> None:
         self._seconds = seconds
         self._memory_bytes = memory_bytes
         self._is_closed = False
@@ -37,21 +38,28 @@ class PdfPool:
 
     async def draw(self, paper: Paper) -> bytes:
         """The PDF of a document. Refuses with `DrawingFailed`."""
+        return await self._have_done(paper.number, draw_document, paper.model_dump_json())
+
+    async def read_xml(self, pdf: bytes) -> bytes:
+        """The XML inside a document that carries one. Refuses with `DrawingFailed`."""
+        return await self._have_done("the XML of a document", read_xml, pdf)
+
+    async def _have_done(self, what: str, task: Callable[[GivenT], bytes], given: GivenT) -> bytes:
         worker = await self._idle.get()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(worker, _draw_in_time, paper.model_dump_json(), self._seconds)
+            return await loop.run_in_executor(worker, _do_in_time, task, given, self._seconds)
         except BrokenProcessPool as error:
             worker = self._replace(worker)
             reason = (
                 f"its process ended: {self._seconds} s or {self._memory_bytes} bytes were not enough, or it was killed"
             )
-            raise DrawingFailed(f"{paper.number}: {reason}") from error
+            raise DrawingFailed(f"{what}: {reason}") from error
         except MemoryError as error:
             worker = self._replace(worker)
-            raise DrawingFailed(f"{paper.number}: {self._memory_bytes} bytes of memory were not enough") from error
+            raise DrawingFailed(f"{what}: {self._memory_bytes} bytes of memory were not enough") from error
         except Exception as error:
-            raise DrawingFailed(f"{paper.number}: {error!r}") from error
+            raise DrawingFailed(f"{what}: {error!r}") from error
         finally:
             self._idle.put_nowait(worker)
 
@@ -84,6 +92,13 @@ def draw_document(content: str) -> bytes:
     return draw(Paper.model_validate_json(content))
 
 
+def read_xml(pdf: bytes) -> bytes:
+    """The XML inside a document."""
+    from .drawing import read_xml  # noqa: PLC0415  # the serving process never loads factur-x
+
+    return read_xml(pdf)
+
+
 def _prepare(memory_bytes: int) -> None:
     """Set up a process of the pool."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
@@ -103,9 +118,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _draw_in_time(content: str, seconds: float) -> bytes:
+def _do_in_time(task: Callable[[GivenT], bytes], given: GivenT, seconds: float) -> bytes:
     signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it, so it ends the process, whatever is running
     try:
-        return draw_document(content)
+        return task(given)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,6 +1,7 @@
 """What is answered where no endpoint answers: JSON, like everything else."""
 
 import secrets
+from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,13 +19,18 @@ async def refuse(request: Request, error: Exception) -> Response:  # noqa: ARG00
     """A 404, 405 and the like as a GraphQL error."""
     assert isinstance(error, HTTPException), "registered for these"
     code, message = MESSAGES.get(error.status_code, (ErrorCode.BAD_USER_INPUT, error.detail))
+    return answer_error(error.status_code, code, message, error.headers)
+
+
+def answer_error(status: int, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A refusal as a GraphQL error, under an id of its own."""
     request_id = secrets.token_hex(8)
     extensions = {"code": code, "requestId": request_id}
     return JSONResponse(
         {"errors": [{"message": message, "extensions": extensions}]},
-        error.status_code,
+        status,
         {
-            **(error.headers or {}),
+            **(headers or {}),
             "X-Request-Id": request_id,
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",

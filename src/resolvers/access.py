@@ -10,8 +10,10 @@ from strawberry.extensions import FieldExtension
 
 from ..schema.errors import UserError
 from ..schema.fields import Guard, SyncGuard
+from ..schema.node import decode_id
 from ..services.access import Right, require
-from ..services.errors import BillingError, list_refusals
+from ..services.accounts import UNKNOWN_ACCOUNT
+from ..services.errors import BillingError, NotFound, list_refusals
 from .context import Info
 
 
@@ -76,3 +78,19 @@ NO_ACCOUNT = UUID(int=0)
 def require_operator(info: Info) -> None:
     """Refuse with `FORBIDDEN` whoever does not stand above all accounts: also an operator's key of one account."""
     require(info.context.principal, Right.OPERATE, NO_ACCOUNT)
+
+
+def find_account_id(info: Info, id: str, right: Right) -> UUID:
+    """The account that an id names, for those who hold the right over it; of others none is there."""
+    found = decode_id(id)
+    account_id = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
+    if account_id is None or info.context.principal.role_in(account_id) is None:
+        raise NotFound(UNKNOWN_ACCOUNT, ["input", "accountId"])
+    require_right(info, right, account_id)
+    return account_id
+
+
+def find_id(id: str | None, type_name: str) -> UUID | None:
+    """The key in an id of a type; none where it is something else."""
+    found = None if id is None else decode_id(id)
+    return found.uuid() if found is not None and found.type_name == type_name else None

@@ -27,7 +27,7 @@ from ..services.access import Principal, Right
 from ..services.errors import InvalidInput, NotFound
 from ..services.idempotency import Outcome, Request, idempotent
 from ..services.relations import COMPANY_OF_ACCOUNT
-from .access import mutation, require_operator, require_right
+from .access import find_account_id, mutation, require_operator, require_right
 from .context import Info
 
 
@@ -56,7 +56,7 @@ class AccountMutation:
         input: Annotated[UpdateBillingAccountInput, strawberry.argument(description="What to change.")],
     ) -> UpdateBillingAccountPayload:
         """Change an account's name, zone, locale or metadata; for operators also currency and terms of payment."""
-        account_id = _find_account(info, input.account_id, Right.MANAGE_BILLING)
+        account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(account_id), given=fields)
         async with info.context.work() as work:
@@ -70,7 +70,7 @@ class AccountMutation:
         input: Annotated[UpdateCompanyInput, strawberry.argument(description="What to change.")],
     ) -> UpdateCompanyPayload:
         """Say who stands on the next invoices as the buyer. A document that was issued never changes."""
-        account_id = _find_account(info, input.account_id, Right.MANAGE_BILLING)
+        account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(account_id), given=fields)
         async with info.context.work() as work:
@@ -86,7 +86,7 @@ class AccountMutation:
         input: Annotated[SetTaxExemptionInput, strawberry.argument(description="The certificate, or none.")],
     ) -> SetTaxExemptionPayload:
         """Free an account from tax by a certificate, or not any more. For operators."""
-        account_id = _find_account(info, input.account_id, Right.OPERATE)
+        account_id = find_account_id(info, input.account_id, Right.OPERATE)
         if input.exemption is strawberry.UNSET:
             raise InvalidInput("Give the `exemption`, or null to take it away.", ["input", "exemption"])
         certificate = input.to_certificate()
@@ -107,16 +107,6 @@ class AccountMutation:
         async with info.context.work() as work:
             outcome = await _dismiss_notice(work, request, notice.account_id, notice.id)
         return DismissNoticePayload(account=await _show(info, outcome))
-
-
-def _find_account(info: Info, id: str, right: Right) -> UUID:
-    """The account that an id names, for those who hold the right over it; of others none is there."""
-    found = decode_id(id)
-    account_id = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
-    if account_id is None or info.context.principal.role_in(account_id) is None:
-        raise NotFound(accounts.UNKNOWN_ACCOUNT, ["input", "accountId"])
-    require_right(info, right, account_id)
-    return account_id
 
 
 async def _find_notice(info: Info, id: str) -> models.Notice:

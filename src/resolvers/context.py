@@ -7,11 +7,13 @@ from typing import Any, Self, TypeAlias
 
 import strawberry
 
-from ..database import Database, ReadSession, Work
-from ..models import BillingAccount
+from ..database import Actor, Database, ReadSession, Work
+from ..models import BillingAccount, Document
 from ..services.access import Principal
 from ..services.errors import ErrorCode, RequestRefused
-from ..services.ports import Bus, SigningKeys
+from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
+from ..services.ports import Bus, Processor, SigningKeys
+from ..services.tills import Till
 from ..services.tokens import authenticate
 from ..settings import Settings
 from .loaders import Loaders
@@ -25,6 +27,8 @@ class Context:
     bus: Bus
     settings: Settings
     signing_keys: SigningKeys | None
+    processor: Processor
+    link_key: bytes = field(repr=False)
     origin: str
     request_id: str
     token: str = ""
@@ -59,6 +63,12 @@ class Context:
         """The time that holds for an account."""
         return self.database.clock.now_for(account)
 
+    def link_to(self, document: Document, form: LinkForm) -> Link:
+        """A link that opens a document for a while, by the wall clock."""
+        expires_at = (self.database.clock.now() + LINK_LIFE).replace(microsecond=0)
+        path = sign_link(self.link_key, document.id, document.account_id, expires_at, form)
+        return Link(self.settings.base_url + path, expires_at)
+
     def read(self) -> AbstractAsyncContextManager[ReadSession]:
         """A short session that only reads."""
         return self.database.read()
@@ -66,7 +76,17 @@ class Context:
     def work(self) -> AbstractAsyncContextManager[Work]:
         """One transaction in the caller's name; what was loaded before it is forgotten."""
         self.forget()
-        return self.database.work(self.principal.actor(f"{self.origin} {self.request_id}"))
+        return self.database.work(self.actor)
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, as the audit log knows it."""
+        return self.principal.actor(f"{self.origin} {self.request_id}")
+
+    def till(self) -> Till:
+        """Where the caller's orders are taken."""
+        self.forget()
+        return Till(self.database, self.processor, self.actor)
 
 
 Info: TypeAlias = strawberry.Info[Context, None]

@@ -1,17 +1,41 @@
 """The loaders of one operation: made from the relations, so that siblings cost one statement. No SQL here."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from aiodataloader import DataLoader
 
 from ..database import Database, ReadSession
-from ..models import AddOn, Base, BillingAccount, Granularity, Metric, Price, PriceKind
+from ..models import (
+    AddOn,
+    Base,
+    BillingAccount,
+    CreditNote,
+    Granularity,
+    Interval,
+    Invoice,
+    Metric,
+    Price,
+    PriceKind,
+    Quote,
+)
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.paging import Slice, Window
-from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
+from ..services.quotes import QuoteView, suppose_change, view_quote
+from ..services.relations import (
+    METHODS_OF_ACCOUNT,
+    Agreement,
+    Filter,
+    HeldAddOn,
+    PagedRelation,
+    PlanOffer,
+    Relation,
+)
+from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import History, HistoryKey, UsageFigure, load_figures, load_history
 
 RowT = TypeVar("RowT", bound=Base)
@@ -67,6 +91,48 @@ class Loaders:
     def agreement(self, account_id: UUID) -> Awaitable[Agreement | None]:
         """An account's subscription with its plan."""
         return self._loader("agreement", relations.load_agreements).load(account_id)
+
+    async def standing(self, account_id: UUID) -> Standing | None:
+        """How an account stands."""
+        parts: Parts | None = await self._loader("standing", load_parts).load(account_id)
+        if parts is None:
+            return None
+        agreement, add_ons, figures, methods = await asyncio.gather(
+            self.agreement(account_id),
+            self.held_add_ons(account_id),
+            self.figures(account_id),
+            self.related(METHODS_OF_ACCOUNT, account_id),
+        )
+        return assemble(parts, agreement, add_ons, figures, methods)
+
+    async def changed_standing(self, standing: Standing, plan_key: str, interval: Interval, now: datetime) -> Standing:
+        """How an account would stand after a change of plan that is not made yet."""
+        async with self._database.read() as session:
+            supposed: Standing = await suppose_change(session, standing, plan_key, interval, now)
+            return supposed
+
+    async def quote_view(self, standing: Standing, quote: Quote) -> QuoteView:
+        """What a quote comes to."""
+        async with self._database.read() as session:
+            return await view_quote(session, standing, quote)
+
+    async def offers_for(self, account: BillingAccount) -> Sequence[PlanOffer]:
+        """The plans that an account can buy."""
+        async with self._database.read() as session:
+            return await catalogue.list_offers_for(session, account)
+
+    def invoice_by_number(self, account_id: UUID, number: str) -> Awaitable[Invoice | None]:
+        """An account's invoice by its number."""
+        return self._loader("invoice_by_number", relations.load_invoices_by_number).load((account_id, number))
+
+    async def notes_of_cancellation(self, account_id: UUID) -> Sequence[CreditNote]:
+        """The credit notes that an account's last cancellation made."""
+        async with self._database.read() as session:
+            return await relations.load_notes_of_cancellation(session, account_id)
+
+    def scheduled(self, account_id: UUID) -> Awaitable[Scheduling | None]:
+        """The change that waits for an account's period to end."""
+        return self._loader("scheduled", load_scheduled).load(account_id)
 
     def held_add_ons(self, account_id: UUID) -> Awaitable[Sequence[HeldAddOn]]:
         """An account's add-ons."""

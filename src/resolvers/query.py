@@ -15,15 +15,19 @@ from ..schema.billing import (
     AddOn,
     Alert,
     BillingAccount,
+    CreditNote,
     CurrencyArgument,
     Invoice,
     InvoiceLine,
+    LedgerEntry,
     Metric,
     MetricUsage,
     Notice,
     PaymentMethod,
     Plan,
     PlanSubscription,
+    Quote,
+    TestClock,
     Transaction,
     show_budget,
     usage_of,
@@ -33,9 +37,11 @@ from ..schema.enums import Role, SubscriptionStatus
 from ..schema.fields import said
 from ..schema.node import GlobalId, Node, decode_id
 from ..schema.paging import After, Before, Connection, First, Last
+from ..schema.parked import ParkedAccount
 from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
 from ..services import accounts, catalogue, tax_tables
 from ..services.access import Right
+from ..services.due_work import list_parked
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.notices import is_meant_for
 from ..services.paging import check_window, read_slice
@@ -112,6 +118,23 @@ def _show_notice(row: models.Notice, info: Info) -> Notice | None:
     return Notice.of(row) if is_meant_for(info.context.principal, row) else None
 
 
+async def _show_quote(row: models.Quote, info: Info) -> Quote:
+    standing = await info.context.load.standing(row.account_id)
+    assert standing is not None, "a foreign key guarantees the account"
+    return Quote.of(await info.context.load.quote_view(standing, row), standing.account)
+
+
+async def _find_test_clock(info: Info, id_: GlobalId) -> TestClock | None:
+    key = id_.uuid()
+    row = await info.context.load.row(models.TestClock, key) if key is not None and _may_operate(info) else None
+    return None if row is None else TestClock.of(row)
+
+
+def _may_operate(info: Info) -> bool:
+    principal = info.context.principal
+    return principal.is_operator and principal.may(Right.OPERATE)
+
+
 FINDERS: dict[str, Find] = {
     "BillingAccount": _find_account,
     "MetricUsage": _find_usage,
@@ -122,6 +145,10 @@ FINDERS: dict[str, Find] = {
     "PaymentMethod": _owned(models.PaymentMethod, Right.READ_BILLING, lambda row, _: PaymentMethod.of(row)),
     "Invoice": _owned(models.Invoice, Right.READ_BILLING, lambda row, _: Invoice.of(row)),
     "InvoiceLine": _owned(models.InvoiceLine, Right.READ_BILLING, _show_line),
+    "CreditNote": _owned(models.CreditNote, Right.READ_BILLING, lambda row, _: CreditNote.of(row)),
+    "Quote": _owned(models.Quote, Right.READ_BILLING, _show_quote),
+    "LedgerEntry": _owned(models.LedgerEntry, Right.READ_BILLING, lambda row, _: LedgerEntry.of(row)),
+    "TestClock": _find_test_clock,
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
@@ -306,6 +333,20 @@ class Query:
         require_operator(info)
         async with info.context.read() as session:
             return [TaxTableRow.of(row) for row in await tax_tables.list_tax_table(session)]
+
+    @query(Right.OPERATE)
+    async def parked_accounts(
+        self,
+        info: Info,
+        first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
+    ) -> list[ParkedAccount]:
+        """Accounts whose due work failed again and again: they wait for an operator, and the rest go on."""
+        require_operator(info)
+        if not 1 <= first <= MAX_NODES:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`first` is a whole number from 1 to {MAX_NODES}.")
+        async with info.context.read() as session:
+            rows = await list_parked(session, first)
+        return [ParkedAccount.of(row) for row in rows]
 
     @query(Right.SIGNED_IN)
     async def server_info(self, info: Info) -> ServerInfo:

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from uuid import UUID
 
@@ -28,11 +29,12 @@ from ..services.access import Principal, PrincipalKind, Scope
 from ..services.accounts import create_account
 from ..services.catalogue_files import apply_catalogue, read_catalogue
 from ..services.companies import CompanyFields, update_company
+from ..services.decisions import decide_add_on, decide_start
 from ..services.due_work import APART
 from ..services.duties import do_due
 from ..services.idempotency import Request
 from ..services.metering import record_usage
-from ..services.orders import decide_add_on, decide_start, place, start_trial
+from ..services.orders import place, start_trial
 from ..services.payments import add_method
 from ..services.rules.periods import Period, period_number, to_instant, to_wall
 from ..services.tills import Till
@@ -307,23 +309,11 @@ async def _start(till: Till, tenant: Tenant, now: datetime) -> _Seeded:
     if tenant.is_trial:
         await start_trial(till, SEEDER, request, account.id, tenant.plan, tenant.interval)
     else:
-        await place(
-            till,
-            SEEDER,
-            request,
-            "startSubscription",
-            account.id,
-            lambda work, standing: decide_start(work, standing, tenant.plan, tenant.interval),
-        )
+        decide = partial(decide_start, plan_key=tenant.plan, interval=tenant.interval)
+        await place(till, SEEDER, request, "startSubscription", account.id, decide)
     for key, quantity in tenant.add_ons.items():
-        await place(
-            till,
-            SEEDER,
-            request,
-            "setAddOn",
-            account.id,
-            lambda work, standing, key=key, quantity=quantity: decide_add_on(work, standing, key, quantity),
-        )
+        decide = partial(decide_add_on, add_on_key=key, quantity=quantity)
+        await place(till, SEEDER, request, "setAddOn", account.id, decide)
     periods = [period_number(anchor_wall, tenant.timezone, n) for n in range(months + 1)]
     return _Seeded(tenant, account.id, tenant.name, periods)
 

@@ -12,7 +12,7 @@ from .billing import BillingAccount
 from .company import Company
 from .enums import CollectionMethod, PaperSize
 from .errors import UserError
-from .fields import said
+from .fields import once_key, said
 from .node import decode_id
 from .scalars import CountryCode, CurrencyCode, EmailAddress, JsonObject
 
@@ -29,13 +29,6 @@ def _given(source: object, *names: str) -> dict[str, Any]:
     """What of these fields was given."""
     values = {name: getattr(source, name) for name in names}
     return {name: value for name, value in values.items() if value is not strawberry.UNSET}
-
-
-def _key() -> Any:
-    return strawberry.field(
-        default=None,
-        description="Under it this happens once: the same key and input give the first answer again for 48 hours.",
-    )
 
 
 @strawberry.input(description="How an account's invoices are paid. What is left out stays as it is.")
@@ -75,7 +68,7 @@ class CreateBillingAccountInput:
     test_clock_id: strawberry.ID | None = strawberry.field(
         default=None, description="In the sandbox: the test clock that it takes its time from."
     )
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def to_fields(self) -> AccountFields:
         """As the services know it."""
@@ -105,7 +98,7 @@ class UpdateBillingAccountInput:
         "What it pays in. For operators, before the first invoice, and while nothing is reckoned in the present one."
     )
     collection: CollectionInput | None = _may("How its invoices are paid. For operators.")
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def to_fields(self) -> AccountFields:
         """As the services know it."""
@@ -142,7 +135,7 @@ class UpdateCompanyInput:
     paper_size: PaperSize | None = _may("The sheet its documents are laid out for; by its country when null.")
     purchase_order: str | None = _may("Its order number, printed on invoices: up to 100 characters.")
     footer: str | None = _may("A line printed at the foot of its invoices, up to 500 characters.")
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def to_fields(self) -> CompanyFields:
         """As the services know it."""
@@ -185,7 +178,7 @@ class SetTaxExemptionInput:
     exemption: TaxExemptionInput | None = _may(
         "The certificate, in place of the present one; null takes it away. It has to be given, as one or the other."
     )
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def to_certificate(self) -> Certificate | None:
         """As the services know it."""
@@ -200,7 +193,7 @@ class DismissNoticeInput:
     """Which notice."""
 
     notice_id: strawberry.ID = said("The notice's id.")
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
 
 @strawberry.type

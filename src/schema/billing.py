@@ -9,41 +9,60 @@ import strawberry
 
 from .. import models
 from ..services import charges, usage
-from ..services.access import Permission as PermissionState
-from ..services.access import Right, list_permissions
+from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.alerts import ACTIONS_BY_LEVEL
+from ..services.bills import BillLine, taxes_of
 from ..services.changes import Change
 from ..services.cursors import encode_change
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.invoicing import language_of
 from ..services.notices import is_meant_for
-from ..services.paging import check_window
+from ..services.paging import LAST_ONE, check_window
+from ..services.permissions import Permission as PermissionState
+from ..services.permissions import list_invoice_permissions, list_permissions
+from ..services.quotes import QuoteView
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
     BUDGET_OF_ACCOUNT,
+    CHARGES_OF_PENDING,
     COMPANY_OF_ACCOUNT,
+    CREDIT_NOTES_OF_ACCOUNT,
+    CREDIT_NOTES_OF_INVOICE,
+    ENTRIES_OF_ACCOUNT,
+    EVENTS_OF_SUBSCRIPTION,
     INVOICES_OF_ACCOUNT,
     LIMITS_OF_VERSION,
+    LINES_OF_CREDIT_NOTE,
     LINES_OF_INVOICE,
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
     OPEN_USAGE_ALERTS,
+    PENDING_OF_ACCOUNT,
+    POSTINGS_OF_ENTRY,
     TAX_EXEMPTION_OF_ACCOUNT,
+    TAXES_OF_CREDIT_NOTE,
     TAXES_OF_INVOICE,
     TRANSACTIONS_OF_ACCOUNT,
     TRANSACTIONS_OF_INVOICE,
     AlertFilter,
     HeldAddOn,
     InvoiceFilter,
+    LedgerFilter,
     NoFilter,
     PlanOffer,
     TransactionFilter,
 )
+from ..services.rules.explanation import Step, explain, reckon
+from ..services.rules.money import to_decimal
+from ..services.rules.tax import TaxAmount
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
+from ..services.standing import Standing
 from ..services.texts import alert_message, failure_message, is_retryable, notice_actions, notice_text
 from ..services.usage import HistoryKey, list_buckets, trace_history
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
+from .documents import Document, show_document, show_e_invoice
 from .enums import (
     AccountStatus,
     Action,
@@ -51,11 +70,15 @@ from .enums import (
     AlertLevel,
     BudgetAction,
     BudgetScope,
+    ChangeAct,
     ChangeKind,
+    EntryKind,
     FailureCode,
     Granularity,
     Interval,
+    InvoiceKind,
     InvoiceStatus,
+    LedgerAccount,
     LineKind,
     MetricKind,
     NextBillingKind,
@@ -67,6 +90,7 @@ from .enums import (
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
+    UserErrorCode,
 )
 from .fields import field, guarded, said
 from .money import Money
@@ -86,19 +110,25 @@ async def _account(context: Context, account_id: Any) -> models.BillingAccount:
     return account
 
 
-async def _standing(context: Context, account_id: Any) -> charges.Standing | None:
-    load = context.load
-    agreement = await load.agreement(account_id)
-    if agreement is None:
-        return None
-    return charges.Standing(
-        account=await _account(context, account_id),
-        subscription=agreement.subscription,
-        offer=agreement.offer,
-        add_ons=await load.held_add_ons(account_id),
-        figures=await load.figures(account_id),
-        methods=await load.related(METHODS_OF_ACCOUNT, account_id),
-    )
+async def show_pending(context: Context, account_id: Any) -> "PendingChange | None":
+    """The change of plan that waits for its payment; none where none does."""
+    for row in await context.load.related(PENDING_OF_ACCOUNT, account_id):
+        if row.act is not ChangeAct.SET_ADD_ON:
+            return await pending_of(context, row)
+    return None
+
+
+async def pending_of(context: Context, row: models.PendingChange) -> "PendingChange":
+    """A change that waits for its payment, with its charge."""
+    account = await _account(context, row.account_id)
+    found = await context.load.related(CHARGES_OF_PENDING, row.id)
+    return PendingChange.of(row, found[0] if found else None, account.currency)
+
+
+async def _standing(context: Context, account_id: Any) -> Standing:
+    standing = await context.load.standing(account_id)
+    assert standing is not None, "a foreign key guarantees the account"
+    return standing
 
 
 # --- catalogue -------------------------------------------------------------------------------------------------------
@@ -115,6 +145,7 @@ class Metric(Node):
     name: str = said("For people to read.")
     kind: MetricKind = said("Whether it adds up per period or is a level.")
     unit: str = said("What one is called, such as email or seat.")
+    overage_block: BigInt | None = said("How many units one price of overage covers; null where it is never sold.")
     created_at: datetime = said("When it was made.")
     updated_at: datetime = said("When it last changed.")
 
@@ -127,9 +158,15 @@ class Metric(Node):
             name=row.name,
             kind=row.kind,
             unit=row.unit,
+            overage_block=None if row.overage_block is None else BigInt(row.overage_block),
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
+
+    @field
+    async def overage_prices(self, info: Info, currency: "CurrencyArgument" = None) -> list["Price"]:
+        """What a started block above the limit costs, by currency; empty where overage is never sold."""
+        return await _prices(info, models.PriceKind.OVERAGE, self.key, currency)
 
 
 @strawberry.type(description="A price, net of tax. What has no price in a currency is not offered in it.")
@@ -173,6 +210,8 @@ class Plan(Node):
     key: str = said("The catalogue's name for it, such as professional.")
     name: str = said("For people to read.")
     tier: int = said("The order of plans: a higher tier is an upgrade.")
+    is_private: bool = said("Whether it was negotiated with one account and is offered to no other.")
+    archived_at: datetime | None = said("When it was taken off the offer; null while it is on it.")
     version: int = said("Rises by one with each published change.")
     features: list[str] = said("What comes with it, for people to read.")
     created_at: datetime = said("When it was made.")
@@ -187,6 +226,8 @@ class Plan(Node):
             key=offer.plan.key,
             name=offer.plan.name,
             tier=offer.plan.tier,
+            is_private=offer.plan.private_account_id is not None,
+            archived_at=offer.plan.archived_at,
             version=offer.version.number,
             features=[str(feature) for feature in offer.version.features],
             created_at=offer.plan.created_at,
@@ -254,6 +295,7 @@ class SubscriptionAddOn:
 
     add_on: AddOn = said("Which add-on.")
     quantity: BigInt = said("How many units.")
+    next_quantity: BigInt | None = said("How many stay from the next usage period on, where it was lowered; else null.")
     amount: Money = said("All units per usage period, net, at the price that was sold.")
 
     @classmethod
@@ -262,6 +304,7 @@ class SubscriptionAddOn:
         return cls(
             add_on=AddOn.of(item.add_on),
             quantity=BigInt(item.held.quantity),
+            next_quantity=None if item.held.next_quantity is None else BigInt(item.held.next_quantity),
             amount=Money.of(item.held.quantity * item.held.price_minor, currency),
         )
 
@@ -272,6 +315,7 @@ class ScheduledChange:
 
     plan: Plan = said("The plan to come.")
     interval: Interval = said("The interval to come.")
+    amount: Money = said("What it will cost per interval, net: the price that was agreed.")
     effective_at: datetime = said("When it takes effect.")
 
 
@@ -281,14 +325,66 @@ class PaymentAction:
 
     client_secret: str | None = said("For the processor's own frontend library.")
     url: Url | None = said("A page of the bank to send the cardholder to.")
+    expires_at: datetime | None = said("Until when that can be done; null where it is not limited.")
+
+    @classmethod
+    def of(cls, action: dict[str, Any], expires_at: datetime | None = None) -> Self:
+        """An action as the processor asked for it."""
+        url = action.get("url")
+        return cls(
+            client_secret=action.get("clientSecret"), url=None if url is None else Url(url), expires_at=expires_at
+        )
 
 
 @strawberry.type(description="A change that takes effect when its payment goes through.")
 class PendingChange:
     """A pending change."""
 
+    act: ChangeAct = said("What it will make true.")
+    pinned_at: datetime = said("The instant it counts from once it is paid.")
     expires_at: datetime = said("Until when it can be paid.")
+    amount_due: Money = said("What is to be paid.")
+    transaction_id: strawberry.ID | None = said("The charge that waits: `confirmPayment` takes it.")
     payment_action: PaymentAction | None = said("What the cardholder has to do; null when nothing.")
+
+    @classmethod
+    def of(cls, row: models.PendingChange, transaction: models.Transaction | None, currency: str) -> Self:
+        """A pending change from its rows."""
+        action = None if transaction is None else transaction.action
+        return cls(
+            act=row.act,
+            pinned_at=row.pinned_at,
+            expires_at=row.expires_at,
+            amount_due=Money.of(row.due_minor, currency),
+            transaction_id=None if transaction is None else encode_id("Transaction", transaction.id),
+            payment_action=None if action is None else PaymentAction.of(action),
+        )
+
+
+@strawberry.type(description="One transition of a subscription.")
+class SubscriptionEvent:
+    """A transition."""
+
+    step: str = said("A stable code of what happened, such as START or CANCEL.")
+    from_status: SubscriptionStatus | None = said("The state before it; null at the first start.")
+    to_status: SubscriptionStatus = said("The state after it.")
+    interval: Interval = said("How often the plan is paid after it.")
+    actor: str = said("Who did it, as api_key:ID, member:ID, operator:ID or system:NAME.")
+    reason: str = said("Why, where somebody said it.")
+    at: datetime = said("When.")
+
+    @classmethod
+    def of(cls, row: models.SubscriptionEvent) -> Self:
+        """A transition from its row."""
+        return cls(
+            step=row.step,
+            from_status=row.from_status,
+            to_status=row.to_status,
+            interval=row.interval,
+            actor=row.actor,
+            reason=row.reason,
+            at=row.created_at,
+        )
 
 
 @strawberry.type(description="The tries to collect an unpaid invoice, and what follows.")
@@ -372,14 +468,37 @@ class PlanSubscription(Node):
         return [SubscriptionAddOn.of(item, account.currency) for item in held]
 
     @field
-    def scheduled_change(self) -> ScheduledChange | None:
+    async def scheduled_change(self, info: Info) -> ScheduledChange | None:
         """The change that waits for the period's end; null when none does."""
-        return None
+        return await self.find_scheduled(info.context)
+
+    async def find_scheduled(self, context: Context) -> ScheduledChange | None:
+        """The change that waits for the period's end; none when none does."""
+        found = await context.load.scheduled(self.account_id)
+        if found is None:
+            return None
+        change, offer = found
+        account = await _account(context, self.account_id)
+        return ScheduledChange(
+            plan=Plan.of(offer),
+            interval=change.interval,
+            amount=Money.of(change.price_minor, account.currency),
+            effective_at=change.effective_at,
+        )
 
     @field
-    def pending_change(self) -> PendingChange | None:
-        """The change that waits for its payment; null when none does."""
-        return None
+    async def pending_change(self, info: Info) -> PendingChange | None:
+        """The change of plan that waits for its payment; null when none does."""
+        return await show_pending(info.context, self.account_id)
+
+    @field
+    async def history(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[SubscriptionEvent]:
+        """Its transitions, newest first: who, when and why."""
+        window = check_window(first, last, after, before)
+        part = await info.context.load.page(EVENTS_OF_SUBSCRIPTION, self.account_id, NoFilter(), window)
+        return Connection[SubscriptionEvent].of(part, SubscriptionEvent.of)
 
     @field
     def dunning(self) -> Dunning | None:
@@ -538,10 +657,10 @@ class NextBillingLine:
 class NextBilling:
     """The next charge."""
 
-    at: datetime = said("When the period ends.")
+    at: datetime = said("When the period ends; it is charged when the invoice is finalised, an hour later.")
     date: datetime_date = said("The same as a calendar day of the account's zone.")
     kind: NextBillingKind = said("What it is for.")
-    amount: Money = said("What will be due, net of tax.")
+    amount: Money = said("What will be due: with tax, after the credit balance and what was carried forward.")
     estimated: bool = said("Whether usage until then can still change it.")
     lines: list[NextBillingLine] = said("What it is made of.")
 
@@ -592,20 +711,11 @@ class PaymentMethod(Node):
         return charges.expires_soon(self.exp_year, self.exp_month, info.context.now_for(account))
 
 
-@strawberry.type(description="A file behind a signed, short-lived link.")
-class Document:
-    """A document."""
-
-    url: Url = said("Where to fetch it, without a token.")
-    expires_at: datetime = said("Until when the link works; ask again for a new one.")
-    sha256: str = said("The hash of its bytes, in hex: a document never changes.")
-
-
 @strawberry.type(description="Why something is not allowed.")
 class PermissionReason:
     """A reason."""
 
-    code: str = said("A stable code: FORBIDDEN.")
+    code: UserErrorCode = said("The code that the mutation would answer.")
     message: str = said("What it needs, for people to read.")
 
 
@@ -626,7 +736,7 @@ class Permission:
         return cls(
             action=state.action,
             allowed=refused is None,
-            reason=None if refused is None else PermissionReason(code="FORBIDDEN", message=refused),
+            reason=None if refused is None else PermissionReason(code=refused.code, message=refused.message),
         )
 
 
@@ -642,10 +752,43 @@ class Period:
     end: datetime = said("When it ends, exclusive.")
 
 
+@strawberry.type(description="One step of a reckoning.")
+class ExplanationStep:
+    """A step."""
+
+    label: str = said("What it is.")
+    expression: str = said("How it comes about, in whole numbers; amounts are minor units.")
+    value: str = said("What it comes to: a whole number, or an amount with its currency.")
+
+    @classmethod
+    def of(cls, step: Step, currency: str) -> Self:
+        """A step as it is shown."""
+        value = f"{step.number}" if step.minor is None else f"{to_decimal(step.minor, currency)} {currency}"
+        return cls(label=step.label, expression=step.expression, value=value)
+
+
+@strawberry.type(description="How an amount was reckoned: the steps recompute to the same minor unit.")
+class Explanation:
+    """An explanation."""
+
+    steps: list[ExplanationStep] = said("From the figures to the amount.")
+    result: Money = said("What the last step comes to: the line's amount.")
+
+    @classmethod
+    def of(cls, basis: dict[str, Any], currency: str) -> Self:
+        """An explanation from the figures that are kept with a line."""
+        return cls(
+            steps=[ExplanationStep.of(step, currency) for step in explain(basis)],
+            result=Money.of(reckon(basis), currency),
+        )
+
+
 @strawberry.type(description="One line of an invoice, net of tax.")
 class InvoiceLine(Node):
     """A line of an invoice."""
 
+    row: strawberry.Private[models.InvoiceLine]
+    currency: strawberry.Private[str]
     account_id: AccountId
     metric_key: strawberry.Private[str | None]
     offered_key: strawberry.Private[str | None]
@@ -665,6 +808,8 @@ class InvoiceLine(Node):
     def of(cls, row: models.InvoiceLine, currency: str) -> Self:
         """A line from its row."""
         return cls(
+            row=row,
+            currency=currency,
             account_id=row.account_id,
             id=encode_id("InvoiceLine", row.id),
             kind=row.kind,
@@ -680,6 +825,19 @@ class InvoiceLine(Node):
             metric_key=row.metric_key,
             offered_key=row.plan_key,
         )
+
+    @field
+    def explain(self) -> Explanation:
+        """How the amount was reckoned."""
+        return Explanation.of(self.row.basis, self.currency)
+
+    @field
+    async def credited_line(self, info: Info) -> "InvoiceLine | None":
+        """The line that this one takes from; null for a charge."""
+        if self.row.credited_line_id is None:
+            return None
+        row = await info.context.load.row(models.InvoiceLine, self.row.credited_line_id)
+        return None if row is None else InvoiceLine.of(row, self.currency)
 
     @field
     async def metric(self, info: Info) -> Metric | None:
@@ -706,7 +864,7 @@ class TaxLine:
     reason: str | None = said("Why no tax is due, such as Reverse charge.")
 
     @classmethod
-    def of(cls, row: models.InvoiceTax, currency: str) -> Self:
+    def of(cls, row: models.InvoiceTax | models.CreditNoteTax, currency: str) -> Self:
         """A tax row from its row."""
         return cls(
             jurisdiction=row.jurisdiction,
@@ -717,15 +875,145 @@ class TaxLine:
             reason=row.reason,
         )
 
+    @classmethod
+    def foreseen(cls, amount: TaxAmount, currency: str) -> Self:
+        """A tax row of something that is not issued yet."""
+        return cls(
+            jurisdiction=amount.rate.jurisdiction,
+            category=amount.rate.category,
+            rate=_rate(amount.rate.rate_ppm),
+            taxable_amount=Money.of(amount.taxable_minor, currency),
+            amount=Money.of(amount.amount_minor, currency),
+            reason=amount.rate.reason,
+        )
+
+
+@strawberry.type(description="A line of something that is not issued yet.")
+class PreviewLine:
+    """A line to come."""
+
+    kind: LineKind = said("What it charges for.")
+    description: str = said("For people to read, in the account's language.")
+    quantity: BigInt = said("How many; -1 for a credit.")
+    unit_amount: Money = said("What one costs.")
+    amount: Money = said("What all cost, rounded once, net of tax; below 0 for a credit.")
+    period: Period = said("From when to when it counts.")
+    tax_category: str = said("The tax category by EN 16931, such as S, AE or O.")
+    tax_rate: float = said("The rate in percent.")
+    credited_invoice_number: str | None = said("The invoice that a credit takes from; null for a charge.")
+    explain: Explanation = said("How the amount is reckoned.")
+
+    @classmethod
+    def of(cls, line: BillLine, currency: str, language: str) -> Self:
+        """A line as it would be issued."""
+        return cls(
+            kind=line.kind,
+            description=line.describe(language),
+            quantity=BigInt(line.quantity),
+            unit_amount=Money.of(line.unit_minor, currency),
+            amount=Money.of(line.amount_minor, currency),
+            period=Period(start=line.start, end=line.end),
+            tax_category=line.taxes[0].category,
+            tax_rate=_rate(sum(rate.rate_ppm for rate in line.taxes)),
+            credited_invoice_number=line.credited.invoice_number if line.credited else None,
+            explain=Explanation.of(line.basis, currency),
+        )
+
+
+@strawberry.type(description="An invoice to come, as things stand: computed by the code that issues it.")
+class InvoicePreview:
+    """An invoice to come."""
+
+    at: datetime = said("When the period closes; the invoice is finalised an hour later.")
+    lines: list[PreviewLine] = said("What it would charge for.")
+    tax_breakdown: list[TaxLine] = said("Its tax by jurisdiction, category and rate.")
+    subtotal: Money = said("The sum of the lines, net.")
+    tax: Money = said("All tax.")
+    total: Money = said("Net and tax.")
+    carried_in: Money = said("Owed from earlier invoices that were too small to charge.")
+    balance_applied: Money = said("What the credit balance would pay.")
+    amount_due: Money = said("What would be to be paid.")
+
+    @classmethod
+    def of(cls, preview: charges.Preview, account: models.BillingAccount) -> Self:
+        """A preview as it is shown."""
+        currency, language = account.currency, language_of(account)
+        totals = preview.totals
+        return cls(
+            at=preview.at,
+            lines=[PreviewLine.of(line, currency, language) for line in preview.lines],
+            tax_breakdown=[TaxLine.foreseen(amount, currency) for amount in taxes_of(preview.lines)],
+            subtotal=Money.of(totals.subtotal_minor, currency),
+            tax=Money.of(totals.tax_minor, currency),
+            total=Money.of(totals.total_minor, currency),
+            carried_in=Money.of(totals.carried_in_minor, currency),
+            balance_applied=Money.of(totals.balance_minor, currency),
+            amount_due=Money.of(totals.due_minor, currency),
+        )
+
+
+@strawberry.type(description="Something in use above what a plan would allow.")
+class BlockedBy:
+    """An excess."""
+
+    metric: Metric = said("Which metric.")
+    used: BigInt = said("How much is in use.")
+    new_limit: BigInt = said("How much would be allowed.")
+
+
+@strawberry.type(description="A binding price for a change: the mutation that takes its id charges exactly this.")
+class Quote(Node):
+    """A quote."""
+
+    account_id: AccountId
+    id: strawberry.ID = said("What the mutation takes as `quoteId`.")
+    expires_at: datetime = said("Until when it binds; any change of the subscription ends it too.")
+    effective_at: datetime = said("The instant that the change counts from.")
+    lines: list[PreviewLine] = said("What is charged and credited; empty where nothing is before the period's end.")
+    tax_breakdown: list[TaxLine] = said("The tax on it.")
+    due_now: Money = said("What is charged on confirming, after the credit balance.")
+    credit_applied: Money = said("What the credit balance pays of it.")
+    next_invoice: InvoicePreview | None = said("The invoice after the change; null where none follows.")
+    removed_add_ons: list[AddOn] = said("Add-ons that the new plan does not offer: they end with the change.")
+    blocked_by: list[BlockedBy] = said("What must be reduced before the change is possible; empty when nothing.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("The same: a quote never changes.")
+
+    @classmethod
+    def of(cls, view: QuoteView, account: models.BillingAccount) -> Self:
+        """A quote as it is shown."""
+        currency, language = account.currency, language_of(account)
+        row = view.quote
+        return cls(
+            account_id=row.account_id,
+            id=encode_id("Quote", row.id),
+            expires_at=row.expires_at,
+            effective_at=row.effective_at,
+            lines=[PreviewLine.of(line, currency, language) for line in view.bill.lines],
+            tax_breakdown=[TaxLine.foreseen(amount, currency) for amount in taxes_of(view.bill.lines)],
+            due_now=Money.of(view.totals.due_minor, currency),
+            credit_applied=Money.of(view.totals.balance_minor, currency),
+            next_invoice=None if view.upcoming is None else InvoicePreview.of(view.upcoming, account),
+            removed_add_ons=[AddOn.of(add_on) for add_on in view.removed_add_ons],
+            blocked_by=[
+                BlockedBy(metric=Metric.of(excess.metric), used=BigInt(excess.used), new_limit=BigInt(excess.new_limit))
+                for excess in view.exceeding
+            ],
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
 
 @strawberry.type(description="What an account owes for a period. Frozen once it has a number.")
 class Invoice(Node):
     """An invoice."""
 
+    row: strawberry.Private[models.Invoice]
     account_id: AccountId
     invoice_id: strawberry.Private[Any]
     currency: strawberry.Private[str]
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the invoice again.")
+    kind: InvoiceKind = said("What it came from.")
     number: str | None = said("Unique and gapless per issuer; null while a draft.")
     status: InvoiceStatus = said("Where it stands.")
     issued_at: datetime | None = said("When it was finalised; null while a draft.")
@@ -735,10 +1023,15 @@ class Invoice(Node):
     subtotal: Money = said("The sum of the lines, net.")
     tax: Money = said("All tax.")
     total: Money = said("Net and tax.")
+    carried_in: Money = said("Owed from earlier invoices that were too small to charge.")
+    carried_out: Money = said("Too small to charge: owed with the next invoice, or given up on the last.")
     balance_applied: Money = said("What the credit balance paid.")
     amount_paid: Money = said("What was paid in money.")
+    amount_credited: Money = said("What credit notes took back while it was to be paid.")
     amount_due: Money = said("What is still to be paid.")
     bill_to: JsonObject = said("Whom it is made out to, as it was then.")
+    issuer: JsonObject = said("Who issued it, as it was then; empty while a draft.")
+    content_hash: str | None = said("SHA-256 of what was frozen, in hex; null while a draft.")
     created_at: datetime = said("When it was made.")
     updated_at: datetime = said("When it last changed.")
 
@@ -747,10 +1040,12 @@ class Invoice(Node):
         """An invoice from its row."""
         currency = row.currency
         return cls(
+            row=row,
             account_id=row.account_id,
             invoice_id=row.id,
             currency=currency,
             id=encode_id("Invoice", row.id),
+            kind=row.kind,
             number=row.number,
             status=row.status,
             issued_at=row.issued_at,
@@ -760,10 +1055,15 @@ class Invoice(Node):
             subtotal=Money.of(row.subtotal_minor, currency),
             tax=Money.of(row.tax_minor, currency),
             total=Money.of(row.total_minor, currency),
+            carried_in=Money.of(row.carried_in_minor, currency),
+            carried_out=Money.of(row.carried_out_minor, currency),
             balance_applied=Money.of(row.balance_applied_minor, currency),
             amount_paid=Money.of(row.paid_minor, currency),
+            amount_credited=Money.of(row.credited_minor, currency),
             amount_due=Money.of(row.due_minor, currency),
             bill_to=JsonObject(row.bill_to),
+            issuer=JsonObject(row.issuer),
+            content_hash=row.content_hash,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -790,14 +1090,214 @@ class Invoice(Node):
         return Connection["Transaction"].of(part, Transaction.of)
 
     @field
-    def pdf(self) -> Document | None:
-        """The document; null until it is made."""
-        return None
+    async def pdf(self, info: Info) -> Document | None:
+        """The document; null while a draft."""
+        return await show_document(info.context, models.DocumentKind.INVOICE, self.invoice_id)
 
     @field
-    def viewer_can(self) -> list[Permission]:
+    async def e_invoice(self, info: Info) -> Document | None:
+        """The EN 16931 XML in the document; null while a draft, and where it carries none."""
+        return await show_e_invoice(info.context, models.DocumentKind.INVOICE, self.invoice_id)
+
+    @field
+    async def credit_notes(self, info: Info) -> list["CreditNote"]:
+        """What was taken back of it, in order of issue; each of its lines at most once in full."""
+        rows = await info.context.load.related(CREDIT_NOTES_OF_INVOICE, self.invoice_id)
+        return [CreditNote.of(row) for row in rows]
+
+    @field
+    async def payment_method(self, info: Info) -> PaymentMethod | None:
+        """The method that was charged for it last; null where none was."""
+        page = await info.context.load.page(TRANSACTIONS_OF_INVOICE, self.invoice_id, NoFilter(), LAST_ONE)
+        method_id = next((row.payment_method_id for _, row in page.rows if row.payment_method_id is not None), None)
+        row = None if method_id is None else await info.context.load.row(models.PaymentMethod, method_id)
+        return None if row is None else PaymentMethod.of(row)
+
+    @field
+    def viewer_can(self, info: Info) -> list[Permission]:
         """What the caller may do with it."""
-        return []
+        return [Permission.of(state) for state in list_invoice_permissions(info.context.principal, self.row)]
+
+
+@strawberry.type(description="One line of a credit note: what it takes back of one invoiced line, net.")
+class CreditNoteLine:
+    """A line of a credit note."""
+
+    row: strawberry.Private[models.CreditNoteLine]
+    currency: strawberry.Private[str]
+    description: str = said("For people to read.")
+    amount: Money = said("How much, net; positive.")
+    period: Period = said("From when to when it counts.")
+    tax_category: str = said("The tax category of the credited line.")
+    tax_rate: float = said("The rate of the credited line in percent.")
+
+    @classmethod
+    def of(cls, row: models.CreditNoteLine, currency: str) -> Self:
+        """A line from its row."""
+        return cls(
+            row=row,
+            currency=currency,
+            description=row.description,
+            amount=Money.of(row.amount_minor, currency),
+            period=Period(start=row.period_start, end=row.period_end),
+            tax_category=str(row.taxes[0][1]),
+            tax_rate=_rate(sum(int(tax[2]) for tax in row.taxes)),
+        )
+
+    @field
+    async def credited_line(self, info: Info) -> InvoiceLine | None:
+        """The line that it takes from."""
+        row = await info.context.load.row(models.InvoiceLine, self.row.credited_line_id)
+        return None if row is None else InvoiceLine.of(row, self.currency)
+
+
+@strawberry.type(description="What of an invoice is taken back. Amounts are positive; it never changes.")
+class CreditNote(Node):
+    """A credit note."""
+
+    row: strawberry.Private[models.CreditNote]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the credit note again.")
+    number: str = said("Unique and gapless per issuer, in a series of its own.")
+    reason: str = said("Why, as a stable code: CHANGE, CANCELLATION, VOID, CORRECTION or OPERATOR.")
+    issued_at: datetime = said("When it was issued.")
+    subtotal: Money = said("The sum of the lines, net.")
+    tax: Money = said("All tax taken back.")
+    total: Money = said("Net and tax.")
+    to_invoice: Money = said("How much of it lowered what was due of the invoice.")
+    to_balance: Money = said("How much of it went to the credit balance.")
+    bill_to: JsonObject = said("Whom it is made out to.")
+    content_hash: str = said("SHA-256 of what was frozen, in hex.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("The same: a credit note never changes.")
+
+    @classmethod
+    def of(cls, row: models.CreditNote) -> Self:
+        """A credit note from its row."""
+        currency = row.currency
+        return cls(
+            row=row,
+            account_id=row.account_id,
+            id=encode_id("CreditNote", row.id),
+            number=row.number,
+            reason=row.reason,
+            issued_at=row.issued_at,
+            subtotal=Money.of(row.subtotal_minor, currency),
+            tax=Money.of(row.tax_minor, currency),
+            total=Money.of(row.total_minor, currency),
+            to_invoice=Money.of(row.to_invoice_minor, currency),
+            to_balance=Money.of(row.total_minor - row.to_invoice_minor, currency),
+            bill_to=JsonObject(row.bill_to),
+            content_hash=row.content_hash,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def invoice(self, info: Info) -> Invoice | None:
+        """The invoice that it corrects."""
+        row = await info.context.load.row(models.Invoice, self.row.invoice_id)
+        return None if row is None else Invoice.of(row)
+
+    @field
+    async def pdf(self, info: Info) -> Document | None:
+        """The document."""
+        return await show_document(info.context, models.DocumentKind.CREDIT_NOTE, self.row.id)
+
+    @field
+    async def e_invoice(self, info: Info) -> Document | None:
+        """The EN 16931 XML in the document; null where it carries none."""
+        return await show_e_invoice(info.context, models.DocumentKind.CREDIT_NOTE, self.row.id)
+
+    @field
+    async def lines(self, info: Info) -> list[CreditNoteLine]:
+        """What it takes back, in order; at most as many as the invoice has lines."""
+        rows = await info.context.load.related(LINES_OF_CREDIT_NOTE, self.row.id)
+        return [CreditNoteLine.of(row, self.row.currency) for row in rows]
+
+    @field
+    async def tax_breakdown(self, info: Info) -> list[TaxLine]:
+        """Its tax by jurisdiction, category and rate."""
+        rows = await info.context.load.related(TAXES_OF_CREDIT_NOTE, self.row.id)
+        return [TaxLine.of(row, self.row.currency) for row in rows]
+
+
+@strawberry.type(description="An amount on an account of the books.")
+class LedgerPosting:
+    """A posting."""
+
+    account: LedgerAccount = said("Which account of the books.")
+    debit: Money | None = said("What is debited; null on a credit.")
+    credit: Money | None = said("What is credited; null on a debit.")
+
+    @classmethod
+    def of(cls, row: models.LedgerPosting) -> Self:
+        """A posting from its row."""
+        amount = Money.of(abs(row.amount_minor), row.currency)
+        return cls(
+            account=row.ledger_account,
+            debit=amount if row.amount_minor > 0 else None,
+            credit=amount if row.amount_minor < 0 else None,
+        )
+
+
+@strawberry.type(description="One fact in the books, by double entry: debits and credits are equal. It never changes.")
+class LedgerEntry(Node):
+    """An entry."""
+
+    row: strawberry.Private[models.LedgerEntry]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the entry again.")
+    kind: EntryKind = said("What it records.")
+    subject: str = said("What it records it of, such as invoice:ID.")
+    at: datetime = said("When.")
+    created_at: datetime = said("The same.")
+    updated_at: datetime = said("The same: an entry never changes.")
+
+    @classmethod
+    def of(cls, row: models.LedgerEntry) -> Self:
+        """An entry from its row."""
+        return cls(
+            row=row,
+            account_id=row.account_id,
+            id=encode_id("LedgerEntry", row.id),
+            kind=row.kind,
+            subject=row.subject,
+            at=row.created_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def postings(self, info: Info) -> list[LedgerPosting]:
+        """What it moves, at most one amount for each account of the books."""
+        rows = await info.context.load.related(POSTINGS_OF_ENTRY, self.row.id)
+        return [LedgerPosting.of(row) for row in rows]
+
+
+@strawberry.type(description="A time of its own that accounts of the sandbox hang on.")
+class TestClock(Node):
+    """A test clock."""
+
+    __test__ = False  # not a test class, whatever its name says to pytest
+    id: strawberry.ID = said("Opaque, and the same for ever: `advanceTestClock` takes it.")
+    name: str = said("For people to read.")
+    code: str = said("Stands in the numbers of its accounts' documents.")
+    now: datetime = said("Where it stands.")
+    created_at: datetime = said("When it was made, by the wall clock.")
+    updated_at: datetime = said("When it was last advanced, by the wall clock.")
+
+    @classmethod
+    def of(cls, row: models.TestClock) -> Self:
+        """A test clock from its row."""
+        return cls(
+            id=encode_id("TestClock", row.id),
+            name=row.name,
+            code=row.code,
+            now=row.now,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
 
 
 @strawberry.type(description="Why a payment failed.")
@@ -860,6 +1360,12 @@ class Transaction(Node):
             return None
         row = await info.context.load.row(models.PaymentMethod, self.row.payment_method_id)
         return None if row is None else PaymentMethod.of(row)
+
+    @field
+    def payment_action(self) -> PaymentAction | None:
+        """What the cardholder has to do before it goes through; null when nothing."""
+        action = self.row.action
+        return None if action is None else PaymentAction.of(action, self.row.expires_at)
 
     @field
     def receipt(self) -> Document | None:
@@ -1094,11 +1600,19 @@ async def show_budget(context: Context, row: models.Budget) -> Budget:
     """An account's own budget with what is spent of it."""
     account = await _account(context, row.account_id)
     standing = await _standing(context, row.account_id)
-    spent = 0 if standing is None else charges.spend_so_far_minor(standing, context.now_for(account))
+    spent = charges.spend_so_far_minor(standing, context.now_for(account))
     return Budget.of(charges.BudgetState(row, account.currency, spent))
 
 
 # --- account ---------------------------------------------------------------------------------------------------------
+
+
+@strawberry.input(description="A change of plan.")
+class PlanChangeInput:
+    """A change of plan."""
+
+    plan_key: str = said("The plan's key, such as professional.")
+    interval: Interval = said("How often it is paid.")
 
 
 @strawberry.input(description="Which invoices. What is left out does not filter.")
@@ -1204,9 +1718,11 @@ class BillingAccount(Node):
         )
 
     @field
-    def viewer_can(self, info: Info) -> list[Permission]:
+    async def viewer_can(self, info: Info) -> list[Permission]:
         """What the caller may do with the account."""
-        return [Permission.of(state) for state in list_permissions(info.context.principal, self.row)]
+        agreement = await info.context.load.agreement(self.account_id)
+        subscription = agreement.subscription if agreement else None
+        return [Permission.of(state) for state in list_permissions(info.context.principal, self.row, subscription)]
 
     @guarded(Right.READ_BILLING)
     def external_id(self) -> str | None:
@@ -1269,21 +1785,21 @@ class BillingAccount(Node):
     async def next_billing(self, info: Info) -> NextBilling | None:
         """The next charge as things stand; null where none is to come."""
         standing = await _standing(info.context, self.account_id)
-        if standing is None:
-            return None
-        found = charges.find_next_billing(standing, info.context.now_for(self.row))
+        found = charges.find_next_billing(standing)
         if found is None:
             return None
-        currency = self.row.currency
+        currency, language = self.row.currency, language_of(self.row)
         return NextBilling(
             at=found.at,
             date=charges.local_date(found.at, self.row.timezone),
             kind=found.kind,
-            amount=Money.of(found.amount_minor, currency),
-            estimated=found.kind is not NextBillingKind.TRIAL_END,
+            amount=Money.of(found.due_minor, currency),
+            estimated=found.is_estimated,
             lines=[
                 NextBillingLine(
-                    kind=line.kind, description=line.description, amount=Money.of(line.amount_minor, currency)
+                    kind=line.kind,
+                    description=line.describe(language),
+                    amount=Money.of(line.amount_minor, currency),
                 )
                 for line in found.lines
             ],
@@ -1292,11 +1808,86 @@ class BillingAccount(Node):
     @guarded(Right.READ_BILLING)
     async def next_renewal(self, info: Info) -> NextRenewal | None:
         """The next billing period's start and its subscription and add-on lines; null where none follows."""
-        standing = await _standing(info.context, self.account_id)
-        found = None if standing is None else charges.find_next_renewal(standing)
+        found = charges.find_next_renewal(await _standing(info.context, self.account_id))
         return (
             None if found is None else NextRenewal(at=found.at, amount=Money.of(found.amount_minor, self.row.currency))
         )
+
+    @guarded(Right.READ_BILLING)
+    async def upcoming_invoice(
+        self,
+        info: Info,
+        change: Annotated[
+            PlanChangeInput | None, strawberry.argument(description="As if this change were made now.")
+        ] = None,
+    ) -> InvoicePreview | None:
+        """The next invoice, to the minor unit what it will be as things stand; null where none is to come."""
+        standing = await _standing(info.context, self.account_id)
+        if change is not None:
+            now = info.context.now_for(self.row)
+            standing = await info.context.load.changed_standing(standing, change.plan_key, change.interval, now)
+        found = charges.find_upcoming(standing)
+        return None if found is None else InvoicePreview.of(found, self.row)
+
+    @guarded(Right.READ_BILLING)
+    async def quote(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The quote's id.")]
+    ) -> Quote | None:
+        """A quote of the account, with what it comes to as things stand; null where there is none."""
+        found = decode_id(id)
+        key = found.uuid() if found is not None and found.type_name == "Quote" else None
+        row = None if key is None else await info.context.load.row(models.Quote, key)
+        if row is None or row.account_id != self.account_id:
+            return None
+        view = await info.context.load.quote_view(await _standing(info.context, self.account_id), row)
+        return Quote.of(view, self.row)
+
+    @guarded(Right.READ_BILLING)
+    async def plans_available(self, info: Info) -> list[Plan] | None:
+        """The plans that it can buy, lowest tier first: public or its own, with a price in its currency."""
+        return [Plan.of(offer) for offer in await info.context.load.offers_for(self.row)]
+
+    @guarded(Right.READ_BILLING)
+    async def invoice(
+        self, info: Info, number: Annotated[str, strawberry.argument(description="The invoice's number.")]
+    ) -> Invoice | None:
+        """An invoice of the account by its number; null where there is none."""
+        row = await info.context.load.invoice_by_number(self.account_id, number) if "\x00" not in number else None
+        return None if row is None else Invoice.of(row)
+
+    @guarded(Right.READ_BILLING)
+    async def credit_notes(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[CreditNote] | None:
+        """Its credit notes, newest first."""
+        window = check_window(first, last, after, before)
+        part = await info.context.load.page(CREDIT_NOTES_OF_ACCOUNT, self.account_id, NoFilter(), window)
+        return Connection[CreditNote].of(part, CreditNote.of)
+
+    @guarded(Right.READ_BILLING)
+    async def ledger(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        from_: Annotated[datetime | None, strawberry.argument(name="from", description="Entries at or after.")] = None,
+        to: Annotated[datetime | None, strawberry.argument(description="Entries before.")] = None,
+        account: Annotated[
+            LedgerAccount | None, strawberry.argument(description="Only entries that touch this account of the books.")
+        ] = None,
+    ) -> Connection[LedgerEntry] | None:
+        """Its books, newest first."""
+        window = check_window(first, last, after, before)
+        chosen = LedgerFilter(since=from_, until=to, ledger_account=account)
+        part = await info.context.load.page(ENTRIES_OF_ACCOUNT, self.account_id, chosen, window)
+        return Connection[LedgerEntry].of(part, LedgerEntry.of)
+
+    @guarded(Right.READ_BILLING)
+    def test_clock(self) -> TestClock | None:
+        """The test clock that it hangs on; null where it lives by the wall clock."""
+        return None if self.row.test_clock is None else TestClock.of(self.row.test_clock)
 
     @guarded(Right.READ_BILLING)
     async def payment_methods(self, info: Info) -> list[PaymentMethod] | None:
@@ -1390,8 +1981,8 @@ class BillingAccount(Node):
 
     @guarded(Right.READ_BILLING)
     def credit_balance(self) -> Money | None:
-        """What the account has in hand; null while no credit was ever granted."""
-        return None
+        """What it has in hand: it pays the next invoices before any charge."""
+        return Money.of(self.row.credit_minor, self.row.currency)
 
 
 @strawberry.type(description="One change of an account, at its place in the stream.")

@@ -14,15 +14,11 @@ from ..services.tax_tables import format_rate
 from .billing import Metric, Plan
 from .enums import Interval, LineKind, MetricKind
 from .errors import UserError
-from .fields import said
+from .fields import once_key, said
 from .node import decode_id
 from .scalars import BigInt
 
 KEY = "Happens once under it, and its first answer is given again for 48 hours."
-
-
-def _key() -> Any:
-    return strawberry.field(default=None, description=KEY)
 
 
 def _errors() -> Any:
@@ -62,7 +58,7 @@ class PublishPlanInput:
     private_to_account_id: strawberry.ID | None = strawberry.field(
         default=None, description="The one account it was negotiated with; public when left out. It never changes."
     )
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def to_given(self) -> dict[str, object]:
         """As the services read it; refused where two items say something of one thing."""
@@ -139,7 +135,7 @@ class ArchivePlanInput:
     """A plan."""
 
     key: str = said("The plan's key.")
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
 
 @strawberry.type(description="What became of archiving a plan.")
@@ -177,7 +173,7 @@ class SetMetricInput:
     overage: MetricOverageInput | None = strawberry.field(
         default=None, description="What overage costs from the next close on; left out, none is sold."
     )
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def to_given(self) -> dict[str, object]:
         """As the services read it; refused where two prices are in one currency."""
@@ -254,7 +250,7 @@ class SetTaxTableInput:
     """A table."""
 
     rows: list[TaxTableRowInput] = said("At most 2,000 rows. No jurisdiction levies twice on one line.")
-    idempotency_key: str | None = _key()
+    idempotency_key: str | None = once_key()
 
     def place(self, path: Sequence[str]) -> tuple[str, ...]:
         """Where in the input a part of the table stands."""

@@ -7,10 +7,25 @@ from uuid import UUID
 
 import strawberry
 
-from ..models import AddOn, Base, BillingAccount, Granularity, Metric, Price, PriceKind
+from ..models import (
+    AddOn,
+    Base,
+    BillingAccount,
+    Document,
+    Granularity,
+    Interval,
+    Invoice,
+    Metric,
+    Price,
+    PriceKind,
+    Quote,
+)
 from ..services.access import Principal
+from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
+from ..services.quotes import QuoteView
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
+from ..services.standing import Scheduling, Standing
 from ..services.usage import History, HistoryKey, UsageFigure
 
 RowT = TypeVar("RowT", bound=Base)
@@ -39,6 +54,32 @@ class Loads(Protocol):
 
     def agreement(self, account_id: UUID) -> Awaitable[Agreement | None]:
         """An account's subscription with its plan."""
+        ...
+
+    def standing(self, account_id: UUID) -> Awaitable[Standing | None]:
+        """How an account stands."""
+        ...
+
+    def changed_standing(
+        self, standing: Standing, plan_key: str, interval: Interval, now: datetime
+    ) -> Awaitable[Standing]:
+        """How an account would stand after a change of plan that is not made yet."""
+        ...
+
+    def quote_view(self, standing: Standing, quote: Quote) -> Awaitable[QuoteView]:
+        """What a quote comes to."""
+        ...
+
+    def offers_for(self, account: BillingAccount) -> Awaitable[Sequence[PlanOffer]]:
+        """The plans that an account can buy."""
+        ...
+
+    def invoice_by_number(self, account_id: UUID, number: str) -> Awaitable[Invoice | None]:
+        """An account's invoice by its number."""
+        ...
+
+    def scheduled(self, account_id: UUID) -> Awaitable[Scheduling | None]:
+        """The change that waits for an account's period to end."""
         ...
 
     def held_add_ons(self, account_id: UUID) -> Awaitable[Sequence[HeldAddOn]]:
@@ -85,6 +126,10 @@ class Context(Protocol):
 
     def now_for(self, account: BillingAccount) -> datetime:
         """The time that holds for an account."""
+        ...
+
+    def link_to(self, document: Document, form: LinkForm) -> Link:
+        """A link that opens a document for a while."""
         ...
 
 

@@ -6,11 +6,15 @@ from ..models import (
     AlertLevel,
     BudgetAction,
     BudgetScope,
+    ChangeAct,
     CollectionMethod,
+    EntryKind,
     FailureCode,
     Granularity,
     Interval,
+    InvoiceKind,
     InvoiceStatus,
+    LedgerAccount,
     LineKind,
     MetricKind,
     NoticeSeverity,
@@ -20,13 +24,15 @@ from ..models import (
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
+    WorkKind,
 )
-from ..services.access import Action, PrincipalKind
+from ..services.access import PrincipalKind
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
 from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
+from ..services.permissions import Action
 from ..services.rules.overage import OveragePolicy
 from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
@@ -39,14 +45,18 @@ __all__ = [
     "AlertLevel",
     "BudgetAction",
     "BudgetScope",
+    "ChangeAct",
     "ChangeKind",
     "CollectionMethod",
+    "EntryKind",
     "Environment",
     "EventStatus",
     "FailureCode",
     "Granularity",
     "Interval",
+    "InvoiceKind",
     "InvoiceStatus",
+    "LedgerAccount",
     "LineKind",
     "MetricKind",
     "NextBillingKind",
@@ -63,6 +73,7 @@ __all__ = [
     "TransactionKind",
     "TransactionStatus",
     "UserErrorCode",
+    "WorkKind",
 ]
 
 say_enum(
@@ -266,7 +277,91 @@ say_enum(
     },
     name="ViewerKind",
 )
-say_enum(Action, {"RECORD_USAGE": "Send usage events: `recordUsage`."})
+say_enum(
+    Action,
+    {
+        "RECORD_USAGE": "`recordUsage`.",
+        "UPDATE_ACCOUNT": "`updateBillingAccount`.",
+        "UPDATE_COMPANY": "`updateCompany`.",
+        "ADD_PAYMENT_METHOD": "`addPaymentMethod`.",
+        "START_TRIAL": "`startTrial`.",
+        "START_SUBSCRIPTION": "`startSubscription`.",
+        "CHANGE_PLAN": "`changePlan`.",
+        "SET_ADD_ON": "`setAddOn`.",
+        "CANCEL_SUBSCRIPTION": "`cancelSubscription` at the period's end.",
+        "CANCEL_NOW": "`cancelSubscription` at once.",
+        "RESUME_SUBSCRIPTION": "`resumeSubscription`.",
+        "REACTIVATE_SUBSCRIPTION": "`reactivateSubscription`.",
+        "SET_TAX_EXEMPTION": "`setTaxExemption`.",
+        "GRANT_CREDIT": "`grantCredit`.",
+        "VOID_INVOICE": "`voidInvoice`.",
+        "ISSUE_CREDIT_NOTE": "`issueCreditNote`.",
+    },
+)
+say_enum(
+    InvoiceKind,
+    {
+        "START": "A start, the end of a trial, or a reactivation.",
+        "CHANGE": "A change of plan that took effect at once.",
+        "ADD_ON": "Add-ons that were added.",
+        "PERIOD": "The close of a usage period.",
+        "FINAL": "The last close after a cancellation, and what came late after it.",
+    },
+)
+say_enum(
+    ChangeAct,
+    {
+        "START": "The start of a subscription.",
+        "CHANGE_PLAN": "Another plan or interval.",
+        "SET_ADD_ON": "More units of an add-on.",
+        "REACTIVATE": "A new start after a cancellation.",
+    },
+)
+say_enum(
+    LedgerAccount,
+    {
+        "RECEIVABLES": "What customers owe.",
+        "CASH": "What came in.",
+        "DEFERRED": "Invoiced, but not earned yet.",
+        "REVENUE": "Earned.",
+        "TAX": "Owed to the tax office.",
+        "CUSTOMER_CREDIT": "What customers have in hand.",
+        "REFUNDS_PAYABLE": "What has to go back.",
+        "GOODWILL": "Credit that operators gave.",
+        "BAD_DEBT": "Given up.",
+        "DISPUTE_LOSSES": "Lost in disputes.",
+    },
+)
+say_enum(
+    WorkKind,
+    {
+        "EXPIRE_PENDING": "To give up a change that nobody paid.",
+        "CLOSE_PERIOD": "To close a usage period.",
+        "END_TRIAL": "To end a trial.",
+        "FINALISE_INVOICE": "To number and freeze an invoice.",
+        "INVOICE_CORRECTIONS": "To invoice what came late after a cancellation.",
+        "CHARGE": "To charge an invoice or a change.",
+        "EXPIRE_ACCOUNT": "To delete the data of what is long over.",
+        "PURGE": "To delete what was kept long enough.",
+        "REMIND": "To tell what is ahead.",
+        "DRAW_DOCUMENT": "To draw a document.",
+    },
+)
+say_enum(
+    EntryKind,
+    {
+        "FINALISE": "An invoice was issued.",
+        "RECOGNITION": "Time earned what was deferred.",
+        "PAYMENT": "Money came in.",
+        "CREDIT_NOTE": "A credit note was issued.",
+        "BALANCE_APPLIED": "The credit balance paid an invoice.",
+        "BALANCE_RETURNED": "What the balance had paid of a withdrawn invoice went back to it.",
+        "REFUND": "Money went back.",
+        "WRITE_OFF": "What is owed was given up.",
+        "GRANT_CREDIT": "An operator gave credit.",
+        "BROUGHT_FORWARD": "What older entries left, after their years were over.",
+    },
+)
 say_enum(
     RecommendedActionKind,
     {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},

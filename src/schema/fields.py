@@ -18,6 +18,29 @@ def said(description: str) -> Any:
     return strawberry.field(description=description)
 
 
+def once_key(*, required: bool = False) -> Any:
+    """The idempotency key of an input."""
+    description = (
+        "Under it this happens once: the same key and input give the first answer again for 48 hours, other input is "
+        "refused. 1 to 255 printable ASCII characters."
+    )
+    if required:
+        return strawberry.field(description=description)
+    return strawberry.field(default=None, description=description)
+
+
+def maybe(description: str) -> Any:
+    """An input field that may be left out, and a payload field that is null where the mutation was refused."""
+    return strawberry.field(default=None, description=description)
+
+
+def refusals() -> Any:
+    """Why a mutation was refused, as the last field of its payload."""
+    return strawberry.field(
+        default_factory=list, description="Why it was refused; empty when it was not. Refused, it has changed nothing."
+    )
+
+
 def field(resolver: Callable[..., Any]) -> Any:
     """A field that is answered by a function. The docstring is the description."""
     return strawberry.field(resolver, description=inspect.getdoc(resolver))

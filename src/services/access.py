@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from ..database import Actor
-from ..models import BillingAccount, Role
+from ..models import Role
 from .errors import ErrorCode, RequestRefused
 
 
@@ -116,30 +116,6 @@ def explain_refusal(principal: Principal, right: Right, account_id: UUID | None 
         return f"This API key has no scope for it: it needs {needed}."
     roles = ", ".join(sorted(ROLES_BY_RIGHT[right]))
     return f"Your role does not allow it: it needs one of {roles}."
-
-
-class Action(StrEnum):
-    """What can be done to an account by a mutation."""
-
-    RECORD_USAGE = "RECORD_USAGE"
-
-
-RIGHT_OF_ACTION = {Action.RECORD_USAGE: Right.INGEST_USAGE}
-
-
-@dataclass(frozen=True)
-class Permission:
-    """Whether an action is allowed, and if not, why."""
-
-    action: Action
-    refusal: str | None
-
-
-def list_permissions(principal: Principal, account: BillingAccount) -> list[Permission]:
-    """Each action on an account, by the same function that its mutation asks."""
-    return [
-        Permission(action, explain_refusal(principal, right, account.id)) for action, right in RIGHT_OF_ACTION.items()
-    ]
 
 
 _MEANINGS: dict[Right, str] = {

@@ -166,6 +166,13 @@ async def lock_account(work: Work, account_id: UUID) -> BillingAccount:
     return account
 
 
+async def lock_for(work: Work, principal: Principal, account_id: UUID | None, right: Right) -> BillingAccount:
+    """An account to act on, locked, for a caller who holds a right over it; another tenant's is the same as none."""
+    if account_id is None or principal.role_in(account_id) is None or not principal.may(right, account_id):
+        raise NotFound(UNKNOWN_ACCOUNT, ["input", "accountId"])
+    return await lock_account(work, account_id)
+
+
 async def create_account(
     work: Work, external_id: str, given: AccountFields, *, test_clock_id: UUID | None = None
 ) -> BillingAccount:

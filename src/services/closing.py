@@ -30,7 +30,7 @@ from .bills import Bill, BillLine
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue
 from .invoicing import Issued, issue_bill, write_draft
-from .limits import add_units, load_plan_limits
+from .limits import add_units, find_excess, load_plan_limits
 from .notices import raise_notice
 from .payments import ask_for_payment
 from .pricing import (
@@ -44,7 +44,8 @@ from .pricing import (
 from .reminders import plan_reminders
 from .rules.periods import MONTHS, Period
 from .rules.transitions import RUNNING, Step
-from .standing import Standing, Terms, load_standings
+from .standing import Standing, Terms
+from .standing import load_standing as read_standing
 from .subscriptions import (
     begin,
     close_usage_period,
@@ -62,9 +63,7 @@ from .usage import LATE
 
 async def load_standing(work: Work, account: BillingAccount) -> Standing:
     """How a locked account stands, at its own time."""
-    standing = (await load_standings(ReadSession(work.session), [account.id], work.clock.now_for(account)))[0]
-    assert standing is not None, "the account is locked"
-    return standing
+    return await read_standing(ReadSession(work.session), account, work.clock.now_for(account))
 
 
 async def close_period(work: Work, account: BillingAccount, started: str) -> None:
@@ -152,7 +151,7 @@ async def _terms_to_come(work: Work, standing: Standing) -> tuple[Terms, bool]:
             standing.account,
             "CHANGE_REFUSED",
             severity=NoticeSeverity.WARNING,
-            params={"plan": offer.plan.name, "exceeding": found},
+            params={"plan": offer.plan.name, "exceeding": [excess.params() for excess in found]},
             dismissible=True,
         )
         return standing.terms, False
@@ -166,27 +165,22 @@ async def _keep_what_is_in_use(work: Work, standing: Standing, terms: Terms) -> 
         if item.held.next_quantity is None:
             continue
         units = [
-            (other.add_on, other.held.quantity if other is not item else item.held.next_quantity)
+            (other.add_on, item.held.next_quantity if other is item else other.held.quantity)
             for other in standing.add_ons
         ]
-        raised = add_units(limits, units)
-        for figure in standing.figures:
-            limit = raised.get(figure.metric.key, 0)
-            is_of_it = figure.metric.key == item.add_on.metric_key and figure.period is None
-            if is_of_it and limit is not None and figure.used > limit:
-                item.held.next_quantity = None
-                await raise_notice(
-                    work,
-                    standing.account,
-                    "ADD_ON_KEPT",
-                    item.add_on.key,
-                    severity=NoticeSeverity.WARNING,
-                    params={
-                        "addOn": item.add_on.name,
-                        "exceeding": [f"{figure.metric.name}: {figure.used:,} in use, {limit:,} allowed"],
-                    },
-                    dismissible=True,
-                )
+        for excess in find_excess(standing.figures, add_units(limits, units)):
+            if excess.metric.key != item.add_on.metric_key:
+                continue
+            item.held.next_quantity = None
+            await raise_notice(
+                work,
+                standing.account,
+                "ADD_ON_KEPT",
+                item.add_on.key,
+                severity=NoticeSeverity.WARNING,
+                params={"addOn": item.add_on.name, "exceeding": [excess.params()]},
+                dismissible=True,
+            )
 
 
 async def _draft(
@@ -311,9 +305,7 @@ async def end_trial(work: Work, account: BillingAccount, ended: str) -> None:
     if subscription.cancel_at_period_end or not can_pay:
         await close_usage_period(work, standing, at)
         await end_subscription(work, standing, at, Step.END_TRIAL, reason="the trial ended")
-        await raise_notice(
-            work, account, "TRIAL_ENDED", severity=NoticeSeverity.WARNING, params={"endedAt": at.isoformat()}
-        )
+        await raise_notice(work, account, "TRIAL_ENDED", severity=NoticeSeverity.WARNING, params={"endedAt": at})
         return
     billing, usage = first_periods(account, terms.interval, at)
     lines = lines_at_start(standing, terms, kept_units(standing.add_ons), billing, usage)

@@ -1,4 +1,4 @@
-"""Documents: freezing what they show when it is issued, having them drawn once, and links that open them."""
+"""Documents: freezing what they show when it is issued, and having them drawn."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,6 @@ from .standing import Standing
 log = logging.getLogger("plafond.documents")
 
 LETTER_COUNTRIES = frozenset({"US", "CA", "MX"})
-LINK_LIFE = timedelta(minutes=15)
 
 
 def show_buyer(standing: Standing) -> dict[str, Any]:

@@ -75,7 +75,7 @@ async def try_to_perform(till: Till, taken: Taken) -> bool:
                     "ACCOUNT_PARKED",
                     str(taken.id),
                     severity=NoticeSeverity.CRITICAL,
-                    params={"work": taken.kind, "due": taken.due_at.isoformat()},
+                    params={"work": taken.kind, "due": taken.due_at},
                     for_operators=True,
                 )
         return False

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.orm import aliased
 
 from ..database import Work
 from ..models import (
@@ -31,6 +32,7 @@ from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
 from .documents import freeze_credit_note, freeze_invoice, show_buyer, show_issuer
 from .errors import InvoiceIsPaid
+from .permissions import check_voidable
 from .retention import keep_until_due
 from .rules.explanation import credit_basis
 from .rules.tax import TaxAmount, TaxRate, tax_on
@@ -383,11 +385,10 @@ async def void_invoice(work: Work, standing: Standing, invoice: Invoice, reason:
     credited = await work.session.scalar(
         select(func.count()).select_from(CreditNote).where(CreditNote.invoice_id == invoice.id)
     )
-    if invoice.status is not InvoiceStatus.OPEN or invoice.paid_minor or credited:
+    check_voidable(invoice)
+    if credited:
         raise InvoiceIsPaid(
-            f"Invoice {invoice.number} is {invoice.status.lower()}: only an unpaid and uncredited one can be "
-            "withdrawn. Issue a credit note instead.",
-            ["input", "invoiceId"],
+            f"Invoice {invoice.number} was credited in part: credit the rest instead.", ["input", "invoiceId"]
         )
     now = work.clock.now_for(account)
     await books.recognise(work, account, now)
@@ -564,3 +565,25 @@ def language_of(account: BillingAccount) -> str:
     """The language of an account's documents."""
     language = account.locale.replace("_", "-").split("-")[0].lower()
     return language if language in LANGUAGES else "en"
+
+
+async def load_credited(work: Work, invoice_id: UUID) -> dict[UUID, int]:
+    """How much was credited of each line of an invoice, net: by credit notes and on later invoices."""
+    on_notes = await work.session.execute(
+        select(CreditNoteLine.credited_line_id, func.sum(CreditNoteLine.amount_minor))
+        .join(InvoiceLine, InvoiceLine.id == CreditNoteLine.credited_line_id)
+        .where(InvoiceLine.invoice_id == invoice_id)
+        .group_by(CreditNoteLine.credited_line_id)
+    )
+    later, line = aliased(InvoiceLine), aliased(InvoiceLine)
+    on_invoices = await work.session.execute(
+        select(later.credited_line_id, func.sum(-later.amount_minor))
+        .join(line, line.id == later.credited_line_id)
+        .join(Invoice, Invoice.id == later.invoice_id)
+        .where(line.invoice_id == invoice_id, Invoice.status.not_in((InvoiceStatus.DRAFT, InvoiceStatus.VOID)))
+        .group_by(later.credited_line_id)
+    )
+    credited: dict[UUID, int] = defaultdict(int)
+    for line_id, amount_minor in [*on_notes, *on_invoices]:
+        credited[line_id] += int(amount_minor)
+    return credited

@@ -64,6 +64,13 @@ class Excess:
     used: int
     new_limit: int
 
+    def __str__(self) -> str:
+        return f"{self.metric.name}: {self.used:,} in use, {self.new_limit:,} allowed"
+
+    def params(self) -> dict[str, object]:
+        """As a notice keeps it."""
+        return {"metric": self.metric.name, "used": self.used, "limit": self.new_limit}
+
 
 def find_excess(figures: Sequence[UsageFigure], limits: Mapping[str, int | None]) -> list[Excess]:
     """The gauges that would exceed new limits."""

@@ -1,6 +1,5 @@
 """What a customer orders: a trial, a start, another plan, add-ons, an end. Checked, priced, paid, then made true."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 
-from ..database import ReadSession, Work
+from ..database import Work
 from ..models import (
     BillingAccount,
     ChangeAct,
@@ -19,9 +18,7 @@ from ..models import (
     InvoiceStatus,
     PendingChange,
     PendingStatus,
-    Quote,
     ScheduledChange,
-    SubscriptionStatus,
     Transaction,
     TransactionStatus,
     WorkKind,
@@ -29,52 +26,49 @@ from ..models import (
 from ..models.types import new_id
 from . import books
 from .access import Principal, Right
-from .bills import Bill
-from .catalogue import find_add_on, find_offer
+from .accounts import lock_for
 from .changing import (
     AddOnTarget,
-    PlanTarget,
-    Target,
-    find_held,
-    load_target,
     make_change,
-    price_change,
 )
 from .closing import draft_closed_period, load_standing
+from .decisions import (
+    Decide,
+    Priced,
+    Scheduled,
+    check_action,
+    check_limits,
+    check_nothing_pends,
+    find_terms,
+    now_of,
+)
 from .due_work import find_next_on_clock, hasten
 from .duties import catch_up, perform
 from .errors import (
-    AccountCanceled,
-    AccountSuspended,
-    ChangeIsPending,
     CompanyRequired,
     IdempotencyInFlight,
     InvalidInput,
     InvalidTransition,
-    LimitsExceeded,
     NotFound,
     PaymentFailed,
     PaymentRequired,
-    QuoteExpired,
-    QuoteStale,
 )
 from .idempotency import Request, once
 from .invoicing import foresee, issue_bill, minimum_of
-from .limits import load_plan_limits
 from .payments import RECOVERED_AFTER, find_default, open_attempt
-from .pricing import Unit, bill_of, kept_units, lines_at_cancellation
+from .permissions import Action
+from .pricing import bill_of, lines_at_cancellation
 from .reminders import plan_reminders
 from .rules.overage import FREE_TIER
 from .rules.transitions import RUNNING, Step
 from .settlement import CONFIRMABLE, expire_pending, record_result, settle
-from .standing import Standing, Terms
+from .standing import Standing
 from .subscriptions import (
     begin,
     check_step,
     close_usage_period,
     drop_scheduled,
     end_subscription,
-    exceeding,
     note_step,
 )
 from .texts import failure_message
@@ -82,27 +76,6 @@ from .tills import Till
 
 QUOTE_LIFE = timedelta(minutes=30)
 MAX_UNITS = 10_000
-
-
-@dataclass(frozen=True)
-class Priced:
-    """A change that takes effect at once: what it is, what it costs, and the instant it counts from."""
-
-    act: ChangeAct
-    target: Target
-    bill: Bill
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """A change that waits for the end of the billing period."""
-
-    terms: Terms
-    at: datetime
-
-
-Decision = Priced | Scheduled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,23 +118,6 @@ class Placed:
 
 class _DraftWaits(Exception):
     """A period's draft has to be finalised and paid before a change takes effect."""
-
-
-Decide = Callable[[Work, Standing], Awaitable[Decision]]
-
-
-async def _lock(work: Work, principal: Principal, account_id: UUID | None, right: Right) -> BillingAccount:
-    """The account to act on, locked; another tenant's is the same as none."""
-    accounts = {} if account_id is None else await work.lock_accounts([account_id])
-    account = accounts.get(account_id) if account_id is not None else None
-    if account is None or principal.role_in(account.id) is None or not principal.may(right, account.id):
-        raise NotFound("There is no such account for you.", ["input", "accountId"])
-    return account
-
-
-def now_of(work: Work, account: BillingAccount) -> datetime:
-    """The account's time, to the second."""
-    return work.clock.now_for(account).replace(microsecond=0)
 
 
 # --- placing an order ------------------------------------------------------------------------------------------------
@@ -207,7 +163,7 @@ async def _place_once(
     reason: str,
 ) -> Placed:
     async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
 
         async def act() -> dict[str, Any]:
             standing = await load_standing(work, account)
@@ -376,220 +332,6 @@ async def _schedule(work: Work, standing: Standing, decision: Scheduled) -> None
     )
 
 
-# --- what may be ordered ---------------------------------------------------------------------------------------------
-
-
-def check_state(standing: Standing, *allowed: SubscriptionStatus | None) -> None:
-    """Refuse what the account's state does not allow, with the reason that fits."""
-    status = standing.subscription.status if standing.subscription else None
-    if standing.account.closed_at is not None:
-        raise AccountCanceled("The account is closed for good.", ["input", "accountId"])
-    if status in allowed:
-        return
-    if status is SubscriptionStatus.SUSPENDED:
-        raise AccountSuspended("The account is suspended: pay what is due first.", ["input", "accountId"])
-    if status is SubscriptionStatus.CANCELED:
-        raise AccountCanceled("The subscription is over: `reactivateSubscription` first.", ["input", "accountId"])
-    if status is SubscriptionStatus.EXPIRED:
-        raise AccountCanceled("The subscription is over, and its data was deleted.", ["input", "accountId"])
-    if status is None:
-        raise InvalidTransition(
-            "The account has no subscription: `startTrial` or `startSubscription` first.", ["input", "accountId"]
-        )
-    raise InvalidTransition(
-        f"The subscription is {status.lower().replace('_', ' ')}: this is not possible now.", ["input", "accountId"]
-    )
-
-
-async def check_nothing_pends(work: Work, standing: Standing) -> None:
-    """One change of plan at a time."""
-    pending = await work.session.scalar(
-        select(PendingChange.id).where(
-            PendingChange.account_id == standing.account.id,
-            PendingChange.status == PendingStatus.PENDING,
-            PendingChange.act != ChangeAct.SET_ADD_ON,
-        )
-    )
-    if pending is not None:
-        raise ChangeIsPending(
-            "A change waits for its payment: confirm it, or give it up by `cancelScheduledChange`.", ["input"]
-        )
-
-
-async def check_limits(work: Work, standing: Standing, terms: Terms, units: list[Unit] | None = None) -> None:
-    """Refuse a plan that the gauges in use would exceed, with the list."""
-    limits = await load_plan_limits(ReadSession(work.session), terms.offer.version.id)
-    found = exceeding(standing, limits, kept_units(standing.add_ons, terms.offer.plan.key) if units is None else units)
-    if found:
-        raise LimitsExceeded(f"Reduce what is in use first. {'; '.join(found)}.", ["input", "planKey"])
-
-
-async def find_terms(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Terms:
-    """What a plan is sold for to an account."""
-    offer, price_minor = await find_offer(ReadSession(work.session), standing.account, plan_key, interval)
-    return Terms(offer, interval, price_minor)
-
-
-async def read_quote(work: Work, standing: Standing, quote_id: UUID | None, act: ChangeAct) -> Quote:
-    """A quote that still binds."""
-    quote = None if quote_id is None else await work.session.get(Quote, quote_id)
-    if quote is None or quote.account_id != standing.account.id or quote.act is not act:
-        raise NotFound("There is no such quote.", ["input", "quoteId"])
-    if now_of(work, standing.account) >= quote.expires_at:
-        raise QuoteExpired("The quote is older than 30 minutes: ask for a new one.", ["input", "quoteId"])
-    version = standing.subscription.version if standing.subscription else 0
-    if quote.subscription_version != version:
-        target = await load_target(ReadSession(work.session), quote.target)
-        fresh = price_change(standing, act, target, now_of(work, standing.account))
-        language = standing.account.locale.split("-")[0]
-        lines = "; ".join(f"{line.describe(language)}: {line.amount_minor}" for line in fresh.lines) or "nothing"
-        raise QuoteStale(
-            f"The subscription changed since the quote was made: ask for a new one. It would now be {lines} "
-            f"(minor units of {standing.currency}).",
-            ["input", "quoteId"],
-        )
-    return quote
-
-
-async def decide_change(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Decision:
-    """Whether a change of plan takes effect at once, and what it costs, or waits for the period's end."""
-    status = SubscriptionStatus
-    check_state(standing, status.TRIALING, status.ACTIVE, status.PAST_DUE)
-    await check_nothing_pends(work, standing)
-    subscription, current = standing.subscription, standing.terms
-    assert subscription is not None, "just checked"
-    assert current is not None, "just checked"
-    terms = await find_terms(work, standing, plan_key, interval)
-    if terms.offer.version.id == current.offer.version.id and terms.interval is current.interval:
-        raise InvalidInput("The account has this plan at this interval already.", ["input", "planKey"])
-    if terms.offer.plan.tier < current.offer.plan.tier:
-        await check_limits(work, standing, terms)
-    at = now_of(work, standing.account)
-    if subscription.status is not status.TRIALING and not takes_effect_at_once(current, terms):
-        return Scheduled(terms, subscription.current_period_end)
-    if subscription.status is status.PAST_DUE:
-        raise PaymentRequired("Pay what is due first.", ["input"])
-    target = PlanTarget(terms)
-    return Priced(ChangeAct.CHANGE_PLAN, target, price_change(standing, ChangeAct.CHANGE_PLAN, target, at), at)
-
-
-def takes_effect_at_once(current: Terms, target: Terms) -> bool:
-    """By the table of the domain's §3: a higher or the same tier at the same or a longer interval."""
-    is_lower = target.offer.plan.tier < current.offer.plan.tier
-    is_shorter = current.interval is Interval.YEAR and target.interval is Interval.MONTH
-    return not is_lower and not is_shorter
-
-
-async def decide_start(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Decision:
-    """A start, from nothing or on trial."""
-    check_state(standing, None, SubscriptionStatus.TRIALING)
-    await check_nothing_pends(work, standing)
-    return await _begin_with(work, standing, plan_key, interval, ChangeAct.START)
-
-
-async def decide_reactivation(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Decision:
-    """A new start after a cancellation; what is unpaid comes first."""
-    if standing.subscription is None or standing.subscription.status in RUNNING:
-        raise InvalidTransition("Only a subscription that is over can be reactivated.", ["input", "accountId"])
-    check_state(standing, SubscriptionStatus.CANCELED)
-    await check_nothing_pends(work, standing)
-    unpaid = (
-        await work.session.scalars(
-            select(Invoice.number).where(
-                Invoice.account_id == standing.account.id,
-                Invoice.status.in_((InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)),
-            )
-        )
-    ).all()
-    if unpaid:
-        raise PaymentRequired(f"Pay {', '.join(number or '' for number in unpaid)} first.", ["input", "accountId"])
-    return await _begin_with(work, standing, plan_key, interval, ChangeAct.REACTIVATE)
-
-
-async def _begin_with(work: Work, standing: Standing, plan_key: str, interval: Interval, act: ChangeAct) -> Decision:
-    terms = await find_terms(work, standing, plan_key, interval)
-    await check_limits(work, standing, terms)
-    at = now_of(work, standing.account)
-    target = PlanTarget(terms)
-    return Priced(act, target, price_change(standing, act, target, at), at)
-
-
-async def decide_add_on(work: Work, standing: Standing, add_on_key: str, quantity: int) -> Decision:
-    """More units, paid at once, or fewer from the next usage period on."""
-    status = SubscriptionStatus
-    check_state(standing, status.TRIALING, status.ACTIVE, status.PAST_DUE)
-    subscription, terms = standing.subscription, standing.terms
-    assert subscription is not None, "just checked"
-    assert terms is not None, "just checked"
-    if not 0 <= quantity <= MAX_UNITS:
-        raise InvalidInput(f"`quantity` is 0 to {MAX_UNITS:,}.", ["input", "quantity"])
-    if terms.offer.plan.tier == FREE_TIER:
-        raise InvalidInput("The free plan has no add-ons.", ["input", "addOnKey"])
-    add_on, price_minor = await find_add_on(
-        ReadSession(work.session), standing.account, terms.offer.plan.key, add_on_key
-    )
-    item = find_held(standing, add_on)
-    if item is None and quantity == 0:
-        raise InvalidInput("The account does not hold this add-on.", ["input", "quantity"])
-    target = AddOnTarget(add_on, quantity, item.held.price_minor if item else price_minor)
-    at = now_of(work, standing.account)
-    if item is not None and quantity < item.held.quantity:
-        units = [
-            Unit(other.add_on, quantity if other is item else other.held.quantity, other.held.price_minor)
-            for other in standing.add_ons
-        ]
-        limits = await load_plan_limits(ReadSession(work.session), terms.offer.version.id)
-        found = exceeding(standing, limits, units)
-        if found:
-            raise LimitsExceeded(f"Reduce what is in use first. {'; '.join(found)}.", ["input", "quantity"])
-    bill = price_change(standing, ChangeAct.SET_ADD_ON, target, at)
-    if bill.lines and subscription.status is status.PAST_DUE:
-        raise PaymentRequired("Pay what is due first.", ["input"])
-    return Priced(ChangeAct.SET_ADD_ON, target, bill, at)
-
-
-# --- quotes ----------------------------------------------------------------------------------------------------------
-
-
-async def quote(till: Till, principal: Principal, account_id: UUID | None, act: ChangeAct, decide: Decide) -> UUID:
-    """Pin what a change would cost, for half an hour or until the subscription changes. Gives the quote's id."""
-    if account_id is not None:
-        await catch_up(till, account_id)
-    async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.MANAGE_BILLING)
-        standing = await load_standing(work, account)
-        decision = await decide(work, standing)
-        now = now_of(work, account)
-        if isinstance(decision, Scheduled):
-            target: Target = PlanTarget(decision.terms)
-            bill, at = Bill(currency=account.currency, lines=()), decision.at
-        else:
-            target, bill, at = decision.target, decision.bill, decision.at
-        row = Quote(
-            created_at=now,
-            account_id=account.id,
-            act=act,
-            target=target.stored(),
-            effective_at=at,
-            expires_at=now + QUOTE_LIFE,
-            subscription_version=standing.subscription.version if standing.subscription else 0,
-            bill=bill.model_dump(mode="json"),
-        )
-        work.session.add(row)
-        return row.id
-
-
-async def confirm_quote(work: Work, standing: Standing, quote_id: UUID | None, act: ChangeAct) -> Decision:
-    """The change that a quote priced, exactly as it was quoted."""
-    row = await read_quote(work, standing, quote_id, act)
-    if act is not ChangeAct.SET_ADD_ON:
-        await check_nothing_pends(work, standing)
-    target = await load_target(ReadSession(work.session), row.target)
-    if isinstance(target, PlanTarget) and row.effective_at > now_of(work, standing.account):
-        return Scheduled(target.terms, row.effective_at)
-    return Priced(act, target, Bill.model_validate(row.bill), row.effective_at)
-
-
 # --- trials, ends, and taking back -----------------------------------------------------------------------------------
 
 
@@ -598,13 +340,11 @@ async def start_trial(
 ) -> UUID:
     """Try a plan for 14 days, once per account: its limits, no overage, nothing charged."""
     async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
 
         async def act() -> dict[str, Any]:
             standing = await load_standing(work, account)
-            if standing.subscription is not None:
-                check_state(standing, None)
-            check_state(standing, None)
+            check_action(standing, Action.START_TRIAL)
             terms = await find_terms(work, standing, plan_key, interval)
             if terms.offer.plan.tier == FREE_TIER:
                 raise InvalidInput("The free plan needs no trial: start it.", ["input", "planKey"])
@@ -626,16 +366,14 @@ async def cancel_at_period_end(
     if account_id is not None:
         await catch_up(till, account_id)
     async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
 
         async def act() -> dict[str, Any]:
             standing = await load_standing(work, account)
-            check_state(standing, *RUNNING)
+            check_action(standing, Action.CANCEL_SUBSCRIPTION)
             await check_nothing_pends(work, standing)
             subscription = standing.subscription
             assert subscription is not None, "just checked"
-            if subscription.cancel_at_period_end:
-                raise InvalidTransition("The subscription is cancelled already.", ["input", "accountId"])
             await drop_scheduled(work, account)
             subscription.cancel_at_period_end = True
             note_step(
@@ -674,11 +412,11 @@ async def _cancel_now(
     till: Till, principal: Principal, request: Request, account_id: UUID | None, prorated: bool, reason: str
 ) -> Placed:
     async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.OPERATE)
+        account = await lock_for(work, principal, account_id, Right.OPERATE)
 
         async def act() -> dict[str, Any]:
             standing = await load_standing(work, account)
-            check_state(standing, *RUNNING)
+            check_action(standing, Action.CANCEL_NOW)
             await check_nothing_pends(work, standing)
             if standing.drafts:
                 raise _DraftWaits
@@ -714,15 +452,13 @@ async def resume(till: Till, principal: Principal, request: Request, account_id:
     if account_id is not None:
         await catch_up(till, account_id)
     async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
 
         async def act() -> dict[str, Any]:
             standing = await load_standing(work, account)
-            check_state(standing, *RUNNING)
+            check_action(standing, Action.RESUME_SUBSCRIPTION)
             subscription = standing.subscription
             assert subscription is not None, "just checked"
-            if not subscription.cancel_at_period_end:
-                raise InvalidTransition("The subscription is not cancelled.", ["input", "accountId"])
             subscription.cancel_at_period_end = False
             before = subscription.status
             subscription.status = check_step(before, Step.RESUME)
@@ -738,7 +474,7 @@ async def resume(till: Till, principal: Principal, request: Request, account_id:
 async def give_up_change(till: Till, principal: Principal, account_id: UUID | None) -> UUID:
     """Take back a change that waits: for the period's end, or for its payment."""
     async with till.work() as work:
-        account = await _lock(work, principal, account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
         standing = await load_standing(work, account)
         subscription = standing.subscription
         if subscription is not None and await drop_scheduled(work, account):
@@ -772,7 +508,7 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
     if found is None or not principal.may(Right.MANAGE_BILLING, found.account_id):
         raise NotFound("There is no such transaction for you.", ["input", "transactionId"])
     async with till.work() as work:
-        account = await _lock(work, principal, found.account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, found.account_id, Right.MANAGE_BILLING)
 
         async def act() -> dict[str, Any]:
             row = await work.session.get_one(Transaction, found.id, populate_existing=True)

@@ -32,6 +32,10 @@ class Window:
     backwards: bool
 
 
+LAST_ONE = Window(size=1, after=None, before=None, backwards=False)
+"""The newest row of a list that is ordered newest first."""
+
+
 @dataclass(frozen=True)
 class Slice(Generic[RowT]):
     """A part of a list in the list's order, each row with its cursor, and what lies around it."""

@@ -1,6 +1,7 @@
 """What a document shows, frozen when it is issued: all of a page is made from this and nothing else."""
 
 import hashlib
+from collections import defaultdict
 from datetime import date
 from enum import StrEnum
 
@@ -126,6 +127,21 @@ class Paper(_Frozen):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
-    def has_e_invoice(self) -> bool:
-        """Whether EN 16931 XML is embedded: the issuer has a VAT id and the currency at most two decimals."""
-        return self.issuer.vat_id is not None and exponent_of(self.currency) <= 2
+    def why_no_xml(self) -> str | None:
+        """Why no EN 16931 XML is embedded; none where it is."""
+        if self.issuer.vat_id is None or exponent_of(self.currency) > 2:
+            return "the issuer has no VAT id, or the currency has more than two decimals"
+        lines: dict[tuple[str, int], int] = defaultdict(int)
+        rows: dict[tuple[str, int], int] = defaultdict(int)
+        for line in self.lines:
+            lines[line.tax_category, line.tax_rate_ppm] += line.amount_minor
+        for row in self.taxes:
+            rows[row.category, row.rate_ppm] += row.taxable_minor
+        if any(lines[key] != rows[key] for key in {*lines, *rows}):
+            return "a line bears several taxes at once, and EN 16931 knows one rate per line"
+        categories = {category for category, _ in rows}
+        if "O" in categories and len(categories) > 1:
+            return "a line outside the scope stands beside a taxed one"
+        if "AE" in categories and self.bill_to.vat_id is None:
+            return "a reverse charge needs the buyer's VAT id"
+        return None

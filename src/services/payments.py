@@ -165,7 +165,7 @@ async def fail_payment(
         severity=NoticeSeverity.CRITICAL,
         params={
             "invoice": invoice.number,
-            "suspendsAt": suspends_at.isoformat(),
+            "suspendsAt": suspends_at,
             "daysLeft": max(0, (suspends_at - now).days),
         },
     )
@@ -226,6 +226,16 @@ def note_result(work: Work, account: BillingAccount, transaction: Transaction, r
         f"transaction:{transaction.id}",
         after={"status": transaction.status, "amountMinor": transaction.amount_minor},
     )
+
+
+def check_token(token: str) -> None:
+    """Refuse what cannot be a processor's token, above all a card number."""
+    digits = "".join(sign for sign in token if sign.isdigit())
+    if not 1 <= len(token) <= 255 or not token.isascii() or not token.isprintable() or len(digits) >= 12:
+        raise InvalidInput(
+            "`token` is what the processor gave for the method, such as pm_…: card numbers must never come here.",
+            ["input", "token"],
+        )
 
 
 async def add_method(

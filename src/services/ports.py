@@ -108,9 +108,17 @@ class Processor(Protocol):
         ...
 
 
+class DrawingFailed(Exception):
+    """A document could not be drawn or read; the next one can."""
+
+
 class Draughtsman(Protocol):
-    """Who draws documents, outside of this process."""
+    """Who draws documents, outside of this process. Each call may raise `DrawingFailed`."""
 
     async def draw(self, paper: Paper) -> bytes:
         """The PDF of a document."""
+        ...
+
+    async def read_xml(self, pdf: bytes) -> bytes:
+        """The XML inside a document that carries one."""
         ...

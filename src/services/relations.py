@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, UnaryExpression, or_, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from ..database import ReadSession
 from ..models import (
@@ -20,12 +20,22 @@ from ..models import (
     Budget,
     BudgetScope,
     Company,
+    CreditNote,
+    CreditNoteLine,
+    CreditNoteTax,
+    Document,
+    DocumentKind,
     Invoice,
     InvoiceLine,
     InvoiceStatus,
     InvoiceTax,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerPosting,
     Notice,
     PaymentMethod,
+    PendingChange,
+    PendingStatus,
     Plan,
     PlanLimit,
     PlanVersion,
@@ -33,6 +43,7 @@ from ..models import (
     PriceKind,
     Subscription,
     SubscriptionAddOn,
+    SubscriptionEvent,
     TaxExemption,
     Transaction,
     TransactionKind,
@@ -52,6 +63,8 @@ class Relation(Generic[RowT]):
     by: InstrumentedAttribute[Any]
     order: tuple[InstrumentedAttribute[Any] | UnaryExpression[Any], ...] = ()
     where: tuple[ColumnElement[bool], ...] = ()
+    without: tuple[InstrumentedAttribute[Any], ...] = ()
+    """Large columns that nobody asks for here."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,30 @@ class NoFilter:
         return []
 
 
-Filter = InvoiceFilter | TransactionFilter | AlertFilter | NoFilter
+@dataclass(frozen=True)
+class LedgerFilter:
+    """Which entries of the books."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    ledger_account: LedgerAccount | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.since is not None:
+            found.append(LedgerEntry.created_at >= self.since)
+        if self.until is not None:
+            found.append(LedgerEntry.created_at < self.until)
+        if self.ledger_account is not None:
+            touches = select(LedgerPosting.id).where(
+                LedgerPosting.entry_id == LedgerEntry.id, LedgerPosting.ledger_account == self.ledger_account
+            )
+            found.append(touches.exists())
+        return found
+
+
+Filter = InvoiceFilter | TransactionFilter | AlertFilter | LedgerFilter | NoFilter
 
 METHODS_OF_ACCOUNT = Relation(
     "methods",
@@ -178,8 +214,46 @@ OPEN_USAGE_ALERTS = Relation(
 )
 LINES_OF_INVOICE = Relation("lines", InvoiceLine, InvoiceLine.invoice_id, (InvoiceLine.position,))
 TAXES_OF_INVOICE = Relation("taxes", InvoiceTax, InvoiceTax.invoice_id, (InvoiceTax.category,))
+DOCUMENT_OF_SUBJECT = {
+    kind: Relation(
+        f"document_of_{kind}",
+        Document,
+        Document.subject_id,
+        where=(Document.kind == kind,),
+        without=(Document.content,),
+    )
+    for kind in DocumentKind
+}
+CONTENT_OF_SUBJECT = {
+    kind: Relation(f"content_of_{kind}", Document, Document.subject_id, where=(Document.kind == kind,))
+    for kind in DocumentKind
+}
 LIMITS_OF_VERSION = Relation("limits", PlanLimit, PlanLimit.plan_version_id, (PlanLimit.metric_key,))
 
+LINES_OF_CREDIT_NOTE = Relation(
+    "credit_note_lines", CreditNoteLine, CreditNoteLine.credit_note_id, (CreditNoteLine.position,)
+)
+TAXES_OF_CREDIT_NOTE = Relation(
+    "credit_note_taxes", CreditNoteTax, CreditNoteTax.credit_note_id, (CreditNoteTax.category,)
+)
+CREDIT_NOTES_OF_INVOICE = Relation(
+    "credit_notes_of_invoice", CreditNote, CreditNote.invoice_id, (CreditNote.issued_at, CreditNote.id)
+)
+POSTINGS_OF_ENTRY = Relation("postings", LedgerPosting, LedgerPosting.entry_id, (LedgerPosting.ledger_account,))
+PENDING_OF_ACCOUNT = Relation(
+    "pending", PendingChange, PendingChange.account_id, where=(PendingChange.status == PendingStatus.PENDING,)
+)
+CHARGES_OF_PENDING = Relation("charges_of_pending", Transaction, Transaction.pending_change_id)
+
+CREDIT_NOTES_OF_ACCOUNT = PagedRelation(
+    "creditNotes", CreditNote, CreditNote.account_id, (CreditNote.created_at, CreditNote.id)
+)
+EVENTS_OF_SUBSCRIPTION = PagedRelation(
+    "history", SubscriptionEvent, SubscriptionEvent.account_id, (SubscriptionEvent.created_at, SubscriptionEvent.id)
+)
+ENTRIES_OF_ACCOUNT = PagedRelation(
+    "ledger", LedgerEntry, LedgerEntry.account_id, (LedgerEntry.created_at, LedgerEntry.id)
+)
 INVOICES_OF_ACCOUNT = PagedRelation("invoices", Invoice, Invoice.account_id, (Invoice.created_at, Invoice.id))
 TRANSACTIONS_OF_ACCOUNT = PagedRelation(
     "transactions", Transaction, Transaction.account_id, (Transaction.created_at, Transaction.id)
@@ -194,7 +268,10 @@ async def load_related(session: ReadSession, relation: Relation[RowT], parents: 
     """The rows of each parent, in the parents' order: one statement for all."""
     groups: dict[Any, list[RowT]] = defaultdict(list)
     rows = await session.scalars(
-        select(relation.target).where(relation.by.in_(parents), *relation.where).order_by(*relation.order)
+        select(relation.target)
+        .where(relation.by.in_(parents), *relation.where)
+        .order_by(*relation.order)
+        .options(*(defer(column, raiseload=True) for column in relation.without))
     )
     for row in rows:
         groups[getattr(row, relation.by.key)].append(row)
@@ -289,3 +366,29 @@ async def load_prices(session: ReadSession, keys: Sequence[tuple[PriceKind, str]
     for price in rows:
         groups[price.kind, price.subject].append(price)
     return [groups[key] for key in keys]
+
+
+async def load_invoices_by_number(session: ReadSession, keys: Sequence[tuple[UUID, str]]) -> list[Invoice | None]:
+    """Invoices by (account, number)."""
+    rows = await session.scalars(
+        select(Invoice).where(
+            Invoice.account_id.in_({account_id for account_id, _ in keys}), Invoice.number.in_({key for _, key in keys})
+        )
+    )
+    found = {(row.account_id, row.number): row for row in rows}
+    return [found.get(key) for key in keys]
+
+
+async def load_notes_of_cancellation(session: ReadSession, account_id: UUID) -> Sequence[CreditNote]:
+    """The credit notes that an account's last cancellation made, in order of issue."""
+    rows = await session.scalars(
+        select(CreditNote)
+        .join(Subscription, Subscription.account_id == CreditNote.account_id)
+        .where(
+            CreditNote.account_id == account_id,
+            CreditNote.reason == "CANCELLATION",
+            CreditNote.created_at >= Subscription.canceled_at,
+        )
+        .order_by(CreditNote.issued_at, CreditNote.number)
+    )
+    return rows.all()

@@ -47,7 +47,7 @@ async def remind(work: Work, standing: Standing, subject: str) -> None:
             account,
             "TRIAL_ENDING",
             severity=NoticeSeverity.WARNING,
-            params={"daysLeft": int(days), "endsAt": end, "hasMethod": bool(standing.methods)},
+            params={"daysLeft": int(days), "endsAt": at, "hasMethod": bool(standing.methods)},
         )
         work.emit(account, "subscription.trial_ending", {"subscriptionId": str(subscription.id), "endsAt": end})
     elif what == "renewal" and not subscription.cancel_at_period_end:
@@ -56,7 +56,12 @@ async def remind(work: Work, standing: Standing, subject: str) -> None:
             account,
             "RENEWAL_AHEAD",
             severity=NoticeSeverity.INFO,
-            params={"at": end, "amountMinor": subscription.price_minor, "currency": account.currency},
+            params={
+                "at": at,
+                "daysLeft": int(days),
+                "amountMinor": subscription.price_minor,
+                "currency": account.currency,
+            },
             dismissible=True,
         )
         work.emit(account, "invoice.upcoming", {"at": end, "daysLeft": int(days)})

@@ -8,7 +8,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import and_, func, or_, select
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, joinedload
 
 from ..database import ReadSession
 from ..models import (
@@ -37,6 +37,7 @@ from ..models import (
 from .bills import Credited
 from .relations import (
     METHODS_OF_ACCOUNT,
+    Agreement,
     HeldAddOn,
     PlanOffer,
     load_agreements,
@@ -159,59 +160,99 @@ class Standing:
         return None if row is None else Exemption(row.reason, row.valid_from, row.valid_to)
 
 
-async def load_standings(session: ReadSession, account_ids: Sequence[UUID], now: datetime) -> list[Standing | None]:
-    """How accounts stand, in their order; None for one that is not there."""
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What of a standing is read beside the account's agreement, add-ons, figures and methods."""
+
+    head: "Head"
+    scheduled: "Scheduling | None"
+    ratings: Sequence[RatedUsage]
+    lines: Sequence[CreditableLine]
+    drafts: Sequence[Invoice]
+    carried_minor: int
+    kept_minor: int
+    tax_table: Sequence[TableRow]
+
+
+def assemble(
+    parts: Parts,
+    agreement: Agreement | None,
+    add_ons: Sequence[HeldAddOn],
+    figures: Sequence[UsageFigure],
+    methods: Sequence[PaymentMethod],
+) -> Standing:
+    """A standing from what was read."""
+    account, issuer, company, exemption = parts.head
+    change, offer = parts.scheduled or (None, None)
+    return Standing(
+        account=account,
+        issuer=issuer,
+        company=company,
+        exemption=exemption,
+        tax_table=parts.tax_table,
+        subscription=agreement.subscription if agreement else None,
+        offer=agreement.offer if agreement else None,
+        add_ons=add_ons,
+        scheduled=change,
+        scheduled_offer=offer,
+        figures=figures,
+        ratings=parts.ratings,
+        methods=methods,
+        lines=parts.lines,
+        drafts=parts.drafts,
+        carried_minor=parts.carried_minor,
+        kept_balance_minor=parts.kept_minor,
+    )
+
+
+async def load_parts(session: ReadSession, account_ids: Sequence[UUID]) -> list[Parts | None]:
+    """The parts of standings that nothing else reads, in the accounts' order; None for one that is not there."""
     heads = await _load_heads(session, account_ids)
-    agreements = await load_agreements(session, account_ids)
-    add_ons = await load_held_add_ons(session, account_ids)
-    figures = await load_figures(session, account_ids, now)
-    methods = await load_related(session, METHODS_OF_ACCOUNT, account_ids)
-    scheduled = await _load_scheduled(session, account_ids)
+    scheduled = await load_scheduled(session, account_ids)
     ratings = await _load_ratings(session, account_ids)
     lines = await _load_lines(session, account_ids)
     drafts = await _load_drafts(session, account_ids)
     held = await _load_held_amounts(session, account_ids)
     table = await load_tax_table(session)
-    found: list[Standing | None] = []
-    for place, account_id in enumerate(account_ids):
-        if account_id not in heads:
-            found.append(None)
-            continue
-        account, issuer, company, exemption = heads[account_id]
-        agreement = agreements[place]
-        change, offer = scheduled.get(account_id, (None, None))
-        carried_minor, kept_minor = held.get(account_id, (0, 0))
-        found.append(
-            Standing(
-                account=account,
-                issuer=issuer,
-                company=company,
-                exemption=exemption,
-                tax_table=table,
-                subscription=agreement.subscription if agreement else None,
-                offer=agreement.offer if agreement else None,
-                add_ons=add_ons[place],
-                scheduled=change,
-                scheduled_offer=offer,
-                figures=figures[account_id],
-                ratings=ratings[account_id],
-                methods=methods[place],
-                lines=lines[account_id],
-                drafts=drafts[account_id],
-                carried_minor=carried_minor,
-                kept_balance_minor=kept_minor,
-            )
+    return [
+        Parts(
+            head=heads[account_id],
+            scheduled=scheduling,
+            ratings=ratings[account_id],
+            lines=lines[account_id],
+            drafts=drafts[account_id],
+            carried_minor=held[account_id][0],
+            kept_minor=held[account_id][1],
+            tax_table=table,
         )
-    return found
+        if account_id in heads
+        else None
+        for account_id, scheduling in zip(account_ids, scheduled, strict=True)
+    ]
+
+
+async def load_standing(session: ReadSession, account: BillingAccount, now: datetime) -> Standing:
+    """How an account stands."""
+    parts = (await load_parts(session, [account.id]))[0]
+    assert parts is not None, "the account is there"
+    return assemble(
+        parts,
+        (await load_agreements(session, [account.id]))[0],
+        (await load_held_add_ons(session, [account.id]))[0],
+        (await load_figures(session, [account.id], now))[account.id],
+        (await load_related(session, METHODS_OF_ACCOUNT, [account.id]))[0],
+    )
 
 
 Head = tuple[BillingAccount, Issuer, Company | None, TaxExemption | None]
+Scheduling = tuple[ScheduledChange, PlanOffer]
 
 
 async def _load_heads(session: ReadSession, account_ids: Sequence[UUID]) -> dict[UUID, Head]:
     rows = await session.execute(
         select(BillingAccount, Issuer, Company, TaxExemption)
         .join(Issuer, Issuer.id == BillingAccount.issuer_id)
+        .options(joinedload(BillingAccount.test_clock))
         .outerjoin(Company, Company.account_id == BillingAccount.id)
         .outerjoin(TaxExemption, TaxExemption.account_id == BillingAccount.id)
         .where(BillingAccount.id.in_(account_ids))
@@ -219,16 +260,16 @@ async def _load_heads(session: ReadSession, account_ids: Sequence[UUID]) -> dict
     return {account.id: (account, issuer, company, exemption) for account, issuer, company, exemption in rows}
 
 
-async def _load_scheduled(
-    session: ReadSession, account_ids: Sequence[UUID]
-) -> dict[UUID, tuple[ScheduledChange, PlanOffer]]:
+async def load_scheduled(session: ReadSession, account_ids: Sequence[UUID]) -> list[Scheduling | None]:
+    """The change that waits for each account's period to end, with its plan; None where none does."""
     rows = await session.execute(
         select(ScheduledChange, Plan, PlanVersion)
         .join(PlanVersion, PlanVersion.id == ScheduledChange.plan_version_id)
         .join(Plan, Plan.id == PlanVersion.plan_id)
         .where(ScheduledChange.account_id.in_(account_ids))
     )
-    return {change.account_id: (change, PlanOffer(plan, version)) for change, plan, version in rows}
+    found = {change.account_id: (change, PlanOffer(plan, version)) for change, plan, version in rows}
+    return [found.get(account_id) for account_id in account_ids]
 
 
 async def _load_ratings(session: ReadSession, account_ids: Sequence[UUID]) -> dict[UUID, list[RatedUsage]]:

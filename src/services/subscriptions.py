@@ -29,7 +29,7 @@ from .alerts import resolve_ended
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
-from .limits import Limits, add_units, find_excess, load_free_limits, load_plan_limits, set_limits
+from .limits import Excess, Limits, add_units, find_excess, load_free_limits, load_plan_limits, set_limits
 from .pricing import Unit, kept_units
 from .relations import HeldAddOn
 from .rules.overage import OveragePolicy
@@ -434,11 +434,7 @@ async def put_free_limits(work: Work, account: BillingAccount, at: datetime) -> 
     await set_limits(work, account, limits, Period(at, at), "subscription.canceled")
 
 
-def exceeding(standing: Standing, limits: Limits, add_ons: Iterable[Unit] | None = None) -> list[str]:
-    """What is in use above limits and what add-ons give, in words; empty where all fits."""
+def exceeding(standing: Standing, limits: Limits, add_ons: Iterable[Unit] | None = None) -> list[Excess]:
+    """What is in use above limits and what add-ons give; empty where all fits."""
     units = kept_units(standing.add_ons) if add_ons is None else add_ons
-    raised = add_units(limits, [(unit.add_on, unit.quantity) for unit in units])
-    return [
-        f"{excess.metric.name}: {excess.used:,} in use, {excess.new_limit:,} allowed"
-        for excess in find_excess(standing.figures, raised)
-    ]
+    return find_excess(standing.figures, add_units(limits, [(unit.add_on, unit.quantity) for unit in units]))

@@ -107,6 +107,7 @@ async def test_without_a_caller_no_root_field_answers(root: str, name: str) -> N
         bus=InProcessBus(),
         settings=Settings(),
         signing_keys=None,
+        link_key=b"",
         origin="test",
         request_id="r1",
     )

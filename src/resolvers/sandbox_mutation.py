@@ -1,0 +1,46 @@
+"""The mutations that only the sandbox has."""
+
+from typing import Annotated
+
+import strawberry
+
+from ..schema.billing import TestClock
+from ..schema.sandbox import (
+    AdvanceTestClockInput,
+    AdvanceTestClockPayload,
+    CreateTestClockInput,
+    CreateTestClockPayload,
+)
+from ..services.access import Right
+from ..services.test_clocks import advance_clock, create_clock
+from .access import find_id, mutation, require_operator
+from .context import Info
+
+
+@strawberry.type
+class SandboxMutation:
+    """What of Mutation only the sandbox has."""
+
+    @mutation(Right.OPERATE)
+    async def create_test_clock(
+        self,
+        info: Info,
+        input: Annotated[CreateTestClockInput, strawberry.argument(description="The clock.")],
+    ) -> CreateTestClockPayload:
+        """Make a clock of its own for accounts of the sandbox: a year of their lives passes in seconds."""
+        require_operator(info)
+        async with info.context.work() as work:
+            clock = await create_clock(work, input.name, input.now or work.clock.now())
+        return CreateTestClockPayload(test_clock=TestClock.of(clock))
+
+    @mutation(Right.OPERATE)
+    async def advance_test_clock(
+        self,
+        info: Info,
+        input: Annotated[AdvanceTestClockInput, strawberry.argument(description="How far.")],
+    ) -> AdvanceTestClockPayload:
+        """Let time pass for the accounts on a clock: everything due on the way happens, in order, before the answer."""
+        require_operator(info)
+        clock = await advance_clock(info.context.till(), find_id(input.test_clock_id, "TestClock"), input.to)
+        info.context.forget()
+        return AdvanceTestClockPayload(test_clock=TestClock.of(clock))

@@ -1,0 +1,41 @@
+"""What only the sandbox has: test clocks. The inputs and answers."""
+
+from datetime import datetime
+
+import strawberry
+
+from .billing import TestClock
+from .errors import UserError
+from .fields import maybe, refusals, said
+
+
+@strawberry.input(description="A test clock to make. Accounts are hung on it when they are made.")
+class CreateTestClockInput:
+    """A test clock."""
+
+    name: str = said("For people to read, up to 100 characters.")
+    now: datetime | None = maybe("Where it stands at first; the wall clock's time when nothing is said.")
+
+
+@strawberry.type(description="A test clock that was made, or why not.")
+class CreateTestClockPayload:
+    """The answer."""
+
+    test_clock: TestClock | None = maybe("The clock.")
+    user_errors: list[UserError] = refusals()
+
+
+@strawberry.input(description="How far to move a test clock.")
+class AdvanceTestClockInput:
+    """An advance."""
+
+    test_clock_id: strawberry.ID = said("Which clock.")
+    to: datetime = said("Where it shall stand: forward only, at most two years at a time.")
+
+
+@strawberry.type(description="A test clock that was moved, or why not.")
+class AdvanceTestClockPayload:
+    """The answer."""
+
+    test_clock: TestClock | None = maybe("The clock, after all that was due on the way.")
+    user_errors: list[UserError] = refusals()

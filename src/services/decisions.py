@@ -1,0 +1,199 @@
+"""What may be ordered, and when it takes effect: checked against state, limits and prices, and priced."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from ..database import ReadSession, Work
+from ..models import (
+    BillingAccount,
+    ChangeAct,
+    Interval,
+    Invoice,
+    InvoiceStatus,
+    PendingChange,
+    PendingStatus,
+    SubscriptionStatus,
+)
+from .bills import Bill
+from .catalogue import find_add_on, find_offer
+from .changing import AddOnTarget, PlanTarget, Target, find_held, price_change
+from .errors import (
+    ChangeIsPending,
+    InvalidInput,
+    LimitsExceeded,
+    PaymentRequired,
+)
+from .limits import load_plan_limits
+from .permissions import Action, check_state
+from .pricing import Unit, kept_units
+from .rules.overage import FREE_TIER
+from .standing import Standing, Terms
+from .subscriptions import exceeding
+
+MAX_UNITS = 10_000
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A change that takes effect at once: what it is, what it costs, and the instant it counts from."""
+
+    act: ChangeAct
+    target: Target
+    bill: Bill
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A change that waits for the end of the billing period."""
+
+    terms: Terms
+    at: datetime
+
+
+Decision = Priced | Scheduled
+
+
+Decide = Callable[[Work, Standing], Awaitable[Decision]]
+
+
+def now_of(work: Work, account: BillingAccount) -> datetime:
+    """The account's time, to the second."""
+    return work.clock.now_for(account).replace(microsecond=0)
+
+
+def check_action(standing: Standing, action: Action) -> None:
+    """Refuse what the account's state does not allow."""
+    check_state(standing.account, standing.subscription, action)
+
+
+async def check_nothing_pends(work: Work, standing: Standing) -> None:
+    """One change of plan at a time."""
+    pending = await work.session.scalar(
+        select(PendingChange.id).where(
+            PendingChange.account_id == standing.account.id,
+            PendingChange.status == PendingStatus.PENDING,
+            PendingChange.act != ChangeAct.SET_ADD_ON,
+        )
+    )
+    if pending is not None:
+        raise ChangeIsPending(
+            "A change waits for its payment: confirm it, or give it up by `cancelScheduledChange`.", ["input"]
+        )
+
+
+async def check_limits(work: Work, standing: Standing, terms: Terms, units: list[Unit] | None = None) -> None:
+    """Refuse a plan that the gauges in use would exceed, with the list."""
+    limits = await load_plan_limits(ReadSession(work.session), terms.offer.version.id)
+    found = exceeding(standing, limits, kept_units(standing.add_ons, terms.offer.plan.key) if units is None else units)
+    if found:
+        raise LimitsExceeded(f"Reduce what is in use first. {'; '.join(map(str, found))}.", ["input", "planKey"])
+
+
+async def find_terms(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Terms:
+    """What a plan is sold for to an account."""
+    offer, price_minor = await find_offer(ReadSession(work.session), standing.account, plan_key, interval)
+    return Terms(offer, interval, price_minor)
+
+
+async def decide_change(
+    work: Work, standing: Standing, plan_key: str, interval: Interval, *, must_fit: bool = True
+) -> Decision:
+    """Whether a change of plan takes effect at once, and what it costs, or waits for the period's end.
+
+    A lower plan `must_fit` what is in use; a quote shows what does not.
+    """
+    status = SubscriptionStatus
+    check_action(standing, Action.CHANGE_PLAN)
+    await check_nothing_pends(work, standing)
+    subscription, current = standing.subscription, standing.terms
+    assert subscription is not None, "just checked"
+    assert current is not None, "just checked"
+    terms = await find_terms(work, standing, plan_key, interval)
+    if terms.offer.version.id == current.offer.version.id and terms.interval is current.interval:
+        raise InvalidInput("The account has this plan at this interval already.", ["input", "planKey"])
+    if must_fit and terms.offer.plan.tier < current.offer.plan.tier:
+        await check_limits(work, standing, terms)
+    at = now_of(work, standing.account)
+    if subscription.status is not status.TRIALING and not takes_effect_at_once(current, terms):
+        return Scheduled(terms, subscription.current_period_end)
+    if subscription.status is status.PAST_DUE:
+        raise PaymentRequired("Pay what is due first.", ["input"])
+    target = PlanTarget(terms)
+    return Priced(ChangeAct.CHANGE_PLAN, target, price_change(standing, ChangeAct.CHANGE_PLAN, target, at), at)
+
+
+def takes_effect_at_once(current: Terms, target: Terms) -> bool:
+    """By the table of the domain's §3: a higher or the same tier at the same or a longer interval."""
+    is_lower = target.offer.plan.tier < current.offer.plan.tier
+    is_shorter = current.interval is Interval.YEAR and target.interval is Interval.MONTH
+    return not is_lower and not is_shorter
+
+
+async def decide_start(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Decision:
+    """A start, from nothing or on trial."""
+    check_action(standing, Action.START_SUBSCRIPTION)
+    await check_nothing_pends(work, standing)
+    return await _begin_with(work, standing, plan_key, interval, ChangeAct.START)
+
+
+async def decide_reactivation(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Decision:
+    """A new start after a cancellation; what is unpaid comes first."""
+    check_action(standing, Action.REACTIVATE_SUBSCRIPTION)
+    await check_nothing_pends(work, standing)
+    unpaid = (
+        await work.session.scalars(
+            select(Invoice.number).where(
+                Invoice.account_id == standing.account.id,
+                Invoice.status.in_((InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)),
+            )
+        )
+    ).all()
+    if unpaid:
+        raise PaymentRequired(f"Pay {', '.join(number or '' for number in unpaid)} first.", ["input", "accountId"])
+    return await _begin_with(work, standing, plan_key, interval, ChangeAct.REACTIVATE)
+
+
+async def _begin_with(work: Work, standing: Standing, plan_key: str, interval: Interval, act: ChangeAct) -> Decision:
+    terms = await find_terms(work, standing, plan_key, interval)
+    await check_limits(work, standing, terms)
+    at = now_of(work, standing.account)
+    target = PlanTarget(terms)
+    return Priced(act, target, price_change(standing, act, target, at), at)
+
+
+async def decide_add_on(work: Work, standing: Standing, add_on_key: str, quantity: int) -> Decision:
+    """More units, paid at once, or fewer from the next usage period on."""
+    status = SubscriptionStatus
+    check_action(standing, Action.SET_ADD_ON)
+    subscription, terms = standing.subscription, standing.terms
+    assert subscription is not None, "just checked"
+    assert terms is not None, "just checked"
+    if not 0 <= quantity <= MAX_UNITS:
+        raise InvalidInput(f"`quantity` is 0 to {MAX_UNITS:,}.", ["input", "quantity"])
+    if terms.offer.plan.tier == FREE_TIER:
+        raise InvalidInput("The free plan has no add-ons.", ["input", "addOnKey"])
+    add_on, price_minor = await find_add_on(
+        ReadSession(work.session), standing.account, terms.offer.plan.key, add_on_key
+    )
+    item = find_held(standing, add_on)
+    if item is None and quantity == 0:
+        raise InvalidInput("The account does not hold this add-on.", ["input", "quantity"])
+    target = AddOnTarget(add_on, quantity, item.held.price_minor if item else price_minor)
+    at = now_of(work, standing.account)
+    if item is not None and quantity < item.held.quantity:
+        units = [
+            Unit(other.add_on, quantity if other is item else other.held.quantity, other.held.price_minor)
+            for other in standing.add_ons
+        ]
+        limits = await load_plan_limits(ReadSession(work.session), terms.offer.version.id)
+        found = exceeding(standing, limits, units)
+        if found:
+            raise LimitsExceeded(f"Reduce what is in use first. {'; '.join(map(str, found))}.", ["input", "quantity"])
+    bill = price_change(standing, ChangeAct.SET_ADD_ON, target, at)
+    if bill.lines and subscription.status is status.PAST_DUE:
+        raise PaymentRequired("Pay what is due first.", ["input"])
+    return Priced(ChangeAct.SET_ADD_ON, target, bill, at)

@@ -1,0 +1,172 @@
+"""What a caller may do with an account as it stands: the same checks that the mutations make."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from uuid import UUID
+
+from ..models import BillingAccount, Invoice, InvoiceStatus, Subscription, SubscriptionStatus
+from .access import Principal, Right, explain_refusal
+from .errors import (
+    AccountCanceled,
+    AccountSuspended,
+    BillingError,
+    InvalidTransition,
+    InvoiceIsPaid,
+    UserErrorCode,
+)
+from .rules.transitions import RUNNING
+
+S = SubscriptionStatus
+States = frozenset[SubscriptionStatus | None]
+
+
+class Action(StrEnum):
+    """What can be done by a mutation."""
+
+    RECORD_USAGE = "RECORD_USAGE"
+    UPDATE_ACCOUNT = "UPDATE_ACCOUNT"
+    UPDATE_COMPANY = "UPDATE_COMPANY"
+    ADD_PAYMENT_METHOD = "ADD_PAYMENT_METHOD"
+    START_TRIAL = "START_TRIAL"
+    START_SUBSCRIPTION = "START_SUBSCRIPTION"
+    CHANGE_PLAN = "CHANGE_PLAN"
+    SET_ADD_ON = "SET_ADD_ON"
+    CANCEL_SUBSCRIPTION = "CANCEL_SUBSCRIPTION"
+    CANCEL_NOW = "CANCEL_NOW"
+    RESUME_SUBSCRIPTION = "RESUME_SUBSCRIPTION"
+    REACTIVATE_SUBSCRIPTION = "REACTIVATE_SUBSCRIPTION"
+    SET_TAX_EXEMPTION = "SET_TAX_EXEMPTION"
+    GRANT_CREDIT = "GRANT_CREDIT"
+    VOID_INVOICE = "VOID_INVOICE"
+    ISSUE_CREDIT_NOTE = "ISSUE_CREDIT_NOTE"
+
+
+ANY: States = frozenset({None, *S})
+
+RIGHTS: dict[Action, Right] = {
+    Action.RECORD_USAGE: Right.INGEST_USAGE,
+    Action.CANCEL_NOW: Right.OPERATE,
+    Action.SET_TAX_EXEMPTION: Right.OPERATE,
+    Action.GRANT_CREDIT: Right.OPERATE,
+    Action.VOID_INVOICE: Right.OPERATE,
+    Action.ISSUE_CREDIT_NOTE: Right.OPERATE,
+}
+"""What an action needs; `MANAGE_BILLING` where nothing is said."""
+
+STATES: dict[Action, States] = {
+    Action.START_TRIAL: frozenset({None}),
+    Action.START_SUBSCRIPTION: frozenset({None, S.TRIALING}),
+    Action.CHANGE_PLAN: frozenset({S.TRIALING, S.ACTIVE, S.PAST_DUE}),
+    Action.SET_ADD_ON: frozenset({S.TRIALING, S.ACTIVE, S.PAST_DUE}),
+    Action.CANCEL_SUBSCRIPTION: frozenset(RUNNING),
+    Action.CANCEL_NOW: frozenset(RUNNING),
+    Action.RESUME_SUBSCRIPTION: frozenset(RUNNING),
+    Action.REACTIVATE_SUBSCRIPTION: frozenset({S.CANCELED}),
+}
+"""The states in which an action is possible; all where nothing is said."""
+
+OF_INVOICE = (Action.VOID_INVOICE, Action.ISSUE_CREDIT_NOTE)
+FIELD = ("input", "accountId")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an action is refused."""
+
+    code: UserErrorCode
+    message: str
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Whether an action is allowed, and if not, why."""
+
+    action: Action
+    refusal: Reason | None
+
+
+def check_state(account: BillingAccount, subscription: Subscription | None, action: Action) -> None:
+    """Refuse what the account's state does not allow, with the reason that fits."""
+    if action not in STATES:
+        return
+    if account.closed_at is not None:
+        raise AccountCanceled("The account is closed for good.", FIELD)
+    status = subscription.status if subscription else None
+    if status not in STATES[action]:
+        raise _wrong_state(status, action)
+    waits = subscription is not None and subscription.cancel_at_period_end
+    if action is Action.CANCEL_SUBSCRIPTION and waits:
+        raise InvalidTransition("The subscription is cancelled already: it ends with its period.", FIELD)
+    if action is Action.RESUME_SUBSCRIPTION and not waits:
+        raise InvalidTransition("The subscription is not cancelled: there is nothing to undo.", FIELD)
+
+
+def _wrong_state(status: SubscriptionStatus | None, action: Action) -> BillingError:
+    if action is Action.START_TRIAL:
+        return InvalidTransition("There is one trial per account, before its first plan.", FIELD)
+    if action is Action.REACTIVATE_SUBSCRIPTION and status is not S.EXPIRED:
+        return InvalidTransition("Only a subscription that is over can be reactivated.", FIELD)
+    if status is S.SUSPENDED:
+        return AccountSuspended("The account is suspended: pay what is due first.", FIELD)
+    if status is S.CANCELED:
+        return AccountCanceled("The subscription is over: `reactivateSubscription` first.", FIELD)
+    if status is S.EXPIRED:
+        return AccountCanceled("The subscription is over, and its data was deleted.", FIELD)
+    if status is None:
+        return InvalidTransition("The account has no subscription: `startTrial` or `startSubscription` first.", FIELD)
+    if action is Action.START_SUBSCRIPTION:
+        return InvalidTransition("The account has a subscription: `changePlan` changes it.", FIELD)
+    return InvalidTransition(
+        f"The subscription is {status.lower().replace('_', ' ')}: this is not possible now.", FIELD
+    )
+
+
+def check_voidable(invoice: Invoice) -> None:
+    """Refuse to withdraw what is not open and unpaid."""
+    if invoice.status is not InvoiceStatus.OPEN or invoice.paid_minor or invoice.credited_minor:
+        raise InvoiceIsPaid(
+            f"Invoice {invoice.number} is {invoice.status.lower()}: only an unpaid and uncredited one can be "
+            "withdrawn. Issue a credit note instead.",
+            ["input", "invoiceId"],
+        )
+
+
+def check_creditable(invoice: Invoice) -> None:
+    """Refuse to credit what was not issued, or was withdrawn or given up."""
+    if invoice.status not in (InvoiceStatus.OPEN, InvoiceStatus.PAID):
+        raise InvalidTransition(
+            f"The invoice is {invoice.status.lower()}: only an open or paid one is credited.", ["input", "invoiceId"]
+        )
+
+
+def list_permissions(
+    principal: Principal, account: BillingAccount, subscription: Subscription | None
+) -> list[Permission]:
+    """Each action on an account, by the same checks that its mutation makes."""
+    return [
+        _permission(principal, account.id, action, partial(check_state, account, subscription, action))
+        for action in Action
+        if action not in OF_INVOICE
+    ]
+
+
+def list_invoice_permissions(principal: Principal, invoice: Invoice) -> list[Permission]:
+    """Each action on an invoice, by the same checks that its mutation makes."""
+    return [
+        _permission(principal, invoice.account_id, Action.VOID_INVOICE, partial(check_voidable, invoice)),
+        _permission(principal, invoice.account_id, Action.ISSUE_CREDIT_NOTE, partial(check_creditable, invoice)),
+    ]
+
+
+def _permission(principal: Principal, account_id: UUID, action: Action, check: Callable[[], None]) -> Permission:
+    right = RIGHTS.get(action, Right.MANAGE_BILLING)
+    refusal = explain_refusal(principal, right, account_id)
+    if refusal is not None:
+        return Permission(action, Reason(UserErrorCode.FORBIDDEN, refusal))
+    try:
+        check()
+    except BillingError as error:
+        return Permission(action, Reason(error.code, str(error)))
+    return Permission(action, None)

@@ -1,0 +1,229 @@
+"""The engine played by its services: accounts on a test clock, what they order, and a year in which much happens.
+
+For tests that need books with history: nothing here is written past the services, but for who the buyer is.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib.resources import files
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from plafond import sandbox
+from plafond.adapters.sandbox_processor import SandboxProcessor
+from plafond.database import Database, Work
+from plafond.models import CollectionMethod, Company, Interval, Invoice, InvoiceStatus
+from plafond.services import decisions, orders, payments, test_clocks
+from plafond.services.accounts import create_account
+from plafond.services.catalogue_files import apply_catalogue, read_catalogue
+from plafond.services.closing import load_standing
+from plafond.services.idempotency import Request
+from plafond.services.invoicing import void_invoice
+from plafond.services.metering import record_usage
+from plafond.services.standing import Standing
+from plafond.services.tills import Till
+from plafond.services.usage import EventStatus, UsageInput
+
+from .helpers import ACTOR, OPERATOR
+
+VISA = "pm_card_visa"
+DECLINED = "pm_card_chargeDeclined"
+YEAR_BEGINS = datetime(2025, 1, 31, 10, 0, tzinfo=UTC)
+_numbers = count(1)
+
+
+def open_till(database: Database) -> Till:
+    """A till with the sandbox's processor."""
+    return Till(database, SandboxProcessor(database), ACTOR)
+
+
+def _request() -> Request:
+    return Request(f"key-{next(_numbers)}", "", {})
+
+
+async def apply_sandbox_catalogue(till: Till) -> None:
+    """The catalogue that the sandbox has, in an empty database."""
+    async with till.work() as work:
+        await apply_catalogue(work, read_catalogue(files(sandbox).joinpath("catalogue.toml").read_bytes()))
+
+
+async def open_clock(till: Till, now: datetime) -> UUID:
+    """A test clock that stands at an instant."""
+    async with till.work() as work:
+        return (await test_clocks.create_clock(work, "clock", now)).id
+
+
+async def open_account(
+    till: Till,
+    name: str,
+    clock_id: UUID | None,
+    *,
+    card: str | None = VISA,
+    country: str = "DE",
+    currency: str = "USD",
+    timezone: str = "America/New_York",
+    collection: CollectionMethod = CollectionMethod.AUTOMATIC,
+) -> UUID:
+    """An account that can buy: with a company and, unless there is none, a card."""
+    async with till.work() as work:
+        account = await create_account(
+            work, name, {"name": name, "currency": currency, "timezone": timezone}, test_clock_id=clock_id
+        )
+        account.collection_method = collection
+        work.session.add(
+            Company(
+                created_at=account.created_at,
+                account_id=account.id,
+                legal_name=f"{name} Ltd",
+                country=country,
+                address_lines=["1 Mill Road"],
+                postal_code="10115",
+                city="Town",
+            )
+        )
+        account_id = account.id
+    if card is not None:
+        await add_card(till, account_id, card)
+    return account_id
+
+
+async def add_card(till: Till, account_id: UUID, card: str) -> None:
+    """A card that is charged from now on."""
+    facts = await till.processor.read_method(card)
+    assert facts is not None, card
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        await payments.add_method(work, account, card, facts, make_default=True)
+
+
+async def order(
+    till: Till, account_id: UUID, decide: Callable[..., Awaitable[decisions.Decision]], *wanted: Any
+) -> orders.Placed:
+    """Place an order: `decide` is one of `services.decisions`, such as `decide_start`."""
+
+    async def decided(work: Work, standing: Standing) -> decisions.Decision:
+        return await decide(work, standing, *wanted)
+
+    return await orders.place(till, OPERATOR, _request(), decide.__name__, account_id, decided)
+
+
+async def cancel(till: Till, account_id: UUID) -> None:
+    """Let a subscription end with its period."""
+    await orders.cancel_at_period_end(till, OPERATOR, _request(), account_id, "test")
+
+
+async def cancel_now(till: Till, account_id: UUID, *, prorated: bool) -> None:
+    """End a subscription at once."""
+    await orders.cancel_now(till, OPERATOR, _request(), account_id, prorated=prorated, reason="test")
+
+
+async def start_trial(till: Till, account_id: UUID, plan: str) -> None:
+    """Try a plan."""
+    await orders.start_trial(till, OPERATOR, _request(), account_id, plan, Interval.MONTH)
+
+
+async def advance(till: Till, clock_id: UUID, *when: int) -> None:
+    """Move a clock to a day of 2025, as month, day and, unless at noon, hour and minute."""
+    month, day, *time = when
+    hour, minute = (*time, 0)[:2] if time else (12, 0)
+    await test_clocks.advance_clock(till, clock_id, datetime(2025, month, day, hour, minute, tzinfo=UTC))
+
+
+async def send_emails(
+    till: Till, account_id: UUID, quantity: int, at: datetime | None = None, *, correction: bool = False
+) -> None:
+    """Usage of the counter."""
+    event = UsageInput(
+        event_id=f"event-{next(_numbers)}",
+        metric="email_sends",
+        account_id=account_id,
+        quantity=quantity,
+        occurred_at=at,
+        correction=correction,
+    )
+    async with till.work() as work:
+        results = await record_usage(work, OPERATOR, [event])
+    assert [result.status for result in results] == [EventStatus.ACCEPTED], results
+
+
+async def grant(till: Till, account_id: UUID, amount_minor: int) -> None:
+    """Give an account credit."""
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        await payments.grant_credit(work, account, amount_minor, account.currency, "test")
+
+
+async def withdraw_open_invoice(till: Till, account_id: UUID) -> None:
+    """Void the oldest open invoice of an account."""
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        invoice = (
+            await work.session.scalars(
+                select(Invoice)
+                .where(Invoice.account_id == account_id, Invoice.status == InvoiceStatus.OPEN)
+                .order_by(Invoice.issued_at)
+                .limit(1)
+            )
+        ).one()
+        await void_invoice(work, await load_standing(work, account), invoice, "test")
+
+
+async def run_a_lively_year(till: Till) -> dict[str, UUID]:
+    """Ten accounts, from January to August 2025 on one test clock, and one on the wall clock. Gives their ids by name.
+
+    `upgrader` goes to a larger plan, takes add-ons, changes to yearly, is cancelled with credit and comes back;
+    `leaver` pays overage and corrections both ways, and leaves; `debtor` cannot pay, `withdrawn` neither, and has its
+    invoice voided; `small` owes too little to be charged, at the end again; `sent` pays by transfer and has not;
+    `trier` lets its trial end, `tried` goes on; `yearly` pays in yen for a year; `quitter` is cancelled without
+    credit and comes back in the same period; `walled` started today.
+    """
+    clock_id = await open_clock(till, YEAR_BEGINS)
+    ids = {
+        name: await open_account(till, name, clock_id)
+        for name in ("upgrader", "leaver", "debtor", "withdrawn", "small", "tried", "quitter")
+    }
+    ids["sent"] = await open_account(
+        till, "sent", clock_id, card=None, country="AT", currency="EUR", collection=CollectionMethod.SEND_INVOICE
+    )
+    ids["trier"] = await open_account(till, "trier", clock_id, card=None)
+    ids["yearly"] = await open_account(till, "yearly", clock_id, country="JP", currency="JPY", timezone="Asia/Tokyo")
+    for name in ("upgrader", "leaver", "debtor", "withdrawn", "small", "quitter"):
+        await order(till, ids[name], decisions.decide_start, "starter", Interval.MONTH)
+    await order(till, ids["sent"], decisions.decide_start, "professional", Interval.MONTH)
+    await order(till, ids["yearly"], decisions.decide_start, "starter", Interval.YEAR)
+    for name in ("trier", "tried"):
+        await start_trial(till, ids[name], "professional")
+    await advance(till, clock_id, 2, 10)
+    await grant(till, ids["small"], 5_801)
+    await advance(till, clock_id, 3, 10)
+    await send_emails(till, ids["leaver"], 25_000)
+    await add_card(till, ids["debtor"], DECLINED)
+    await add_card(till, ids["withdrawn"], DECLINED)
+    await cancel_now(till, ids["quitter"], prorated=False)
+    await advance(till, clock_id, 3, 20)
+    await order(till, ids["upgrader"], decisions.decide_change, "professional", Interval.MONTH)
+    await order(till, ids["quitter"], decisions.decide_reactivation, "starter", Interval.MONTH)
+    await advance(till, clock_id, 4, 2)
+    await send_emails(till, ids["leaver"], 10_000, datetime(2025, 3, 15, tzinfo=UTC))
+    await withdraw_open_invoice(till, ids["withdrawn"])
+    await advance(till, clock_id, 4, 10)
+    await order(till, ids["upgrader"], decisions.decide_add_on, "additional_user", 2)
+    await order(till, ids["upgrader"], decisions.decide_add_on, "extra_emails", 1)
+    await cancel(till, ids["leaver"])
+    await advance(till, clock_id, 4, 12)
+    await order(till, ids["upgrader"], decisions.decide_change, "professional", Interval.YEAR)
+    await advance(till, clock_id, 5, 2)
+    await send_emails(till, ids["leaver"], -20_000, datetime(2025, 3, 31, tzinfo=UTC), correction=True)
+    await advance(till, clock_id, 5, 20)
+    await cancel_now(till, ids["upgrader"], prorated=True)
+    await advance(till, clock_id, 6, 20)
+    await order(till, ids["upgrader"], decisions.decide_reactivation, "starter", Interval.MONTH)
+    await advance(till, clock_id, 8, 10)
+    await grant(till, ids["small"], 5_801)
+    await advance(till, clock_id, 9, 1)
+    ids["walled"] = await open_account(till, "walled", None, timezone="Europe/Berlin")
+    await order(till, ids["walled"], decisions.decide_start, "professional", Interval.MONTH)
+    return ids

@@ -1,0 +1,763 @@
+"""The audit: a lively year passes it, and each kind of damage is named by the invariant that it breaks."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import delete, event, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from typer.testing import CliRunner
+
+from plafond.cli import app
+from plafond.clock import SetClock
+from plafond.database import Database, ReadSession
+from plafond.migrations import migrate_database
+from plafond.models import (
+    AuditEntry,
+    BillingAccount,
+    CreditNoteLine,
+    CreditNoteTax,
+    Deferral,
+    Document,
+    DocumentBytes,
+    EntryKind,
+    Invoice,
+    InvoiceKind,
+    InvoiceLine,
+    InvoiceStatus,
+    InvoiceTax,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerPosting,
+    LineKind,
+    NumberSeries,
+    SandboxCharge,
+    Subscription,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+    UsagePeriod,
+)
+from plafond.models.base import Base
+from plafond.models.types import new_id
+from plafond.services.auditing import Finding, audit, measure_books
+from plafond.services.invariants.books import FROZEN_TABLES
+from plafond.services.invariants.reading import SHOWN
+from plafond.settings import Environment
+
+from ..conftest import NOW, World, _address, _create_postgres, _drop_postgres
+from .engine import apply_sandbox_catalogue, open_till, run_a_lively_year
+
+PDF = b"%PDF-1.7 as it was drawn"
+
+
+@dataclass(frozen=True)
+class Books:
+    """A database with a lively year in it, that tests only change in transactions which they roll back."""
+
+    address: str
+    ids: dict[str, UUID]
+
+
+async def _play(address: str) -> dict[str, UUID]:
+    database = Database(address, SetClock(NOW), lambda _: None)
+    try:
+        till = open_till(database)
+        await apply_sandbox_catalogue(till)
+        ids = await run_a_lively_year(till)
+        async with till.work() as work:
+            document = (await work.session.scalars(select(Document).order_by(Document.id).limit(1))).one()
+            document.bytes_hash, document.drawn_at = hashlib.sha256(PDF).hexdigest(), NOW
+            work.session.add(
+                DocumentBytes(created_at=NOW, account_id=document.account_id, document_id=document.id, pdf=PDF)
+            )
+        return ids
+    finally:
+        await database.close()
+
+
+@pytest.fixture(scope="module")
+def books(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Books]:
+    """A lively year, played once per engine."""
+    name = f"plafond_audit_{new_id().hex}"
+    if engine == "sqlite":
+        name = str(tmp_path_factory.mktemp("audit") / "books.db")
+    else:
+        _create_postgres(name)
+    address = _address(engine, name)
+    migrate_database(address, Environment.SANDBOX)
+    yield Books(address, asyncio.run(_play(address)))
+    if engine == "postgresql":
+        _drop_postgres(name)
+
+
+@pytest.fixture
+async def session(books: Books) -> AsyncGenerator[AsyncSession]:
+    """A transaction over the books that is rolled back, whatever was damaged in it: triggers too."""
+    database = Database(books.address, SetClock(NOW), lambda _: None)
+    async with database.engine.connect() as connection:
+        transaction = await connection.begin()
+        async with AsyncSession(bind=connection, expire_on_commit=False) as opened:
+            yield opened
+        await transaction.rollback()
+    await database.close()
+
+
+async def audited(session: AsyncSession) -> list[Finding]:
+    session.expunge_all()
+    return await audit(ReadSession(session))
+
+
+def is_postgres(session: AsyncSession) -> bool:
+    assert session.bind is not None
+    return session.bind.dialect.name == "postgresql"
+
+
+@asynccontextmanager
+async def unguarded(session: AsyncSession, *tables: type[Base]) -> AsyncGenerator[None]:
+    """Without the triggers of tables, which are there again afterwards."""
+    names = [table.__tablename__ for table in tables]
+    guards: list[str] = []
+    for name in names:
+        if is_postgres(session):
+            await session.execute(text(f"ALTER TABLE {name} DISABLE TRIGGER USER"))
+            guards.append(f"ALTER TABLE {name} ENABLE TRIGGER USER")
+            continue
+        of_table = text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :name")
+        for trigger, definition in (await session.execute(of_table, {"name": name})).all():
+            await session.execute(text(f"DROP TRIGGER {trigger}"))
+            guards.append(definition)
+    yield
+    for guard in guards:
+        await session.execute(text(guard))
+
+
+async def test_a_lively_year_is_in_order(session: AsyncSession) -> None:
+    assert await audited(session) == []
+    size = await measure_books(ReadSession(session))
+    assert size.accounts == 11
+    assert size.invoices > 60
+    assert size.entries > 170
+
+
+async def test_the_sandbox_is_in_order(world: World) -> None:
+    async with world.database.read() as session:
+        assert await audit(session) == []
+
+
+async def test_the_statements_do_not_grow_with_the_books(world: World, session: AsyncSession) -> None:
+    async with world.database.read() as reading:
+        world.statements.clear()
+        await audit(reading)
+        of_sandbox = len(world.statements)
+    connection = (await session.connection()).sync_connection
+    assert connection is not None
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(connection, "before_cursor_execute", note)
+    await audited(session)
+    assert len(statements) == of_sandbox <= 35
+
+
+@pytest.mark.parametrize("table", FROZEN_TABLES)
+async def test_what_is_frozen_refuses_changes(session: AsyncSession, table: str) -> None:
+    for statement in (f"UPDATE {table} SET id = id", f"DELETE FROM {table}"):  # noqa: S608  # a name of ours
+        with pytest.raises(DBAPIError, match="append-only"):
+            async with session.begin_nested():
+                await session.execute(text(statement))
+
+
+def test_the_command_says_that_the_books_are_in_order(books: Books) -> None:
+    done = CliRunner().invoke(app, ["audit"], env={"PLAFOND_DATABASE_URL": books.address})
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("The books are in order: 11 accounts, ")
+    assert done.output.endswith(" entries.\n")
+
+
+def test_the_command_names_what_is_wrong(books: Books) -> None:
+    async def change_credit(by: int) -> None:
+        database = Database(books.address, SetClock(NOW), lambda _: None)
+        async with database.engine.begin() as connection:
+            account = BillingAccount.__table__
+            is_his = account.c.id == books.ids["tried"]
+            await connection.execute(update(account).where(is_his).values(credit_minor=account.c.credit_minor + by))
+        await database.close()
+
+    asyncio.run(change_credit(125))
+    try:
+        done = CliRunner().invoke(app, ["audit"], env={"PLAFOND_DATABASE_URL": books.address})
+    finally:
+        asyncio.run(change_credit(-125))
+    assert done.exit_code == 1
+    assert done.output == (
+        f"I2   account {books.ids['tried']}: The credit balance: 1.25 USD, and 0.00 USD by the books.\n"
+    )
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """The books to damage, and whose they are."""
+
+    session: AsyncSession
+    ids: dict[str, UUID]
+
+    async def one(self, column: Any, *where: Any, by: Any = None) -> Any:
+        """A value of the first row; there is one."""
+        if by is None:
+            by = column.id if isinstance(column, type) else column
+        statement = select(column).where(*where).order_by(by).limit(1)
+        return (await self.session.execute(statement)).scalars().one()
+
+    async def invoice(self, name: str, *where: Any) -> Invoice:
+        """The first invoice of an account."""
+        row = await self.one(Invoice, Invoice.account_id == self.ids[name], *where, by=Invoice.issued_at)
+        assert isinstance(row, Invoice)
+        return row
+
+    async def change(self, table: type[Base], row_id: Any, **values: Any) -> None:
+        """Change a row past its triggers."""
+        async with unguarded(self.session, table):
+            done = await self.session.execute(
+                update(table).where(table.__table__.c.id == row_id).values(**values).returning(table.__table__.c.id)
+            )
+            assert done.all(), "it is there"
+
+    async def remove(self, table: type[Base], row_id: Any) -> None:
+        """Delete a row past its triggers."""
+        async with unguarded(self.session, table):
+            await self.session.execute(delete(table).where(table.__table__.c.id == row_id))
+
+
+Damage = Callable[[Damaged], Awaitable[None]]
+DAMAGES: list[tuple[Damage, set[str], str]] = []
+
+
+def damage(*invariants: str, says: str) -> Callable[[Damage], Damage]:
+    """A kind of damage, the invariants that it breaks, and what is said of it."""
+
+    def keep(made: Damage) -> Damage:
+        DAMAGES.append((made, set(invariants), says))
+        return made
+
+    return keep
+
+
+# I1
+
+
+async def _a_posting(books: Damaged) -> UUID:
+    found: UUID = await books.one(LedgerPosting.id, LedgerPosting.ledger_account == LedgerAccount.REVENUE)
+    return found
+
+
+@damage("I1", says="sum to 0.01 USD, not to 0")
+async def a_posting_is_changed(books: Damaged) -> None:
+    posting = await books.session.get_one(LedgerPosting, await _a_posting(books))
+    await books.change(LedgerPosting, posting.id, amount_minor=posting.amount_minor + 1)
+
+
+@damage("I1", says="is in KWD, its entry in USD, and the account pays in USD")
+async def a_posting_is_in_another_currency(books: Damaged) -> None:
+    is_his = LedgerPosting.account_id == books.ids["upgrader"]
+    posting = await books.one(LedgerPosting.id, is_his, LedgerPosting.ledger_account == LedgerAccount.REVENUE)
+    await books.change(LedgerPosting, posting, currency="KWD")
+
+
+@damage("I1", says="not to 0")
+async def a_posting_is_deleted(books: Damaged) -> None:
+    await books.remove(LedgerPosting, await _a_posting(books))
+
+
+@damage("I1", says="stands under another account than its entry")
+async def a_posting_is_moved_to_another_account(books: Damaged) -> None:
+    posting = await books.session.get_one(LedgerPosting, await _a_posting(books))
+    other = await books.one(BillingAccount.id, BillingAccount.id != posting.account_id)
+    await books.change(LedgerPosting, posting.id, account_id=other)
+
+
+@damage("I1", says="has no postings")
+async def an_entry_is_empty(books: Damaged) -> None:
+    books.session.add(
+        LedgerEntry(
+            created_at=NOW,
+            account_id=books.ids["tried"],
+            kind=EntryKind.RECOGNITION,
+            subject="subscription:none",
+            currency="USD",
+        )
+    )
+    await books.session.flush()
+
+
+@damage("I1", says="Nothing keeps rows of ledger_posting from the update")
+async def a_trigger_is_dropped(books: Damaged) -> None:
+    of_table = " ON ledger_posting" if is_postgres(books.session) else ""
+    await books.session.execute(text(f"DROP TRIGGER ledger_posting_no_update{of_table}"))
+
+
+@damage("I1", says="audit_entry")
+async def a_trigger_is_switched_off(books: Damaged) -> None:
+    if is_postgres(books.session):
+        await books.session.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER audit_entry_no_delete"))
+        return
+    await books.session.execute(text("DROP TRIGGER audit_entry_no_delete"))
+    await books.session.execute(
+        text(
+            "CREATE TRIGGER audit_entry_no_delete BEFORE DELETE ON audit_entry WHEN 1 = 0 "
+            "BEGIN SELECT RAISE(ABORT, 'audit_entry is append-only'); END"
+        )
+    )
+
+
+# I2
+
+
+@damage("I2", says="The credit balance: 1376.10 USD, and 1376.09 USD by the books")
+async def a_credit_balance_is_raised(books: Damaged) -> None:
+    account = await books.session.get_one(BillingAccount, books.ids["upgrader"])
+    await books.change(BillingAccount, account.id, credit_minor=account.credit_minor + 1)
+
+
+@damage("I2", says="tax of invoices less that of credit notes")
+async def tax_is_booked_as_revenue(books: Damaged) -> None:
+    entry = LedgerEntry(
+        created_at=NOW,
+        account_id=books.ids["tried"],
+        kind=EntryKind.RECOGNITION,
+        subject="subscription:none",
+        currency="USD",
+    )
+    books.session.add(entry)
+    await books.session.flush()
+    for ledger_account, amount_minor in ((LedgerAccount.TAX, 100), (LedgerAccount.REVENUE, -100)):
+        books.session.add(
+            LedgerPosting(
+                created_at=NOW,
+                account_id=entry.account_id,
+                entry_id=entry.id,
+                ledger_account=ledger_account,
+                currency="USD",
+                amount_minor=amount_minor,
+            )
+        )
+    await books.session.flush()
+
+
+@damage("I2", says="due of open invoices and amounts carried forward: 291.55 USD, and 349.86 USD by the books")
+async def an_open_invoice_is_given_up_without_an_entry(books: Damaged) -> None:
+    invoice = await books.invoice("debtor", Invoice.status == InvoiceStatus.OPEN)
+    await books.change(Invoice, invoice.id, status=InvoiceStatus.UNCOLLECTIBLE)
+
+
+@damage("I2", says="due of open invoices and amounts carried forward: 0.00 USD, and 0.30 USD by the books")
+async def what_was_carried_forward_is_forgotten(books: Damaged) -> None:
+    in_august = Invoice.issued_at > datetime(2025, 8, 1, tzinfo=UTC)
+    invoice = await books.invoice("small", Invoice.carried_out_minor > 0, in_august)
+    carried = await books.one(Transaction.id, Transaction.invoice_id == invoice.id)
+    await books.change(Transaction, carried, carried_to_invoice_id=invoice.id)
+
+
+async def _deferral(books: Damaged, name: str, *where: Any) -> Deferral:
+    row = await books.one(Deferral, Deferral.account_id == books.ids[name], *where, by=Deferral.start_at)
+    assert isinstance(row, Deferral)
+    return row
+
+
+@damage("I2", says="0.01 USD is recognised, and 0.00 USD was earned")
+async def more_is_recognised_than_was_earned(books: Damaged) -> None:
+    deferral = await _deferral(books, "walled")
+    await books.change(Deferral, deferral.id, recognised_minor=1)
+
+
+@damage("I2", says="0.00 USD is recognised, and 49.00 USD was earned")
+async def a_period_that_is_over_is_not_recognised(books: Damaged) -> None:
+    deferral = await _deferral(books, "small")
+    await books.change(Deferral, deferral.id, recognised_minor=0, settled_at=None)
+
+
+@damage("I2", says="it is open, with 0.00 USD left")
+async def a_deferral_is_settled_and_does_not_say_so(books: Damaged) -> None:
+    deferral = await _deferral(books, "small")
+    await books.change(Deferral, deferral.id, settled_at=None)
+
+
+@damage("I2", says="was to be deferred and is not")
+async def a_deferral_is_missing(books: Damaged) -> None:
+    await books.remove(Deferral, (await _deferral(books, "walled")).id)
+
+
+@damage("I2", says="counts as credited, and the line's credits come to 0.00 USD")
+async def a_deferral_counts_a_credit_that_was_never_given(books: Damaged) -> None:
+    deferral = await _deferral(books, "small")
+    await books.change(Deferral, deferral.id, recognised_minor=deferral.net_minor - 100, credited_minor=100)
+
+
+# I3
+
+
+async def _a_charge(books: Damaged) -> Transaction:
+    row = await books.one(
+        Transaction,
+        Transaction.account_id == books.ids["tried"],
+        Transaction.kind == TransactionKind.CHARGE,
+        by=Transaction.created_at,
+    )
+    assert isinstance(row, Transaction)
+    return row
+
+
+async def _charge_of_processor(books: Damaged) -> Any:
+    key = (await _a_charge(books)).processor_key
+    return SandboxCharge.key == key
+
+
+@damage("I3", says="was charged 2 times")
+async def an_invoice_is_charged_twice(books: Damaged) -> None:
+    charge = await _a_charge(books)
+    await books.session.execute(text("DROP INDEX uq_payment_transaction_paid_once"))
+    books.session.add(
+        Transaction(
+            created_at=charge.created_at,
+            account_id=charge.account_id,
+            invoice_id=charge.invoice_id,
+            kind=TransactionKind.CHARGE,
+            status=TransactionStatus.SUCCEEDED,
+            currency=charge.currency,
+            amount_minor=charge.amount_minor,
+            description="again",
+            processor_key="again",
+            processor_id="ch_again",
+        )
+    )
+    await books.session.flush()
+
+
+@damage("I3", says="has no id of the processor")
+async def a_charge_loses_its_id(books: Damaged) -> None:
+    await books.change(Transaction, (await _a_charge(books)).id, processor_id=None)
+
+
+@damage("I3", says="the processor says SUCCEEDED, 1.00 USD")
+async def the_processor_took_another_amount(books: Damaged) -> None:
+    charge = await _charge_of_processor(books)
+    await books.session.execute(update(SandboxCharge).where(charge).values(amount_minor=100))
+
+
+@damage("I3", says="the processor says SUCCEEDED, 177.31 EUR")
+async def the_processor_took_another_currency(books: Damaged) -> None:
+    charge = await _charge_of_processor(books)
+    await books.session.execute(update(SandboxCharge).where(charge).values(currency="EUR"))
+
+
+@damage("I3", says="the processor says FAILED")
+async def the_processor_took_nothing(books: Damaged) -> None:
+    charge = await _charge_of_processor(books)
+    await books.session.execute(update(SandboxCharge).where(charge).values(status=TransactionStatus.FAILED))
+
+
+@damage("I3", says="the processor does not know it")
+async def the_processor_knows_nothing_of_a_charge(books: Damaged) -> None:
+    charge = await _charge_of_processor(books)
+    await books.session.execute(delete(SandboxCharge).where(charge))
+
+
+@damage("I3", says="The processor has a charge ch_stray (SUCCEEDED, 5.00 USD) for stray")
+async def the_processor_has_a_charge_of_its_own(books: Damaged) -> None:
+    await books.session.execute(
+        insert(SandboxCharge).values(
+            key="stray",
+            processor_id="ch_stray",
+            token="pm_card_visa",
+            currency="USD",
+            amount_minor=500,
+            status=TransactionStatus.SUCCEEDED,
+            created_at=NOW,
+        )
+    )
+
+
+@damage("I2", "I3", says="counts 58.31 USD as paid; its payments come to 0.00 USD")
+async def an_invoice_is_paid_without_a_payment(books: Damaged) -> None:
+    invoice = await books.invoice("debtor", Invoice.status == InvoiceStatus.OPEN)
+    await books.change(Invoice, invoice.id, status=InvoiceStatus.PAID, paid_minor=invoice.total_minor)
+
+
+# I4
+
+
+@damage("I3", "I4", says="was to be paid with 177.31 USD, and 177.32 USD was paid")
+async def more_is_paid_than_was_due(books: Damaged) -> None:
+    invoice = await books.invoice("tried")
+    await books.change(Invoice, invoice.id, paid_minor=invoice.paid_minor + 1)
+
+
+@damage("I4", says="is paid, with 0.30 USD due")
+async def a_paid_invoice_has_something_due(books: Damaged) -> None:
+    invoice = await books.invoice("small", Invoice.carried_out_minor > 0)
+    await books.change(Invoice, invoice.id, carried_out_minor=0)
+
+
+@damage("I4", "I6", says="has a subtotal of 149.01 USD, and its lines come to 149.00 USD")
+async def a_subtotal_is_changed(books: Damaged) -> None:
+    invoice = await books.invoice("tried")
+    await books.change(Invoice, invoice.id, subtotal_minor=invoice.subtotal_minor + 1)
+
+
+@damage("I4", says="and its tax rows come to 28.30 USD")
+async def a_tax_row_is_changed(books: Damaged) -> None:
+    row = await books.one(InvoiceTax, InvoiceTax.invoice_id == (await books.invoice("tried")).id)
+    await books.change(InvoiceTax, row.id, amount_minor=row.amount_minor - 1)
+
+
+@damage("I4", says="and by its basis 14800 in minor units")
+async def a_line_has_another_reason(books: Damaged) -> None:
+    row = await books.one(InvoiceLine, InvoiceLine.invoice_id == (await books.invoice("tried")).id)
+    await books.change(InvoiceLine, row.id, basis={**row.basis, "price": 14_800})
+
+
+@damage("I4", says="and its basis cannot be reckoned")
+async def a_line_has_no_reason(books: Damaged) -> None:
+    row = await books.one(InvoiceLine, InvoiceLine.invoice_id == (await books.invoice("tried")).id)
+    await books.change(InvoiceLine, row.id, basis={})
+
+
+@damage("I4", "I6", says="was credited of 1430.00 USD")
+async def a_line_is_credited_beyond_its_net(books: Damaged) -> None:
+    row = await books.one(
+        CreditNoteLine, CreditNoteLine.account_id == books.ids["upgrader"], by=CreditNoteLine.amount_minor.desc()
+    )
+    await books.change(CreditNoteLine, row.id, amount_minor=row.amount_minor + 20_000)
+
+
+@damage("I4", says="has the tax DE S 19 %")
+async def the_tax_of_a_credit_is_changed(books: Damaged) -> None:
+    row = await books.one(CreditNoteTax, CreditNoteTax.account_id == books.ids["upgrader"])
+    await books.change(CreditNoteTax, row.id, amount_minor=row.amount_minor + 1)
+
+
+@damage("I2", "I4", says="was lowered by 1.00 USD, and by its credit notes by 0.00 USD")
+async def an_invoice_is_lowered_without_a_credit_note(books: Damaged) -> None:
+    invoice = await books.invoice("debtor", Invoice.status == InvoiceStatus.OPEN)
+    await books.change(Invoice, invoice.id, credited_minor=100)
+
+
+@damage("I4", says="moves 0.00 USD")
+async def a_transaction_moves_nothing(books: Damaged) -> None:
+    row = await books.one(
+        Transaction, Transaction.account_id == books.ids["small"], Transaction.kind == TransactionKind.CREDIT
+    )
+    await books.change(Transaction, row.id, amount_minor=0)
+
+
+# I5
+
+
+@damage("I5", says="000002 was never issued")
+async def a_number_is_counted_and_not_given(books: Damaged) -> None:
+    await books.session.execute(
+        update(NumberSeries).where(NumberSeries.prefix == "INV-").values(last_number=NumberSeries.last_number + 1)
+    )
+
+
+@damage("I5", "I6", says="was never issued")
+async def a_number_is_skipped(books: Damaged) -> None:
+    invoice = await books.invoice("walled")
+    await books.change(Invoice, invoice.id, number="INV-000007")
+
+
+@damage("I5", "I6", says="is not a number of the series INV-")
+async def a_number_is_of_another_series(books: Damaged) -> None:
+    invoice = await books.invoice("walled")
+    await books.change(Invoice, invoice.id, number="CN-000001")
+
+
+@damage("I5", says="before the number before it")
+async def a_number_is_issued_too_early(books: Damaged) -> None:
+    invoice = await books.invoice("tried", Invoice.kind == InvoiceKind.PERIOD)
+    assert invoice.issued_at is not None
+    await books.change(Invoice, invoice.id, issued_at=invoice.issued_at - timedelta(days=20))
+
+
+@damage("I5", says="was given already")
+async def a_series_is_set_back(books: Damaged) -> None:
+    await books.session.execute(update(NumberSeries).where(NumberSeries.prefix == "INV-").values(last_number=0))
+
+
+@damage("I5", says="and no row that counts them")
+async def a_series_is_lost(books: Damaged) -> None:
+    await books.session.execute(delete(NumberSeries).where(NumberSeries.prefix == "INV-"))
+
+
+# I6
+
+
+@damage("I6", says="was frozen as 000000000000…")
+async def the_hash_of_an_invoice_is_changed(books: Damaged) -> None:
+    await books.change(Invoice, (await books.invoice("tried")).id, content_hash="0" * 64)
+
+
+@damage("I6", says="whose content is")
+async def a_frozen_document_is_changed(books: Damaged) -> None:
+    row = await books.one(Document, Document.account_id == books.ids["tried"])
+    await books.change(Document, row.id, content={**row.content, "total_minor": 1})
+
+
+@damage("I6", says="has a document whose content cannot be read")
+async def a_frozen_document_cannot_be_read(books: Damaged) -> None:
+    row = await books.one(Document, Document.account_id == books.ids["tried"])
+    await books.change(Document, row.id, content={})
+
+
+@damage("I6", says="has no document")
+async def a_document_is_deleted(books: Damaged) -> None:
+    note = await books.one(CreditNoteLine.credit_note_id, CreditNoteLine.account_id == books.ids["upgrader"])
+    row = await books.one(Document.id, Document.subject_id == note)
+    await books.remove(Document, row)
+
+
+@damage("I6", says="has other lines than was frozen")
+async def the_text_of_a_line_is_changed(books: Damaged) -> None:
+    row = await books.one(InvoiceLine.id, InvoiceLine.invoice_id == (await books.invoice("tried")).id)
+    await books.change(InvoiceLine, row, description="Something else")
+
+
+@damage("I6", says="has other buyer than was frozen")
+async def the_buyer_is_changed(books: Damaged) -> None:
+    invoice = await books.invoice("tried")
+    await books.change(Invoice, invoice.id, bill_to={**invoice.bill_to, "name": "Somebody else"})
+
+
+@damage("I6", says="and were drawn as")
+async def drawn_pages_are_changed(books: Damaged) -> None:
+    await books.change(DocumentBytes, await books.one(DocumentBytes.id), pdf=PDF + b"!")
+
+
+@damage("I6", says="that does not exist")
+async def a_document_shows_nothing(books: Damaged) -> None:
+    row = await books.one(Document, Document.account_id == books.ids["tried"])
+    books.session.add(
+        Document(
+            created_at=NOW,
+            account_id=row.account_id,
+            kind=row.kind,
+            subject_id=new_id(),
+            content=row.content,
+            content_hash=row.content_hash,
+        )
+    )
+    await books.session.flush()
+
+
+# I8
+
+
+async def _set_period(books: Damaged, *where: Any, **values: Any) -> None:
+    start = await books.one(UsagePeriod.start_at, UsagePeriod.account_id == books.ids["tried"], *where)
+    await books.session.execute(
+        update(UsagePeriod)
+        .where(UsagePeriod.account_id == books.ids["tried"], UsagePeriod.start_at == start)
+        .values(**values)
+    )
+
+
+CLOSED = UsagePeriod.closed_at.is_not(None)
+DAY = timedelta(days=1)
+
+
+@damage("I8", says="begins before the last one ends")
+async def usage_periods_overlap(books: Damaged) -> None:
+    end = await books.one(UsagePeriod.end_at, UsagePeriod.account_id == books.ids["tried"], CLOSED)
+    await _set_period(books, CLOSED, end_at=end + DAY)
+
+
+@damage("I8", says="there is no usage period, and no cancellation")
+async def usage_periods_leave_a_gap(books: Damaged) -> None:
+    end = await books.one(UsagePeriod.end_at, UsagePeriod.account_id == books.ids["tried"], CLOSED)
+    await _set_period(books, CLOSED, end_at=end - DAY)
+
+
+@damage("I8", says="was never closed")
+async def a_usage_period_is_open_still(books: Damaged) -> None:
+    await _set_period(books, CLOSED, closed_at=None)
+
+
+@damage("I8", says="which does not exist")
+async def the_running_usage_period_is_missing(books: Damaged) -> None:
+    running = UsagePeriod.closed_at.is_(None)
+    await books.session.execute(delete(UsagePeriod).where(UsagePeriod.account_id == books.ids["tried"], running))
+
+
+@damage("I8", says="was never billed")
+async def a_billing_period_is_not_billed(books: Damaged) -> None:
+    row = await books.one(Subscription, Subscription.account_id == books.ids["tried"])
+    await books.change(Subscription, row.id, current_period_end=row.current_period_end + DAY)
+
+
+@damage("I2", "I8", says="is charged twice: by")
+async def a_plan_is_charged_twice(books: Damaged) -> None:
+    row = await books.one(
+        InvoiceLine,
+        InvoiceLine.account_id == books.ids["upgrader"],
+        InvoiceLine.kind == LineKind.CREDIT,
+        InvoiceLine.plan_key == "starter",
+    )
+    await books.change(InvoiceLine, row.id, credited_line_id=None)
+
+
+# I13
+
+
+@damage("I13", says="is not what was written")
+async def an_audit_entry_is_changed(books: Damaged) -> None:
+    row = await books.one(AuditEntry.id, AuditEntry.action == "invoice.finalized")
+    await books.change(AuditEntry, row, actor="somebody:else")
+
+
+@damage("I13", says="where 2 should be")
+async def an_audit_entry_is_cut_out(books: Damaged) -> None:
+    await books.remove(AuditEntry, await books.one(AuditEntry.id, AuditEntry.number == 2))
+
+
+@damage("I13", says="The audit log ends with entry")
+async def the_end_of_the_audit_log_is_cut_off(books: Damaged) -> None:
+    account = await books.session.get_one(BillingAccount, books.ids["tried"])
+    last = AuditEntry.number == account.audit_count
+    await books.remove(AuditEntry, await books.one(AuditEntry.id, AuditEntry.account_id == account.id, last))
+
+
+@damage("I13", says="does not follow from the one before it")
+async def an_audit_entry_is_hashed_anew(books: Damaged) -> None:
+    row = await books.one(AuditEntry.id, AuditEntry.action == "invoice.finalized")
+    await books.change(AuditEntry, row, previous_hash="0" * 64)
+
+
+@pytest.mark.parametrize(("made", "invariants", "says"), [pytest.param(*row, id=row[0].__name__) for row in DAMAGES])
+async def test_damage_is_named(
+    session: AsyncSession, books: Books, made: Damage, invariants: set[str], says: str
+) -> None:
+    await made(Damaged(session, books.ids))
+    found = await audited(session)
+    assert {finding.invariant for finding in found} == invariants, found
+    assert any(says in finding.what for finding in found), found
+
+
+async def test_much_damage_is_told_in_part(session: AsyncSession) -> None:
+    async with unguarded(session, LedgerPosting):
+        await session.execute(update(LedgerPosting).values(amount_minor=LedgerPosting.amount_minor * 2 + 1))
+    told = [finding for finding in await audited(session) if finding.invariant == "I1"]
+    assert len(told) == SHOWN + 1
+    assert told[-1].what.startswith("… and ")
+    assert told[-1].what.endswith(" more.")
