@@ -1,5 +1,6 @@
 """What the clock does with periods: closing them, finalising their invoices, ending trials, expiring what is over."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -44,7 +45,7 @@ from .pricing import (
 from .reminders import plan_reminders
 from .rules.periods import MONTHS, Period
 from .rules.transitions import RUNNING, Step
-from .standing import Standing, Terms
+from .standing import Standing, Terms, load_ratings
 from .standing import load_standing as read_standing
 from .subscriptions import (
     begin,
@@ -80,21 +81,24 @@ async def close_period(work: Work, account: BillingAccount, started: str) -> Non
     await books.recognise(work, account, at)
     await close_usage_period(work, standing, at)
     ends = at == subscription.current_period_end
-    cause = f"period:{started}"
+    closed = subscription.usage_period_start
     finalise_at = at + timedelta(minutes=standing.issuer.draft_minutes)
     if ends and subscription.cancel_at_period_end:
         await end_subscription(work, standing, at, Step.END, reason="cancelled at the period's end")
-        await _draft(work, account, cause, [], InvoiceKind.FINAL, finalise_at, started)
+        await _draft(work, standing, closed, [], InvoiceKind.FINAL, finalise_at)
         return
     terms, changed = await _terms_to_come(work, standing) if ends else (standing.terms, False)
     assert terms is not None, "a subscription runs"
     subscription.plan_version_id = terms.offer.version.id
     subscription.interval, subscription.price_minor = terms.interval, terms.price_minor
     kept = await end_add_ons(work, standing, terms.offer.plan.key) if changed else list(standing.add_ons)
-    await _keep_what_is_in_use(work, standing, terms)
+    lowered = any(item.held.next_quantity is not None for item in standing.add_ons)
+    if lowered:
+        await _keep_what_is_in_use(work, standing, terms)
     kept = await lower_add_ons(work, standing, kept)
     usage, billing = await _begin_next(work, standing, terms, at, ends=ends)
-    await put_limits(work, account, subscription, kept, "subscription.changed" if changed else "period.started")
+    if changed or lowered:
+        await put_limits(work, account, subscription, kept, "subscription.changed" if changed else "add_on.lowered")
     if changed:
         note_step(
             work,
@@ -112,7 +116,7 @@ async def close_period(work: Work, account: BillingAccount, started: str) -> Non
     units = [Unit(item.add_on, item.held.quantity, item.held.price_minor) for item in kept]
     charged = subscription.status is not SubscriptionStatus.SUSPENDED
     lines = lines_at_close(standing, terms, units, billing=billing, usage=usage) if charged else []
-    await _draft(work, account, cause, lines, InvoiceKind.PERIOD, finalise_at, started)
+    await _draft(work, standing, closed, lines, InvoiceKind.PERIOD, finalise_at)
     if billing is not None:
         await plan_reminders(work, standing)
 
@@ -185,31 +189,32 @@ async def _keep_what_is_in_use(work: Work, standing: Standing, terms: Terms) -> 
 
 async def _draft(
     work: Work,
-    account: BillingAccount,
-    cause: str,
+    standing: Standing,
+    started: datetime,
     lines: list[BillLine],
     kind: InvoiceKind,
     finalise_at: datetime,
-    started: str,
 ) -> None:
-    """Write the draft of a closed period, and have it finalised when late usage has had its time."""
+    """Write the draft of a period that was just closed, and have it finalised when late usage has had its time."""
     await work.session.flush()
-    standing = await load_standing(work, account)
-    closed = datetime.fromisoformat(started)
-    bill = bill_of(standing, [*lines, *lines_of_usage(standing, closed)])
+    account = standing.account
+    # What the close wrote is its ratings; all else of the standing is as it was read, or was changed in place.
+    ratings = (await load_ratings(ReadSession(work.session), [account.id]))[account.id]
+    standing = replace(standing, ratings=ratings)
+    bill = bill_of(standing, [*lines, *lines_of_usage(standing, started)])
+    cause = f"period:{started.isoformat()}"
     draft = await write_draft(work, standing, bill, kind, cause, finalise_at)
     if draft is not None:
         draft.bill = bill_of(standing, lines).model_dump(mode="json")
-    await enqueue(work, account, WorkKind.FINALISE_INVOICE, f"{kind}:{started}", finalise_at)
+    await enqueue(work, account, WorkKind.FINALISE_INVOICE, f"{kind}:{started.isoformat()}", finalise_at)
 
 
 async def draft_closed_period(
-    work: Work, account: BillingAccount, started: datetime, kind: InvoiceKind, at: datetime
+    work: Work, standing: Standing, started: datetime, kind: InvoiceKind, at: datetime
 ) -> None:
     """Write the draft of a period that was closed at an instant with nothing to follow it."""
-    standing = await load_standing(work, account)
     finalise_at = at + timedelta(minutes=standing.issuer.draft_minutes)
-    await _draft(work, account, f"period:{started.isoformat()}", [], kind, finalise_at, started.isoformat())
+    await _draft(work, standing, started, [], kind, finalise_at)
 
 
 def _fixed_lines(standing: Standing, cause: str) -> list[BillLine]:

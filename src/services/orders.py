@@ -438,7 +438,7 @@ async def _cancel_now(
             await end_subscription(work, standing, at, Step.CANCEL_NOW, reason=reason)
             # What was not given back is earned: nothing more is served for it.
             await books.recognise(work, account, at, everything=True)
-            await draft_closed_period(work, account, started, InvoiceKind.FINAL, at)
+            await draft_closed_period(work, standing, started, InvoiceKind.FINAL, at)
             return Placed(account_id=account.id).stored()
 
         outcome = await once(

@@ -27,8 +27,9 @@ from .due_work import enqueue
 from .errors import InvalidInput, NotFound
 from .notices import clear_notice, raise_notice
 from .ports import ChargeResult, ChargeStatus, MethodFacts
+from .reminders import plan_card_reminders
 from .rules.money import MAX_MINOR
-from .rules.transitions import Step
+from .rules.transitions import RUNNING, Step
 from .standing import Standing
 from .subscriptions import check_step, note_step
 
@@ -140,7 +141,7 @@ async def fail_payment(
 ) -> None:
     """An invoice could not be charged: the account is past due, with a banner."""
     now = work.clock.now_for(account)
-    subscription = await _lock_subscription(work, account)
+    subscription = await _find_subscription(work, account)
     work.emit(
         account,
         "invoice.payment_failed",
@@ -173,7 +174,7 @@ async def fail_payment(
 
 async def restore(work: Work, account: BillingAccount) -> None:
     """An account whose failed invoices are all settled is in good standing again."""
-    subscription = await _lock_subscription(work, account)
+    subscription = await _find_subscription(work, account)
     if subscription is None or subscription.status not in (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED):
         return
     await work.session.flush()
@@ -194,7 +195,7 @@ def _step(work: Work, account: BillingAccount, subscription: Subscription, step:
     note_step(work, account, subscription, step, before, event=event)
 
 
-async def _lock_subscription(work: Work, account: BillingAccount) -> Subscription | None:
+async def _find_subscription(work: Work, account: BillingAccount) -> Subscription | None:
     # The account's lock covers it; this only reads it.
     return (await work.session.scalars(select(Subscription).where(Subscription.account_id == account.id))).one_or_none()
 
@@ -270,6 +271,9 @@ async def add_method(
         work.session.add(method)
     method.is_default, method.updated_at = is_default or method.is_default, now
     await work.session.flush()
+    subscription = await _find_subscription(work, account)
+    if method.is_default and subscription is not None and subscription.status in RUNNING:
+        await plan_card_reminders(work, account, method, subscription.current_period_end)
     work.audit(
         account,
         "payment_method.added",

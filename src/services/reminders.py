@@ -15,20 +15,27 @@ AHEAD_DAYS = (30, 7)
 async def plan_reminders(work: Work, standing: Standing) -> None:
     """Have the account told what comes at the end of its running billing period or trial; nothing that is past."""
     account, subscription = standing.account, standing.subscription
+    assert subscription is not None, "there is something to come"
     await withdraw(work, account, WorkKind.REMIND)
-    for code in ("TRIAL_ENDING", "RENEWAL_AHEAD"):
-        await clear_notice(work, account, code)
-    if subscription is None:
-        return
-    now = work.clock.now_for(account)
-    end = subscription.current_period_end
-    planned: list[tuple[str, int]] = []
     if subscription.status is SubscriptionStatus.TRIALING:
-        planned += [("trial", days) for days in TRIAL_DAYS]
+        await _plan(work, account, "trial", TRIAL_DAYS, subscription.current_period_end)
     elif subscription.interval is Interval.YEAR:
-        planned += [("renewal", days) for days in AHEAD_DAYS]
-    planned += [("card", days) for days in AHEAD_DAYS]
-    for what, days in planned:
+        await clear_notice(work, account, "RENEWAL_AHEAD")
+        await _plan(work, account, "renewal", AHEAD_DAYS, subscription.current_period_end)
+    method = next((row for row in standing.methods if row.is_default), None)
+    if method is not None:
+        await plan_card_reminders(work, account, method, subscription.current_period_end)
+
+
+async def plan_card_reminders(work: Work, account: BillingAccount, method: PaymentMethod, charged_at: datetime) -> None:
+    """Have the account told where its card expires before the next charge."""
+    if charged_at >= _end_of(method):
+        await _plan(work, account, "card", AHEAD_DAYS, charged_at)
+
+
+async def _plan(work: Work, account: BillingAccount, what: str, days_ahead: tuple[int, ...], end: datetime) -> None:
+    now = work.clock.now_for(account)
+    for days in days_ahead:
         at = end - timedelta(days=days)
         if at >= now:
             await enqueue(work, account, WorkKind.REMIND, f"{what}:{days}:{end.isoformat()}", at)

@@ -209,7 +209,7 @@ async def load_parts(session: ReadSession, account_ids: Sequence[UUID]) -> list[
     """The parts of standings that nothing else reads, in the accounts' order; None for one that is not there."""
     heads = await _load_heads(session, account_ids)
     scheduled = await load_scheduled(session, account_ids)
-    ratings = await _load_ratings(session, account_ids)
+    ratings = await load_ratings(session, account_ids)
     lines = await _load_lines(session, account_ids)
     drafts = await _load_drafts(session, account_ids)
     held = await _load_held_amounts(session, account_ids)
@@ -272,7 +272,7 @@ async def load_scheduled(session: ReadSession, account_ids: Sequence[UUID]) -> l
     return [found.get(account_id) for account_id in account_ids]
 
 
-async def _load_ratings(session: ReadSession, account_ids: Sequence[UUID]) -> dict[UUID, list[RatedUsage]]:
+async def load_ratings(session: ReadSession, account_ids: Sequence[UUID]) -> dict[UUID, list[RatedUsage]]:
     """Of closed periods for which usage may still come, or came and was not invoiced yet; oldest first."""
     rows = await session.execute(
         select(UsageRating, func.coalesce(Counter.used, 0))

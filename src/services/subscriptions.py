@@ -30,6 +30,7 @@ from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
 from .limits import Excess, Limits, add_units, find_excess, load_free_limits, load_plan_limits, set_limits
+from .notices import clear_notice
 from .pricing import Unit, kept_units
 from .relations import HeldAddOn
 from .rules.overage import OveragePolicy
@@ -131,9 +132,11 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
     session = work.session
     start = subscription.usage_period_start
     row = await session.get_one(UsagePeriod, (account.id, start))
-    moved = await _cut_period(work, account, row, at) if row.end_at != at else {}
+    moved: dict[str, int] = {}
+    if row.end_at != at:
+        moved = await _cut_period(work, account, row, at)
+        await withdraw(work, account, WorkKind.CLOSE_PERIOD, start.isoformat())
     row.closed_at = work.clock.now_for(account)
-    await withdraw(work, account, WorkKind.CLOSE_PERIOD, start.isoformat())
     for figure in standing.figures:
         metric = figure.metric
         if figure.policy is OveragePolicy.CHARGE and figure.limit is not None and metric.overage_block is not None:
@@ -260,6 +263,8 @@ async def begin(
         WorkKind.EXPIRE_ACCOUNT,
     ):
         await withdraw(work, account, kind)
+    if before is SubscriptionStatus.TRIALING:
+        await clear_notice(work, account, "TRIAL_ENDING")
     await open_usage_period(work, account, subscription, usage, 0, moved)
     if trial_end is not None:
         await enqueue(work, account, WorkKind.END_TRIAL, trial_end.isoformat(), trial_end)
@@ -421,6 +426,8 @@ async def end_subscription(
     await work.session.execute(delete(SubscriptionAddOn).where(SubscriptionAddOn.account_id == account.id))
     for kind in (WorkKind.END_TRIAL, WorkKind.REMIND):
         await withdraw(work, account, kind)
+    for code in ("TRIAL_ENDING", "RENEWAL_AHEAD"):
+        await clear_notice(work, account, code)
     await enqueue(work, account, WorkKind.INVOICE_CORRECTIONS, at.isoformat(), at + LATE_USAGE)
     await enqueue(work, account, WorkKind.EXPIRE_ACCOUNT, at.isoformat(), at + KEPT_AFTER_CANCELING)
     note_step(work, account, subscription, step, before, event="subscription.canceled", actor=actor, reason=reason)

@@ -70,8 +70,11 @@ async def stream(
 ) -> AsyncGenerator[Row[*tuple[Any, ...]]]:
     """The rows of a statement, a few at a time: memory does not grow with the books."""
     result = await session.stream(statement.execution_options(yield_per=at_once))
-    async for row in result:
-        yield row
+    try:
+        async for row in result:
+            yield row
+    finally:
+        await result.close()
 
 
 class Groups:
@@ -93,6 +96,10 @@ class Groups:
                 taken.append(self._next)
             await self._step()
         return taken
+
+    async def close(self) -> None:
+        """Leave what was not taken."""
+        await self._rows.aclose()
 
     async def _step(self) -> None:
         self._next = await anext(self._rows, None)

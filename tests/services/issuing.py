@@ -1,0 +1,53 @@
+"""Accounts whose invoices the engine issues, for tests of their documents."""
+
+from uuid import UUID
+
+from sqlalchemy import select, update
+
+from plafond.models import BillingAccount, Document, DueWork, Interval, Invoice, WorkKind
+from plafond.services.decisions import decide_start
+
+from ..conftest import NOW, World
+from . import engine
+
+
+async def start_account(world: World, name: str = "hawthorn") -> UUID:
+    """An account on a clock of its own that started on Starter in January, and whose first invoice is paid.
+
+    Of documents only its own wait to be drawn.
+    """
+    till = engine.open_till(world.database)
+    async with till.work() as work:
+        await work.session.execute(
+            update(DueWork).where(DueWork.kind == WorkKind.DRAW_DOCUMENT, DueWork.done_at.is_(None)).values(done_at=NOW)
+        )
+    account_id = await engine.open_account(till, name, await engine.open_clock(till, engine.YEAR_BEGINS))
+    await engine.order(till, account_id, decide_start, "starter", Interval.MONTH)
+    return account_id
+
+
+async def advance(world: World, account_id: UUID, *when: int) -> None:
+    """Move an account's clock to a day of 2025, as month, day and, unless at noon, hour and minute."""
+    async with world.database.read() as session:
+        account = await session.get_one(BillingAccount, account_id)
+    await engine.advance(engine.open_till(world.database), account.test_clock_id, *when)
+
+
+async def documents_of(world: World, account_id: UUID) -> list[Document]:
+    """An account's documents, the first one first."""
+    async with world.database.read() as session:
+        return list(
+            await session.scalars(select(Document).where(Document.account_id == account_id).order_by(Document.id))
+        )
+
+
+async def invoices_of(world: World, account_id: UUID) -> list[Invoice]:
+    """An account's invoices that are issued, the first one first."""
+    async with world.database.read() as session:
+        return list(
+            await session.scalars(
+                select(Invoice)
+                .where(Invoice.account_id == account_id, Invoice.number.is_not(None))
+                .order_by(Invoice.issued_at)
+            )
+        )
