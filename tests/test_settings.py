@@ -1,6 +1,7 @@
 """What a deployment may decide, and what is refused at the start."""
 
 import os
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -81,3 +82,35 @@ def test_settings_do_not_change() -> None:
 def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAFOND_ALLOWED_ORIGINS", "https://app.test, https://admin.test")
     assert Settings().allowed_origins == ("https://app.test", "https://admin.test")
+
+
+@pytest.mark.parametrize("length", [1, 31])
+def test_a_short_link_secret_is_refused_and_not_shown(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_LINK_SECRET", "ß" * length)
+    with pytest.raises(ValidationError, match="needs at least 32 characters") as refused:
+        Settings()
+    assert "ß" not in str(refused.value)
+    monkeypatch.setenv("PLAFOND_LINK_SECRET", SECRET)
+    assert SECRET not in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    "url", ["billing.example.com", "ftp://billing.example.com", "https://", "https://a.test/?b", ""]
+)
+def test_a_public_url_that_is_none_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_PUBLIC_URL", url)
+    with pytest.raises(ValidationError, match=r"https://billing\.example\.com is wanted"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"host": "::1", "port": 9_000}, "http://[::1]:9000"),
+        ({"public_url": "https://billing.example.com/"}, "https://billing.example.com"),
+        ({"public_url": "https://example.com/billing/"}, "https://example.com/billing"),
+    ],
+)
+def test_links_begin_with_the_public_url_or_with_host_and_port(given: dict[str, Any], base: str) -> None:
+    assert Settings(**given).base_url == base

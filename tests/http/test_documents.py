@@ -309,7 +309,7 @@ async def show_invoices(world: World, http: httpx2.AsyncClient, first: int = 5) 
 
 async def test_graphql_gives_links_that_open(world: World) -> None:
     account_id = await start_account(world)
-    await advance(world, account_id, 4, 30, 14, 30)
+    await advance(world, account_id, 4, 30, 9, 30)
     pencil = Pencil()
     assert await draw_due(world.database, WORKER, pencil, limit=1) == 1
     documents = await documents_of(world, account_id)

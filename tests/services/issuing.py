@@ -30,6 +30,7 @@ async def advance(world: World, account_id: UUID, *when: int) -> None:
     """Move an account's clock to a day of 2025, as month, day and, unless at noon, hour and minute."""
     async with world.database.read() as session:
         account = await session.get_one(BillingAccount, account_id)
+    assert account.test_clock_id is not None, "it was started here"
     await engine.advance(engine.open_till(world.database), account.test_clock_id, *when)
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from plafond.cli import app
 from plafond.clock import SetClock
-from plafond.database import Database, ReadSession
+from plafond.database import Database, ReadSession, Work
 from plafond.migrations import migrate_database
 from plafond.models import (
     AuditEntry,
@@ -40,6 +40,7 @@ from plafond.models import (
     NumberSeries,
     SandboxCharge,
     Subscription,
+    TestClock,
     Transaction,
     TransactionKind,
     TransactionStatus,
@@ -50,10 +51,12 @@ from plafond.models.types import new_id
 from plafond.services.auditing import Finding, audit, measure_books
 from plafond.services.invariants.books import FROZEN_TABLES
 from plafond.services.invariants.reading import SHOWN
+from plafond.services.retention import purge_year
 from plafond.settings import Environment
 
 from ..conftest import NOW, World, _address, _create_postgres, _drop_postgres
 from .engine import apply_sandbox_catalogue, open_till, run_a_lively_year
+from .helpers import ACTOR
 
 PDF = b"%PDF-1.7 as it was drawn"
 
@@ -145,6 +148,19 @@ async def test_a_lively_year_is_in_order(session: AsyncSession) -> None:
     assert size.accounts == 11
     assert size.invoices > 60
     assert size.entries > 170
+
+
+async def test_a_purge_leaves_the_books_in_order(session: AsyncSession, books: Books) -> None:
+    """What goes is missing by right; what an open invoice or a younger document needs stays."""
+    await session.execute(update(TestClock).values(now=datetime(2033, 1, 2, tzinfo=UTC)))
+    work = Work(session=session, clock=SetClock(NOW), actor=ACTOR)
+    before = (await measure_books(ReadSession(session))).invoices
+    for name in ("leaver", "withdrawn", "debtor", "sent", "trier"):
+        account = (await work.lock_accounts([books.ids[name]]))[books.ids[name]]
+        await purge_year(work, account, "2025")
+    await session.flush()
+    assert await audited(session) == []
+    assert (await measure_books(ReadSession(session))).invoices < before
 
 
 async def test_the_sandbox_is_in_order(world: World) -> None:

@@ -18,7 +18,17 @@ from ...models import (
     TransactionKind,
     TransactionStatus,
 )
-from .reading import Findings, credits_of_lines, is_finalised, or_0, show_money, since_purge, stream, sum_of
+from .reading import (
+    Findings,
+    credits_of_lines,
+    is_finalised,
+    is_kept_whole,
+    or_0,
+    show_money,
+    since_purge,
+    stream,
+    sum_of,
+)
 
 
 async def check_settlement(session: ReadSession, found: Findings) -> None:
@@ -115,8 +125,7 @@ def _judge_invoice(
     # Documents of purged years, and what they carried, cannot be counted any more.
     if since is None and invoice.status is not InvoiceStatus.VOID and invoice.carried_in_minor != came:
         yield f"carried {show(invoice.carried_in_minor)} in, and transactions {show(came)}"
-    is_whole = since is None or (invoice.issued_at is not None and invoice.issued_at >= since)
-    if is_whole and invoice.credited_minor != to_invoice:
+    if is_kept_whole(invoice, since) and invoice.credited_minor != to_invoice:
         yield f"was lowered by {show(invoice.credited_minor)}, and by its credit notes by {show(to_invoice)}"
 
 

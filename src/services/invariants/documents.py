@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Row, Select, and_, func, or_, select
 
 from ...database import ReadSession
 from ...models import (
@@ -26,8 +26,9 @@ from ..rules.tax import compute_taxes, tax_on
 from ..standing import read_taxes
 from .reading import (
     Findings,
-    Groups,
+    beside,
     is_finalised,
+    is_kept_whole,
     show_digest,
     show_money,
     since_purge,
@@ -35,6 +36,9 @@ from .reading import (
 )
 
 PDFS_AT_ONCE = 10
+
+
+Rows = Sequence[Row[*tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -56,61 +60,57 @@ async def check_documents(session: ReadSession, found: Findings) -> None:
         .where(is_finalised())
         .order_by(Invoice.id)
     )
-    lines = Groups(
-        session,
+    async with beside(session, *_parts_of_invoices()) as (lines, taxes, documents, notes, note_lines, note_taxes):
+        async for invoice, since in stream(session, heads):
+            its_lines = [row[1] for row in await lines.take(invoice.id)]
+            its_taxes = [row[1] for row in await taxes.take(invoice.id)]
+            its_document = next((row[1] for row in await documents.take(invoice.id)), None)
+            its_notes = _put_together(
+                await notes.take(invoice.id), await note_lines.take(invoice.id), await note_taxes.take(invoice.id)
+            )
+            for wrong in _judge_sums(invoice, its_lines, its_taxes):
+                found.add("I4", invoice.account_id, f"{invoice.number} {wrong}.")
+            for wrong in _judge_notes(its_notes, is_whole=is_kept_whole(invoice, since)):
+                found.add("I4", invoice.account_id, f"{wrong}.")
+            for wrong in _judge_freeze(invoice, its_document, its_lines):
+                found.add("I6", invoice.account_id, f"{invoice.number} {wrong}.")
+            for each in its_notes:
+                for wrong in _judge_freeze(each.note, each.document, each.lines):
+                    found.add("I6", each.note.account_id, f"{each.note.number} {wrong}.")
+
+
+def _parts_of_invoices() -> list[Select[*tuple[Any, ...]]]:
+    """Lines, taxes, documents, credit notes and theirs: each in order of the invoice, whose id comes first."""
+    of_note, is_noted = CreditNote.invoice_id, Document.kind == DocumentKind.CREDIT_NOTE
+    return [
         select(InvoiceLine.invoice_id, InvoiceLine).order_by(InvoiceLine.invoice_id, InvoiceLine.position),
-    )
-    taxes = Groups(session, select(InvoiceTax.invoice_id, InvoiceTax).order_by(InvoiceTax.invoice_id, InvoiceTax.id))
-    documents = Groups(
-        session,
+        select(InvoiceTax.invoice_id, InvoiceTax).order_by(InvoiceTax.invoice_id, InvoiceTax.id),
         select(Document.subject_id, Document)
         .where(Document.kind == DocumentKind.INVOICE)
         .order_by(Document.subject_id),
-    )
-    notes = Groups(
-        session,
-        select(CreditNote.invoice_id, CreditNote, Document)
-        .outerjoin(Document, and_(Document.subject_id == CreditNote.id, Document.kind == DocumentKind.CREDIT_NOTE))
-        .order_by(CreditNote.invoice_id, func.length(CreditNote.number), CreditNote.number),
-    )
-    note_lines = Groups(
-        session,
-        select(CreditNote.invoice_id, CreditNoteLine)
+        select(of_note, CreditNote, Document)
+        .outerjoin(Document, and_(Document.subject_id == CreditNote.id, is_noted))
+        # By number: the digits of longer ones make longer texts.
+        .order_by(of_note, func.length(CreditNote.number), CreditNote.number),
+        select(of_note, CreditNoteLine)
         .join(CreditNote, CreditNote.id == CreditNoteLine.credit_note_id)
-        .order_by(CreditNote.invoice_id, CreditNoteLine.position),
-    )
-    note_taxes = Groups(
-        session,
-        select(CreditNote.invoice_id, CreditNoteTax)
+        .order_by(of_note, CreditNoteLine.position),
+        select(of_note, CreditNoteTax)
         .join(CreditNote, CreditNote.id == CreditNoteTax.credit_note_id)
-        .order_by(CreditNote.invoice_id, CreditNoteTax.id),
-    )
-    async for invoice, since in stream(session, heads):
-        its_lines = [row[1] for row in await lines.take(invoice.id)]
-        its_taxes = [row[1] for row in await taxes.take(invoice.id)]
-        its_document = next((row[1] for row in await documents.take(invoice.id)), None)
-        rows = await notes.take(invoice.id)
-        lines_of_notes = [row[1] for row in await note_lines.take(invoice.id)]
-        taxes_of_notes = [row[1] for row in await note_taxes.take(invoice.id)]
-        its_notes = [
-            _Note(
-                note,
-                [line for line in lines_of_notes if line.credit_note_id == note.id],
-                [tax for tax in taxes_of_notes if tax.credit_note_id == note.id],
-                document,
-            )
-            for _, note, document in rows
-        ]
-        for wrong in _judge_sums(invoice, its_lines, its_taxes):
-            found.add("I4", invoice.account_id, f"{invoice.number} {wrong}.")
-        is_whole = since is None or (invoice.issued_at is not None and invoice.issued_at >= since)
-        for wrong in _judge_notes(its_notes, is_whole=is_whole):
-            found.add("I4", invoice.account_id, f"{wrong}.")
-        for wrong in _judge_freeze(invoice, its_document, its_lines):
-            found.add("I6", invoice.account_id, f"{invoice.number} {wrong}.")
-        for each in its_notes:
-            for wrong in _judge_freeze(each.note, each.document, each.lines):
-                found.add("I6", each.note.account_id, f"{each.note.number} {wrong}.")
+        .order_by(of_note, CreditNoteTax.id),
+    ]
+
+
+def _put_together(notes: Rows, lines: Rows, taxes: Rows) -> list[_Note]:
+    return [
+        _Note(
+            note,
+            [line for _, line in lines if line.credit_note_id == note.id],
+            [tax for _, tax in taxes if tax.credit_note_id == note.id],
+            document,
+        )
+        for _, note, document in notes
+    ]
 
 
 TaxKey = tuple[str, str, int]

@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -105,6 +107,17 @@ class Groups:
         self._next = await anext(self._rows, None)
 
 
+@asynccontextmanager
+async def beside(session: ReadSession, *statements: Select[*tuple[Any, ...]]) -> AsyncGenerator[list[Groups]]:
+    """Several statements to be read side by side, in order of the same id."""
+    opened = [Groups(session, statement) for statement in statements]
+    try:
+        yield opened
+    finally:
+        for groups in opened:
+            await groups.close()
+
+
 def is_finalised() -> ColumnElement[bool]:
     """That an invoice is no draft."""
     return Invoice.status != InvoiceStatus.DRAFT
@@ -136,6 +149,11 @@ def since_purge() -> Subquery:
         .group_by(LedgerEntry.account_id)
         .subquery()
     )
+
+
+def is_kept_whole(invoice: Invoice, since: datetime | None) -> bool:
+    """Whether all that belongs to an invoice is still there, as far as purges go."""
+    return since is None or (invoice.issued_at is not None and invoice.issued_at >= since)
 
 
 def credits_of_lines(*without: InvoiceStatus) -> Subquery:
