@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import strawberry
@@ -45,6 +45,7 @@ from .schema.billing import MetricUsage, Recommendation
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
 from .services.paging import DEFAULT_SIZE
+from .settings import Environment
 
 MAX_DEPTH = 16
 MAX_FIELDS = 100_000
@@ -292,24 +293,43 @@ class Schema(strawberry.Schema):
                 log.error("request %s failed at %s", request_id, error.path, exc_info=cause)
 
 
-@strawberry.type(description="Everything that can be changed. A refused mutation has done nothing.")
-class Mutation(AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, SandboxMutation):
+CHANGES = "Everything that can be changed. A refused mutation has done nothing."
+
+
+@strawberry.type(name="Mutation", description=CHANGES)
+class ProductionMutation(AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation):
     """The root of mutations, by area."""
 
 
-schema = Schema(
-    query=Query,
-    mutation=Mutation,
-    subscription=Subscription,
-    types=[MetricUsage, Recommendation],
-    config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
-    extensions=[
-        OwnLoaders,
-        ShowsErrors,
-        lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        Prepares,
-    ],
-)
+@strawberry.type(description=CHANGES)
+class Mutation(ProductionMutation, SandboxMutation):
+    """The same in the sandbox, with what only the sandbox has."""
+
+
+def _build(mutation: type) -> Schema:
+    return Schema(
+        query=Query,
+        mutation=mutation,
+        subscription=Subscription,
+        types=[MetricUsage, Recommendation],
+        config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
+        extensions=[
+            OwnLoaders,
+            ShowsErrors,
+            lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
+            Prepares,
+        ],
+    )
+
+
+schema = _build(Mutation)
+"""The sandbox's schema: the whole contract, as it stands in schema.graphql."""
+
+
+@cache
+def schema_for(environment: Environment) -> Schema:
+    """The schema of a deployment: production has nothing of the sandbox's."""
+    return schema if environment is Environment.SANDBOX else _build(ProductionMutation)
 
 
 def print_schema() -> str:

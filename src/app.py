@@ -15,7 +15,7 @@ from .adapters.bus import InProcessBus
 from .adapters.jwks import IssuerKeys
 from .adapters.no_processor import NoProcessor
 from .adapters.sandbox_processor import SandboxProcessor
-from .api import schema
+from .api import schema_for
 from .clock import Clock, SystemClock
 from .database import Database
 from .http.documents import DocumentEndpoint
@@ -52,6 +52,7 @@ def create_app(
     database = Database(settings.database_url, clock or SystemClock(), wake)
     signing_keys = make_signing_keys(settings)
     processor = make_processor(settings, database)
+    schema = schema_for(settings.environment)
     link_key = make_link_key(settings)
 
     def make_context(origin: str) -> Context:

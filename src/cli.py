@@ -23,16 +23,20 @@ from .demo import PortInUse, bind_port, make_config, run_demo
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
+from .sandbox.scenarios import SCENARIOS, create_scenario
+from .services.access import Principal, PrincipalKind
 from .services.auditing import audit, measure_books, take_snapshot
 from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
-from .services.errors import BillingError, list_refusals
+from .services.errors import BillingError, InvalidInput, list_refusals
+from .services.tills import Till
 from .services.tokens import list_keys, revoke_key
-from .settings import SettingMissing, Settings
+from .settings import Environment, SettingMissing, Settings
 from .worker import run_drawing, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
+OPERATOR = Principal(kind=PrincipalKind.OPERATOR, id=COMMAND_LINE.name, display_name="Command line", is_operator=True)
 
 app = typer.Typer(help="Plafond: a GraphQL API server for SaaS billing.", no_args_is_help=True, add_completion=False)
 keys = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -86,9 +90,9 @@ def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this 
     """Serve the configured database (PLAFOND_DATABASE_URL)."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
-    listener = bind_port(settings.host, settings.port)
     with closing(PdfPool()) as pool:
         app = create_app(settings, with_worker=worker, draughtsman=pool)
+        listener = bind_port(settings.host, settings.port)
         uvicorn.Server(make_config(app)).run(sockets=[listener])
 
 
@@ -140,6 +144,27 @@ def audit_books() -> None:
 def schema() -> None:
     """Print the GraphQL schema."""
     typer.echo(print_schema(), nl=False)
+
+
+@app.command()
+def scenario(
+    name: Annotated[str, typer.Argument(help="Which state; without one the list is printed.")] = "",
+) -> None:
+    """Make an account in a named state in the configured sandbox, for those who build frontends."""
+    if not name:
+        for known, found in SCENARIOS.items():
+            typer.echo(f"{known:<22}{found.meaning}")
+        return
+    settings = _checked_settings()
+    if settings.environment is not Environment.SANDBOX:
+        raise InvalidInput("Scenarios are made in a sandbox only.")
+
+    async def run(database: Database) -> None:
+        till = Till(database, make_processor(settings, database), COMMAND_LINE)
+        account = await create_scenario(till, OPERATOR, name, database.clock.now())
+        typer.echo(f"{account.external_id}: {SCENARIOS[name].meaning}")
+
+    asyncio.run(_with_database(settings, run))
 
 
 @app.command()

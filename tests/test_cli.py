@@ -167,6 +167,14 @@ def test_production_stays_production(refusal: Refusal, tmp_path: Path) -> None:
     assert "made for PRODUCTION" in refusal("serve", database_url=address)
 
 
+def test_production_serves_only_with_a_link_secret(refusal: Refusal, tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'production.db'}"
+    migrate_database(address, Environment.PRODUCTION)
+    line = refusal("serve", database_url=address, environment="PRODUCTION")
+    assert "PLAFOND_LINK_SECRET is not set" in line
+    assert "at least 32 random characters" in line
+
+
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
 def test_a_postgresql_that_does_not_answer_is_refused(refusal: Refusal, command: str) -> None:
     line = refusal(command, database_url="postgresql://somebody:hidden@127.0.0.1:1/nothing")

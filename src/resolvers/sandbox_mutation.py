@@ -4,10 +4,13 @@ from typing import Annotated
 
 import strawberry
 
+from ..sandbox.scenarios import create_scenario
 from ..schema.billing import TestClock
 from ..schema.sandbox import (
     AdvanceTestClockInput,
     AdvanceTestClockPayload,
+    CreateScenarioInput,
+    CreateScenarioPayload,
     CreateTestClockInput,
     CreateTestClockPayload,
 )
@@ -15,6 +18,7 @@ from ..services.access import Right
 from ..services.test_clocks import advance_clock, create_clock
 from .access import find_id, mutation, require_operator
 from .context import Info
+from .showing import show_account
 
 
 @strawberry.type
@@ -44,3 +48,15 @@ class SandboxMutation:
         clock = await advance_clock(info.context.till(), find_id(input.test_clock_id, "TestClock"), input.to)
         info.context.forget()
         return AdvanceTestClockPayload(test_clock=TestClock.of(clock))
+
+    @mutation(Right.OPERATE)
+    async def create_scenario(
+        self,
+        info: Info,
+        input: Annotated[CreateScenarioInput, strawberry.argument(description="Which state.")],
+    ) -> CreateScenarioPayload:
+        """Make an account in a named state, such as a trial that ends tomorrow, to build a frontend against."""
+        require_operator(info)
+        till = info.context.till()
+        account = await create_scenario(till, info.context.principal, input.name, info.context.database.clock.now())
+        return CreateScenarioPayload(account=await show_account(info, account.id))

@@ -1,10 +1,10 @@
-"""What only the sandbox has: test clocks. The inputs and answers."""
+"""What only the sandbox has: test clocks and scenarios. The inputs and answers."""
 
 from datetime import datetime
 
 import strawberry
 
-from .billing import TestClock
+from .billing import BillingAccount, TestClock
 from .errors import UserError
 from .fields import maybe, refusals, said
 
@@ -38,4 +38,19 @@ class AdvanceTestClockPayload:
     """The answer."""
 
     test_clock: TestClock | None = maybe("The clock, after all that was due on the way.")
+    user_errors: list[UserError] = refusals()
+
+
+@strawberry.input(description="An account in a named state to make, on a test clock of its own.")
+class CreateScenarioInput:
+    """A scenario."""
+
+    name: str = said("Which state: the refusal of an unknown name lists them, and so does the guide.")
+
+
+@strawberry.type(description="An account that was made in a named state, or why not.")
+class CreateScenarioPayload:
+    """The answer."""
+
+    account: BillingAccount | None = maybe("The account; `testClock` lets its time go on.")
     user_errors: list[UserError] = refusals()

@@ -170,9 +170,9 @@ async def finish(work: Work, taken: Taken) -> None:
         raise Fenced(f"{taken.kind} of {taken.account_id} is no longer ours")
 
 
-async def give_back(work: Work, taken: Taken, failure: str, *, max_tries: int = MAX_TRIES) -> bool:
+async def give_back(work: Work, taken: Taken, failure: str, *, max_tries: int | None = MAX_TRIES) -> bool:
     """Say that work failed: it is tried again after a while, and parked after too many tries. True when parked."""
-    parked = taken.tries >= max_tries
+    parked = max_tries is not None and taken.tries >= max_tries
     now = work.clock.now()
     await work.session.execute(
         update(DueWork)

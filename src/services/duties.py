@@ -15,8 +15,9 @@ from .closing import (
     invoice_corrections,
     load_standing,
 )
-from .due_work import APART, Fenced, Taken, claim, finish, give_back
+from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back
 from .notices import raise_notice
+from .ports import ProcessorFailed
 from .reminders import remind
 from .retention import purge_year
 from .settlement import expire_pending, settle
@@ -66,7 +67,13 @@ async def try_to_perform(till: Till, taken: Taken) -> bool:
     except Exception as failure:
         log.exception("%s of %s failed, try %d", taken.kind, taken.account_id, taken.tries)
         async with till.work() as work:
-            parked = await give_back(work, taken, f"{type(failure).__name__}: {failure}")
+            # A processor that is away is asked until it answers: that is no fault of the account's.
+            parked = await give_back(
+                work,
+                taken,
+                f"{type(failure).__name__}: {failure}",
+                max_tries=None if isinstance(failure, ProcessorFailed) else MAX_TRIES,
+            )
             if parked:
                 account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
                 await raise_notice(

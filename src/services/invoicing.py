@@ -22,6 +22,7 @@ from ..models import (
     InvoiceStatus,
     InvoiceTax,
     LineKind,
+    NoticeSeverity,
     NumberSeries,
     Transaction,
     TransactionKind,
@@ -32,10 +33,11 @@ from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
 from .documents import freeze_credit_note, freeze_invoice, show_buyer, show_issuer
 from .errors import InvoiceIsPaid
+from .notices import raise_notice
 from .permissions import check_voidable
 from .retention import keep_until_due
 from .rules.explanation import credit_basis
-from .rules.tax import TaxAmount, TaxRate, tax_on
+from .rules.tax import NO_RULE, TaxAmount, TaxRate, tax_on
 from .standing import Standing, read_taxes
 from .wording import LANGUAGES
 
@@ -173,6 +175,8 @@ async def _issue_invoice(
     invoice.status = InvoiceStatus.OPEN
     _settle_small(work, standing, invoice)
     await _note_ratings(work, account, rows)
+    if any(rate.reason == NO_RULE for line in lines for rate in line.taxes):
+        await _tell_of_missing_rule(work, standing)
     await keep_until_due(work, account, standing.issuer, invoice.issued_at)
     await freeze_invoice(work, standing, invoice, lines, rows)
     work.audit(
@@ -185,6 +189,19 @@ async def _issue_invoice(
     if invoice.status is InvoiceStatus.PAID:
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
     return invoice
+
+
+async def _tell_of_missing_rule(work: Work, standing: Standing) -> None:
+    company = standing.company
+    await raise_notice(
+        work,
+        standing.account,
+        "TAX_RULE_MISSING",
+        severity=NoticeSeverity.WARNING,
+        params={"country": company.country if company else "", "region": company.region if company else ""},
+        dismissible=True,
+        for_operators=True,
+    )
 
 
 def _new_invoice(standing: Standing, kind: InvoiceKind, cause: str, now: datetime) -> Invoice:

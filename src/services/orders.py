@@ -179,7 +179,8 @@ async def _place_once(
 
 async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> Placed:
     account = standing.account
-    if standing.drafts:
+    is_lowering = isinstance(priced.target, AddOnTarget) and not priced.bill.lines
+    if standing.drafts and not is_lowering:
         raise _DraftWaits
     totals, brought = foresee(standing, priced.bill)
     if any(line.amount_minor > 0 for line in priced.bill.lines) and standing.company is None:
@@ -507,6 +508,7 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
         found = None if transaction_id is None else await session.get(Transaction, transaction_id)
     if found is None or not principal.may(Right.MANAGE_BILLING, found.account_id):
         raise NotFound("There is no such transaction for you.", ["input", "transactionId"])
+    await catch_up(till, found.account_id)
     async with till.work() as work:
         account = await lock_for(work, principal, found.account_id, Right.MANAGE_BILLING)
 

@@ -67,7 +67,7 @@ def note_step(
     """Write the history row, the audit entry and the event of a step, and make quotes stale."""
     now = work.clock.now_for(account)
     subscription.version += 1
-    subscription.updated_at = now
+    subscription.updated_at = account.updated_at = now
     work.session.add(
         SubscriptionEvent(
             created_at=now,
@@ -268,9 +268,10 @@ async def begin(
     await open_usage_period(work, account, subscription, usage, 0, moved)
     if trial_end is not None:
         await enqueue(work, account, WorkKind.END_TRIAL, trial_end.isoformat(), trial_end)
-    for item in standing.add_ons:
-        item.held.paid_quantity = item.held.quantity
-    await put_limits(work, account, subscription, standing.add_ons, event)
+    kept = await end_add_ons(work, standing, terms.offer.plan.key)
+    for item in kept:
+        item.held.paid_quantity = 0 if status is SubscriptionStatus.TRIALING else item.held.quantity
+    await put_limits(work, account, subscription, kept, event)
     note_step(
         work, account, subscription, step, before, event=event, actor=actor, reason=reason, plan=terms.offer.plan.key
     )
@@ -298,6 +299,7 @@ async def change_terms(
     assert subscription is not None, "there is something to change"
     before = subscription.status
     subscription.status = check_step(before, Step.CHANGE)
+    subscription.cancel_at_period_end = False
     subscription.plan_version_id = terms.offer.version.id
     subscription.interval, subscription.price_minor = terms.interval, terms.price_minor
     kept = await end_add_ons(work, standing, terms.offer.plan.key)
@@ -325,6 +327,7 @@ async def move_anchor(
     assert subscription is not None, "there is something to change"
     before = subscription.status
     subscription.status = check_step(before, Step.CHANGE)
+    subscription.cancel_at_period_end = False
     moved = await close_usage_period(work, standing, at)
     # What its blocks were paid for is over with the period.
     await _end_lines(work, account, [item.add_on.key for item in standing.add_ons])

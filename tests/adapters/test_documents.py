@@ -533,6 +533,13 @@ async def test_the_pool_draws_what_the_function_draws() -> None:
         assert await pool.draw(papers.american()) == drawn("american")
 
 
+async def test_the_pool_reads_the_xml_of_what_it_drew() -> None:
+    with a_pool() as pool:
+        assert await pool.read_xml(drawn("domestic")) == embedded(drawn("domestic"))
+        with pytest.raises(DrawingFailed, match="no XML"):
+            await pool.read_xml(drawn("american"))
+
+
 @pytest.mark.slow
 async def test_a_killed_process_fails_its_document_only() -> None:
     with a_pool() as pool:

@@ -204,9 +204,9 @@ def test_the_command_names_what_is_wrong(books: Books) -> None:
     async def change_credit(by: int) -> None:
         database = Database(books.address, SetClock(NOW), lambda _: None)
         async with database.engine.begin() as connection:
-            account = BillingAccount.__table__
-            is_his = account.c.id == books.ids["tried"]
-            await connection.execute(update(account).where(is_his).values(credit_minor=account.c.credit_minor + by))
+            raised = {"credit_minor": BillingAccount.credit_minor + by}
+            is_his = BillingAccount.id == books.ids["tried"]
+            await connection.execute(update(BillingAccount).where(is_his).values(**raised))
         await database.close()
 
     asyncio.run(change_credit(125))
@@ -233,7 +233,7 @@ class Damaged:
     async def one(self, column: Any, *where: Any, by: Any = None) -> Any:
         """A value of the first row; there is one."""
         if by is None:
-            by = column.id if isinstance(column, type) else column
+            by = column.__table__.c.id if isinstance(column, type) else column
         statement = select(column).where(*where).order_by(by).limit(1)
         return (await self.session.execute(statement)).scalars().one()
 

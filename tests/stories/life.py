@@ -1,10 +1,18 @@
 """An account's life on a test clock, lived through the public API as an operator and partner would."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 from typing import Any
+from uuid import UUID
+
+from plafond.models import Member, Role
+from plafond.schema.node import decode_id
+from plafond.services.access import Scope
+from plafond.services.auditing import audit
+from plafond.services.tokens import create_key
+from plafond.settings import Environment
 
 from ..conftest import Client, World
 
@@ -51,6 +59,12 @@ lines { id kind description quantity unitAmount { amountMinor } amount { amountM
   taxCategory taxRate creditedLine { id } explain { result { amountMinor } steps { label expression value } } }
 taxBreakdown { jurisdiction category rate taxableAmount { amountMinor } amount { amountMinor } reason }
 """
+SUBSCRIPTION = """
+status interval plan { key } amount { amountMinor } monthlyCost { amountMinor } recurringTotal { amountMinor }
+currentPeriodStart currentPeriodEnd trialEnd cancelAtPeriodEnd
+addOns { addOn { key } quantity nextQuantity amount { amountMinor } }
+scheduledChange { plan { key } interval amount { amountMinor } effectiveAt } pendingChange { act }
+"""
 CREDIT_NOTE = """
 id number reason issuedAt subtotal { amountMinor } tax { amountMinor } total { amountMinor }
 toInvoice { amountMinor } toBalance { amountMinor } invoice { number }
@@ -68,6 +82,32 @@ def flat(value: Any) -> Any:
     if isinstance(value, list):
         return [flat(item) for item in value]
     return value
+
+
+Line = tuple[str, int, int, str, str]
+Tax = tuple[str, float, int, int]
+
+
+def lines_of(invoice: dict[str, Any]) -> list[Line]:
+    """Each line as kind, quantity, amount, start and end, in a stable order. Each explanation comes to its amount."""
+    for line in invoice["lines"]:
+        assert line["explain"]["result"] == line["amount"], line
+    return sorted(
+        (line["kind"], line["quantity"], line["amount"], line["period"]["start"], line["period"]["end"])
+        for line in invoice["lines"]
+    )
+
+
+def taken_of(note: dict[str, Any]) -> list[tuple[int, str, str]]:
+    """Each line of a credit note as amount, start and end, in a stable order."""
+    return sorted((line["amount"], line["period"]["start"], line["period"]["end"]) for line in note["lines"])
+
+
+def taxes_of(document: dict[str, Any]) -> list[Tax]:
+    """Each tax row of an invoice or credit note as category, rate, taxable amount and tax, in a stable order."""
+    return sorted(
+        (row["category"], row["rate"], row["taxableAmount"], row["amount"]) for row in document["taxBreakdown"]
+    )
 
 
 @dataclass
@@ -129,7 +169,7 @@ class Life:
     async def try_to(self, mutation: str, fields: str = "account { id }", **given: Any) -> dict[str, Any]:
         """A mutation on the account, refused or not."""
         full = dict(given)
-        if mutation not in ("confirmPayment", "voidInvoice", "issueCreditNote", "advanceTestClock", "recordUsage"):
+        if mutation not in WITHOUT_ACCOUNT:
             full.setdefault("accountId", self.account_id)
         if mutation in KEYED:
             full.setdefault("idempotencyKey", f"{self.external_id}-{next(self._keys)}")
@@ -180,6 +220,46 @@ class Life:
         found = await self.ask(f"creditNotes(first: 100) {{ nodes {{ {CREDIT_NOTE} }} }}")
         return list(reversed(found["creditNotes"]["nodes"]))
 
+    async def subscription(self) -> dict[str, Any]:
+        """The subscription as it stands."""
+        found = await self.ask(f"subscription {{ {SUBSCRIPTION} }}")
+        return dict(found["subscription"])
+
+    async def figure(self, metric: str = "email_sends") -> tuple[int, int | None]:
+        """What is used of a metric, and its limit in force."""
+        found = await self.ask("usage { metric { key } used limit }")
+        (row,) = (row for row in found["usage"] if row["metric"]["key"] == metric)
+        return row["used"], row["limit"]
+
+    async def notices(self) -> dict[str, Any]:
+        """What each standing notice says, by its code."""
+        found = await self.ask("notices { code params }")
+        return {notice["code"]: notice["params"] for notice in found["notices"]}
+
+    async def owner(self, world: World) -> "Life":
+        """The same account at the desk of its owner, whom states bind."""
+        found = decode_id(self.account_id)
+        assert found is not None
+        async with world.database.work(Actor.test()) as work:
+            member = Member(
+                created_at=world.clock.now(),
+                account_id=UUID(found.key),
+                iss="https://issuer.test",
+                sub=f"{self.external_id}-owner",
+                display_name="Owner",
+                role=Role.TENANT_OWNER,
+            )
+            work.session.add(member)
+            await work.session.flush()
+            scopes = [Scope.BILLING_READ, Scope.BILLING_WRITE]
+            key = create_key(work, Environment.SANDBOX, name="Owner", maker=member, scopes=scopes)
+        return replace(self, token=key.token)
+
+    async def audit(self, world: World) -> None:
+        """The audit of the whole database finds nothing."""
+        async with world.database.read() as session:
+            assert await audit(session) == []
+
     async def books(self) -> dict[str, int]:
         """The balance of each account of the books that is not 0: debits are positive."""
         sums: dict[str, int] = defaultdict(int)
@@ -202,6 +282,18 @@ class Life:
             after = ledger["pageInfo"]["endCursor"]
 
 
+WITHOUT_ACCOUNT = frozenset(
+    {
+        "confirmPayment",
+        "voidInvoice",
+        "issueCreditNote",
+        "advanceTestClock",
+        "recordUsage",
+        "publishPlan",
+        "setMetric",
+        "setTaxTable",
+    }
+)
 KEYED = frozenset(
     {
         "startSubscription",

@@ -41,6 +41,7 @@ FROZEN_TABLES = (
 
 
 async def check_entries(session: ReadSession, found: Findings) -> None:
+    """Each entry sums to 0, and its postings are of its account and currency."""
     entry, posting = LedgerEntry, LedgerPosting
     moved = sum_of(posting.amount_minor)
     unbalanced = (

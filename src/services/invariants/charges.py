@@ -17,6 +17,7 @@ from .reading import Findings, is_finalised, or_0, show_money, stream, sum_of
 
 
 async def check_charges(session: ReadSession, found: Findings) -> None:
+    """One charge an invoice, with the processor's id; nothing counts as paid that no payment paid."""
     succeeded = and_(Transaction.kind == TransactionKind.CHARGE, Transaction.status == TransactionStatus.SUCCEEDED)
     twice = (
         select(Invoice.account_id, Invoice.number, func.count(Transaction.id))

@@ -42,6 +42,7 @@ SeriesKey = tuple[UUID, str]
 
 
 async def check_numbers(session: ReadSession, found: Findings) -> None:
+    """Each series without gaps but for what was purged, up to where its row stands, and in order of issue."""
     series: dict[SeriesKey, _Series] = defaultdict(_Series)
     rows = await session.execute(select(NumberSeries.issuer_id, NumberSeries.prefix, NumberSeries.last_number))
     for issuer_id, prefix, last_number in rows:

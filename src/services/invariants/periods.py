@@ -46,6 +46,7 @@ def _is_between(cancelled_at: datetime | None, until: datetime) -> bool:
 
 
 async def check_usage_periods(session: ReadSession, found: Findings) -> None:
+    """Usage periods touch and do not overlap, but for the time from a cancellation to a new start."""
     of_account, by_start = UsagePeriod.account_id, (UsagePeriod.start_at, UsagePeriod.end_at)
     periods = select(
         UsagePeriod.account_id,
@@ -211,6 +212,7 @@ async def check_plan_lines(session: ReadSession, found: Findings) -> None:
 
 
 async def check_causes(session: ReadSession, found: Findings) -> None:
+    """One invoice for each cause."""
     statement = (
         select(Invoice.account_id, Invoice.cause, func.count())
         .group_by(Invoice.account_id, Invoice.cause)

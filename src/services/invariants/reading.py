@@ -135,6 +135,7 @@ def or_0(column: Any) -> ColumnElement[int]:
 
 
 def show_money(amount_minor: int, currency: str) -> str:
+    """An amount for whoever reads a finding."""
     try:
         return f"{to_decimal(amount_minor, currency)} {currency}"
     except ValueError:  # what is audited may name any currency
@@ -181,4 +182,5 @@ def credits_of_lines(*without: InvoiceStatus) -> Subquery:
 
 
 def show_digest(digest: str | None) -> str:
+    """The beginning of a hash."""
     return f"{digest[:12]}…" if digest else "nothing"

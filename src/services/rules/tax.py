@@ -8,6 +8,9 @@ from .money import round_half_away
 
 PPM = 1_000_000
 
+NO_RULE = "No tax is registered for this country"
+"""The reason on a line that no rule covered: operators should look."""
+
 EU = frozenset(
     {"AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU"}
     | {"IE", "IT", "LT", "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK"}
@@ -104,7 +107,7 @@ def decide_tax(
     )
     if rates:
         return TaxDecision(tuple(rates))
-    return TaxDecision((TaxRate(customer.country, "O", 0, "No tax is registered for this country"),), is_unknown=True)
+    return TaxDecision((TaxRate(customer.country, "O", 0, NO_RULE),), is_unknown=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,215 @@
+"""Accounts in named states, for those who build frontends: each lives its past on a test clock of its own."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
+
+from ..models import BillingAccount, Interval, TestClock
+from ..models.types import new_id
+from ..services.access import Principal
+from ..services.accounts import create_account
+from ..services.companies import update_company
+from ..services.decisions import Decide, decide_add_on, decide_change, decide_start
+from ..services.errors import InvalidInput
+from ..services.idempotency import Request
+from ..services.metering import record_usage
+from ..services.orders import cancel_at_period_end, cancel_now, place, start_trial
+from ..services.payments import add_method
+from ..services.test_clocks import advance_clock, create_clock
+from ..services.tills import Till
+from ..services.usage import EventStatus, UsageInput
+
+MONTH = Interval.MONTH
+YEAR = Interval.YEAR
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An account on a test clock, and who acts on it."""
+
+    till: Till
+    principal: Principal
+    account_id: UUID
+    clock_id: UUID
+
+    async def advance(self, days: float) -> None:
+        """Let days pass."""
+        async with self.till.database.read() as session:
+            clock = await session.get_one(TestClock, self.clock_id)
+        await advance_clock(self.till, self.clock_id, clock.now + timedelta(days=days))
+
+    async def order(self, mutation: str, decide: Decide) -> None:
+        """Place an order."""
+        await place(self.till, self.principal, Request(None, "", None), mutation, self.account_id, decide)
+
+    async def start(self, plan_key: str, interval: Interval = MONTH) -> None:
+        """Start a plan."""
+        await self.order("startSubscription", partial(decide_start, plan_key=plan_key, interval=interval))
+
+    async def change(self, plan_key: str, interval: Interval = MONTH) -> None:
+        """Change the plan."""
+        await self.order("changePlan", partial(decide_change, plan_key=plan_key, interval=interval))
+
+    async def add(self, add_on_key: str, quantity: int) -> None:
+        """Set an add-on."""
+        await self.order("setAddOn", partial(decide_add_on, add_on_key=add_on_key, quantity=quantity))
+
+    async def give_card(self, token: str = "pm_card_visa") -> None:  # noqa: S107  # a published test card
+        """Add a card, and charge it from now on."""
+        facts = await self.till.processor.read_method(token)
+        assert facts is not None, "a test card"
+        async with self.till.work() as work:
+            account = (await work.lock_accounts([self.account_id]))[self.account_id]
+            await add_method(work, account, token, facts, make_default=True)
+
+    async def use(self, metric: str, *, quantity: int | None = None, level: int | None = None) -> None:
+        """Use something now."""
+        async with self.till.work() as work:
+            event = UsageInput(
+                event_id=str(new_id()), metric=metric, account_id=self.account_id, quantity=quantity, level=level
+            )
+            (result,) = await record_usage(work, self.principal, [event])
+            assert result.status is EventStatus.ACCEPTED, result
+
+
+async def _trial_ending(stage: Stage) -> None:
+    """A trial without a payment method, 20 hours before its end."""
+    await start_trial(stage.till, stage.principal, Request(None, "", None), stage.account_id, "professional", MONTH)
+    await stage.use("email_sends", quantity=4_200)
+    await stage.advance(13.2)
+
+
+async def _at_95_percent(stage: Stage) -> None:
+    """Professional, at 95 % of its e-mails, with three alerts open."""
+    await stage.give_card()
+    await stage.start("professional")
+    await stage.advance(12)
+    await stage.use("email_sends", quantity=47_500)
+
+
+async def _overage(stage: Stage) -> None:
+    """Starter with 23,000 e-mails over its limit: three blocks of overage so far."""
+    await stage.give_card()
+    await stage.start("starter")
+    await stage.advance(20)
+    await stage.use("email_sends", quantity=33_000)
+
+
+async def _annual_mid_term(stage: Stage) -> None:
+    """Business by the year, seven months in, with seats added."""
+    await stage.give_card()
+    await stage.start("business", YEAR)
+    await stage.advance(40)
+    await stage.add("additional_user", 3)
+    await stage.advance(175)
+    await stage.use("email_sends", quantity=61_000)
+
+
+async def _downgrade_scheduled(stage: Stage) -> None:
+    """Professional that becomes Starter at the end of the month."""
+    await stage.give_card()
+    await stage.start("professional")
+    await stage.advance(35)
+    await stage.change("starter")
+
+
+async def _cancel_scheduled(stage: Stage) -> None:
+    """Starter that was cancelled and ends with the month."""
+    await stage.give_card()
+    await stage.start("starter")
+    await stage.advance(10)
+    await cancel_at_period_end(stage.till, stage.principal, Request(None, "", None), stage.account_id, "moving on")
+
+
+async def _canceled(stage: Stage) -> None:
+    """Professional that was cancelled at once with its rest given back: a credit balance in hand."""
+    await stage.give_card()
+    await stage.start("professional")
+    await stage.advance(40)
+    await cancel_now(
+        stage.till, stage.principal, Request(None, "", None), stage.account_id, prorated=True, reason="by agreement"
+    )
+    await stage.advance(1)
+
+
+async def _past_due(stage: Stage) -> None:
+    """Starter whose last charge was declined two days ago."""
+    await stage.give_card()
+    await stage.start("starter")
+    await stage.advance(20)
+    await stage.give_card("pm_card_chargeCustomerFail")
+    await stage.advance(13)
+
+
+async def _payment_pending(stage: Stage) -> None:
+    """An upgrade that waits for the cardholder to confirm its payment."""
+    await stage.give_card()
+    await stage.start("starter")
+    await stage.advance(10)
+    await stage.give_card("pm_card_authenticationRequired")
+    await stage.change("professional")
+
+
+async def _new(stage: Stage) -> None:
+    """An account that has only just been made."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A state to be in, and the days that it takes to come there."""
+
+    play: Callable[[Stage], Awaitable[None]]
+    days: float = 0
+
+    @property
+    def meaning(self) -> str:
+        """What it makes, in a sentence."""
+        return (self.play.__doc__ or "").strip()
+
+
+SCENARIOS = {
+    "new": Scenario(_new),
+    "trial-ending": Scenario(_trial_ending, 13.2),
+    "at-95-percent": Scenario(_at_95_percent, 12),
+    "overage": Scenario(_overage, 20),
+    "annual-mid-term": Scenario(_annual_mid_term, 215),
+    "downgrade-scheduled": Scenario(_downgrade_scheduled, 35),
+    "cancel-scheduled": Scenario(_cancel_scheduled, 10),
+    "canceled": Scenario(_canceled, 41),
+    "past-due": Scenario(_past_due, 33),
+    "payment-pending": Scenario(_payment_pending, 10),
+}
+
+
+async def create_scenario(till: Till, principal: Principal, name: str, now: datetime) -> BillingAccount:
+    """Make an account in a named state, on a test clock of its own that comes to stand at `now`."""
+    scenario = SCENARIOS.get(name)
+    if scenario is None:
+        raise InvalidInput(f"There is no such scenario: known are {', '.join(SCENARIOS)}.", ["input", "name"])
+    mark = f"{name}-{str(new_id())[-8:]}"
+    async with till.work() as work:
+        clock = await create_clock(work, f"Scenario {name}", now - timedelta(days=scenario.days))
+        await work.session.flush()
+        account = await create_account(
+            work,
+            mark,
+            {"name": f"Scenario {name}", "currency": "USD", "timezone": "UTC", "locale": "en-US"},
+            test_clock_id=clock.id,
+        )
+        await update_company(
+            work,
+            account.id,
+            {
+                "legal_name": "Scenario Inc",
+                "country": "US",
+                "address_lines": ["1 Main Street"],
+                "city": "New York",
+                "region": "NY",
+                "postal_code": "10001",
+            },
+        )
+    stage = Stage(till, principal, account.id, clock.id)
+    await scenario.play(stage)
+    return account
