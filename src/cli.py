@@ -20,6 +20,7 @@ from .app import create_app, make_processor
 from .clock import SystemClock
 from .database import Actor, Database
 from .demo import PortInUse, bind_port, make_config, run_demo
+from .faults import rehearse
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
@@ -90,6 +91,7 @@ def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this 
     """Serve the configured database (PLAFOND_DATABASE_URL)."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
+    rehearse(settings.fault)
     with closing(PdfPool()) as pool:
         app = create_app(settings, with_worker=worker, draughtsman=pool)
         listener = bind_port(settings.host, settings.port)
@@ -101,6 +103,7 @@ def worker() -> None:
     """Do the due work, beside servers that run without it."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
+    rehearse(settings.fault)
 
     async def run(database: Database) -> None:
         with closing(PdfPool()) as pool:

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from .faults import Fault, read_fault
+
 
 class Environment(StrEnum):
     """Whether money is real here. Fixed in the database by the first migration."""
@@ -52,10 +54,18 @@ class Settings(BaseSettings):
     Production needs one. A sandbox without it makes its own, and links end with the process.
     """
 
+    fault: Annotated[Fault | None, NoDecode] = None
+    """Rehearses a failure in this process: `POINT:ACTION` or `POINT:ACTION:N`, by `faults.py`. Never in production."""
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @field_validator("fault", mode="before")
+    @classmethod
+    def _read_fault(cls, value: object) -> object:
+        return read_fault(value) if isinstance(value, str) else value
 
     @field_validator("public_url")
     @classmethod
@@ -73,6 +83,12 @@ class Settings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("it needs at least 32 characters")
         return value
+
+    @model_validator(mode="after")
+    def _production_is_not_hurt(self) -> Self:
+        if self.fault is not None and self.environment is Environment.PRODUCTION:
+            raise ValueError("PLAFOND_FAULT is for rehearsals in a sandbox: take it away from a production")
+        return self
 
     @model_validator(mode="after")
     def _jwt_needs_a_key(self) -> Self:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, select
 
 from ..database import ReadSession, Work
+from ..faults import reach
 from ..models import (
     Alert,
     BillingAccount,
@@ -119,6 +120,7 @@ async def close_period(work: Work, account: BillingAccount, started: str) -> Non
     await _draft(work, standing, closed, lines, InvoiceKind.PERIOD, finalise_at)
     if billing is not None:
         await plan_reminders(work, standing)
+    reach("close.after_period")
 
 
 async def _begin_next(
@@ -261,6 +263,7 @@ async def finalise_period(work: Work, account: BillingAccount, subject: str) -> 
     )
     if issued.invoice is not None:
         await ask_for_payment(work, standing, issued.invoice)
+    reach("invoice.before_commit")
     return issued
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import Actor, Database, ReadSession, Work
+from ..faults import reach
 from ..models import Document, DocumentBytes, NoticeSeverity, WorkKind
 from .due_work import Fenced, Taken, claim, finish, give_back
 from .links import OpenedLink
@@ -61,6 +62,7 @@ async def _try_to_draw(database: Database, actor: Actor, draughtsman: Draughtsma
             if taken.tries > MAX_TRIES:
                 raise DrawingFailed("whoever drew it ended before it was done, each time")
             pdf = await draughtsman.draw(Paper.model_validate(document.content))
+            reach("document.drawn")
         async with database.work(actor) as work:
             await finish(work, taken)
             if document is not None and pdf is not None:

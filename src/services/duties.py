@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from ..database import Work
+from ..faults import reach
 from ..models import BillingAccount, NoticeSeverity, WorkKind
 from .closing import (
     close_period,
@@ -93,6 +94,7 @@ async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = No
     """Take what is due by the wall clock and do it. Gives how much was taken: 0 means that nothing is due."""
     async with till.work() as work:
         taken = await claim(work, work.clock.now(), limit=limit, account_id=account_id, kinds=BILLING)
+    reach("work.claimed")
     for piece in taken:
         await try_to_perform(till, piece)
     return len(taken)

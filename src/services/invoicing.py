@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import aliased
 
 from ..database import Work
+from ..faults import reach
 from ..models import (
     BillingAccount,
     CollectionMethod,
@@ -148,6 +149,7 @@ async def _issue_invoice(
     totals = total_up(lines, carried_minor=carried_minor, balance_minor=free_minor)
     invoice = draft or _new_invoice(standing, kind, cause, now)
     await _write_lines(work, standing, invoice, lines, replaces=draft is not None)
+    reach("invoice.after_lines")
     rows = await load_lines(work, invoice.id)
     invoice.subtotal_minor, invoice.tax_minor = totals.subtotal_minor, totals.tax_minor
     invoice.total_minor = totals.total_minor
@@ -162,7 +164,9 @@ async def _issue_invoice(
         await _carry_in(work, invoice)
     credits_minor = [(line.credited.line_id, -line.amount_minor) for line in lines if line.credited is not None]
     postings = await books.take_back(work, account, credits_minor, ends=ends) if credits_minor else []
+    reach("invoice.before_number")
     await _take_number(work, standing, invoice, "")
+    reach("invoice.after_number")
     assert invoice.issued_at is not None, "just given"
     is_sent = account.collection_method is CollectionMethod.SEND_INVOICE
     invoice.due_at = invoice.issued_at + timedelta(days=account.net_days if is_sent else 0)
@@ -172,6 +176,7 @@ async def _issue_invoice(
     postings += books.defer_lines(work, account, charges, invoice.issued_at)
     books.post_finalised(work, account, invoice, postings, invoice.tax_minor)
     books.post_balance_applied(work, account, invoice, totals.balance_minor)
+    reach("invoice.after_books")
     invoice.status = InvoiceStatus.OPEN
     _settle_small(work, standing, invoice)
     await _note_ratings(work, account, rows)

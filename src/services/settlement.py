@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import Work
+from ..faults import reach
 from ..models import (
     BillingAccount,
     Invoice,
@@ -56,6 +57,7 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
         token=method.processor_token,
         on_session=transaction.pending_change_id is not None,
     )
+    reach("charge.before_call")
     try:
         result = await till.processor.charge(order)
     except ProcessorFailed:
@@ -64,7 +66,9 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
         if taken is not None:
             raise
         return
+    reach("charge.after_call")
     await record_result(till, transaction_id, result, taken)
+    reach("charge.after_commit")
 
 
 async def _note_unknown(till: Till, transaction: Transaction) -> None:

@@ -233,7 +233,8 @@ class Damaged:
     async def one(self, column: Any, *where: Any, by: Any = None) -> Any:
         """A value of the first row; there is one."""
         if by is None:
-            by = column.__table__.c.id if isinstance(column, type) else column
+            is_row = isinstance(column, type)
+            by = column.id if is_row else column
         statement = select(column).where(*where).order_by(by).limit(1)
         return (await self.session.execute(statement)).scalars().one()
 

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from plafond.database import Actor
 from plafond.models import Member, Role
 from plafond.schema.node import decode_id
 from plafond.services.access import Scope
@@ -116,7 +117,7 @@ class Life:
 
     client: Client
     token: str
-    clock_id: str
+    clock_id: str | None
     account_id: str
     external_id: str
     _keys: Any = field(default_factory=count)
@@ -126,7 +127,7 @@ class Life:
         cls,
         client: Client,
         world: World,
-        at: datetime,
+        at: datetime | None,
         *,
         currency: str = "USD",
         timezone: str = "UTC",
@@ -136,13 +137,18 @@ class Life:
         collection: dict[str, Any] | None = None,
         name: str = "story",
     ) -> "Life":
-        """A new account whose clock stands at an instant, with a company (by `COMPANIES`) and a card, or without."""
+        """A new account whose clock stands at an instant, with a company (by `COMPANIES`) and a card, or without.
+
+        Without an instant it lives by the wall clock.
+        """
         token = world.operator
-        made = await _mutate(
-            client, token, "createTestClock", "testClock { id }", {"name": name, "now": at.isoformat()}
-        )
-        clock_id = made["testClock"]["id"]
-        given = {
+        clock_id = None
+        if at is not None:
+            made = await _mutate(
+                client, token, "createTestClock", "testClock { id }", {"name": name, "now": at.isoformat()}
+            )
+            clock_id = made["testClock"]["id"]
+        given: dict[str, Any] = {
             "externalId": name,
             "name": name,
             "currency": currency,
@@ -240,7 +246,7 @@ class Life:
         """The same account at the desk of its owner, whom states bind."""
         found = decode_id(self.account_id)
         assert found is not None
-        async with world.database.work(Actor.test()) as work:
+        async with world.database.work(Actor(name="system:test", origin="test")) as work:
             member = Member(
                 created_at=world.clock.now(),
                 account_id=UUID(found.key),

@@ -30,7 +30,6 @@ class _Series:
 
     last_number: int | None = None
     """By its own row; none where it has none."""
-    begins_at: int = 1
     number: int = 0
     issued_at: datetime | None = None
     count: int = 0
