@@ -216,7 +216,7 @@ async def seed_sandbox(database: Database, now: datetime) -> list[SandboxToken]:
     clock.stands_at = now - timedelta(days=800)
     till = Till(database, SandboxProcessor(database), ACTOR)
     async with till.work() as work:
-        await apply_catalogue(work, read_catalogue(files(__package__).joinpath("catalogue.toml").read_bytes()))
+        await apply_sandbox_catalogue(work)
         issuer = (await work.session.scalars(select(Issuer))).one()
         work.session.add(NumberSeries(issuer_id=issuer.id, prefix="INV-", last_number=FIRST_INVOICE - 1))
     starts = sorted(TENANTS, key=lambda tenant: (_start_of(tenant, now), tenant.external_id))
@@ -235,6 +235,11 @@ async def seed_sandbox(database: Database, now: datetime) -> list[SandboxToken]:
     await _play(till, clock, batches, now)
     async with till.work() as work:
         return await _make_people(work, sorted(seeded, key=lambda made: made.tenant.external_id))
+
+
+async def apply_sandbox_catalogue(work: Work) -> None:
+    """Put the default catalogue, its issuer and taxes in force."""
+    await apply_catalogue(work, read_catalogue(files(__package__).joinpath("catalogue.toml").read_bytes()))
 
 
 async def _play(till: Till, clock: SetClock, batches: list[_Batch], until: datetime) -> None:

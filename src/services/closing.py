@@ -31,7 +31,7 @@ from . import books
 from .bills import Bill, BillLine
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue
-from .invoicing import Issued, issue_bill, write_draft
+from .invoicing import Issued, issue_bill, write_draft, write_off_carried
 from .limits import add_units, find_excess, load_plan_limits
 from .notices import raise_notice
 from .payments import ask_for_payment
@@ -292,6 +292,8 @@ async def invoice_corrections(work: Work, account: BillingAccount, canceled: str
     )
     if issued.invoice is not None:
         await ask_for_payment(work, standing, issued.invoice)
+    elif standing.carried_minor:
+        await write_off_carried(work, account)
 
 
 async def end_trial(work: Work, account: BillingAccount, ended: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, exists, or_, select, update
+from sqlalchemy import and_, delete, exists, or_, select, update
 from sqlalchemy.orm import aliased
 
 from ..database import ReadSession, Work
@@ -57,11 +57,11 @@ async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: 
 
 
 async def withdraw(work: Work, account: BillingAccount, kind: WorkKind, subject: str | None = None) -> None:
-    """Take back what is not done yet: its cause is gone."""
-    statement = update(DueWork).where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.done_at.is_(None))
+    """Take back what is not done yet: its cause is gone. Whoever holds it is refused when it wants to finish."""
+    statement = delete(DueWork).where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.done_at.is_(None))
     if subject is not None:
         statement = statement.where(DueWork.subject == subject)
-    await work.session.execute(statement.values(done_at=work.clock.now_for(account)))
+    await work.session.execute(statement)
 
 
 async def hasten(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:

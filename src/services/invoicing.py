@@ -265,6 +265,31 @@ async def _carry_in(work: Work, invoice: Invoice) -> None:
         carried.carried_to_invoice_id = invoice.id
 
 
+async def write_off_carried(work: Work, account: BillingAccount) -> None:
+    """Give up what was too small to charge, where no invoice follows that could demand it."""
+    now = work.clock.now_for(account)
+    for carried in await work.session.scalars(
+        select(Transaction).where(
+            Transaction.account_id == account.id,
+            Transaction.kind == TransactionKind.CARRIED_FORWARD,
+            Transaction.carried_to_invoice_id.is_(None),
+        )
+    ):
+        carried.carried_to_invoice_id = carried.invoice_id  # it ends where it began
+        written_off = Transaction(
+            created_at=now,
+            account_id=account.id,
+            kind=TransactionKind.WRITE_OFF,
+            status=TransactionStatus.SUCCEEDED,
+            currency=carried.currency,
+            amount_minor=carried.amount_minor,
+            description="Too small to charge, and no invoice followed",
+        )
+        work.session.add(written_off)
+        books.post_write_off(work, account, f"transaction:{written_off.id}", carried.amount_minor)
+    await work.session.flush()
+
+
 async def _note_ratings(work: Work, account: BillingAccount, rows: Sequence[InvoiceLine]) -> None:
     """Remember what was invoiced of which period's overage."""
     invoiced: dict[tuple[str, datetime], int] = defaultdict(int)

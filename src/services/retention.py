@@ -26,6 +26,7 @@ from ..models import (
     LedgerPosting,
     PurgePass,
     Transaction,
+    TransactionKind,
     WorkKind,
 )
 from .due_work import enqueue
@@ -111,6 +112,16 @@ async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> 
         .correlate(Invoice)
         .exists()
     )
+    carried = (
+        select(Transaction.id)
+        .where(
+            Transaction.invoice_id == Invoice.id,
+            Transaction.kind == TransactionKind.CARRIED_FORWARD,
+            Transaction.carried_to_invoice_id.is_(None),
+        )
+        .correlate(Invoice)
+        .exists()
+    )
     rows = await work.session.scalars(
         select(Invoice.id).where(
             Invoice.account_id == account.id,
@@ -118,6 +129,7 @@ async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> 
             Invoice.status.not_in((InvoiceStatus.OPEN, InvoiceStatus.DRAFT)),
             ~noted,
             ~credited,
+            ~carried,
         )
     )
     return list(rows)

@@ -198,12 +198,14 @@ async def expire_pending(till: Till, account_id: UUID, pending_id: UUID, taken: 
         async with till.database.read() as session:
             transaction = await session.get_one(Transaction, transaction.id)
     if transaction is not None and transaction.processor_id is not None:
-        result = await till.processor.cancel(transaction.processor_id)
-        await record_result(till, transaction.id, result, None)
+        # What becomes of the charge ends the change, and takes back the work that is being done here.
+        await record_result(till, transaction.id, await till.processor.cancel(transaction.processor_id))
     async with till.work() as work:
         account = (await work.lock_accounts([account_id]))[account_id]
+        row = await work.session.get_one(PendingChange, pending_id, populate_existing=True)
+        if row.status is not PendingStatus.PENDING:
+            return
         if taken is not None:
             await finish(work, taken)
-        row = await work.session.get_one(PendingChange, pending_id)
-        if row.status is PendingStatus.PENDING and (transaction is None or transaction.status not in OPEN):
+        if transaction is None or transaction.status not in OPEN:
             await _end_pending(work, account, row, PendingStatus.EXPIRED)

@@ -105,6 +105,12 @@ async def open_usage_period(
     """Begin a usage period, with what was `moved` into it by metric, and have it closed when it ends."""
     subscription.usage_period_start, subscription.usage_period_end = period.start, period.end
     subscription.usage_period_number = number
+    # What was used in a period of no length, which this one takes the place of, is this one's.
+    await work.session.execute(
+        update(Counter)
+        .where(Counter.account_id == account.id, Counter.period_start == period.start)
+        .values(period_end=period.end)
+    )
     work.session.add(UsagePeriod(account_id=account.id, start_at=period.start, end_at=period.end))
     for metric_key, quantity in (moved or {}).items():
         work.session.add(
@@ -133,6 +139,12 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
     start = subscription.usage_period_start
     row = await session.get_one(UsagePeriod, (account.id, start))
     moved: dict[str, int] = {}
+    if row.start_at == at:
+        # It began at this very instant: nothing was served in it, and another may begin here.
+        await withdraw(work, account, WorkKind.CLOSE_PERIOD, start.isoformat())
+        await session.delete(row)
+        await session.flush()
+        return moved
     if row.end_at != at:
         moved = await _cut_period(work, account, row, at)
         await withdraw(work, account, WorkKind.CLOSE_PERIOD, start.isoformat())

@@ -18,7 +18,7 @@ async def test_a_downgrade_is_refused_when_due(client: Client, world: World) -> 
 
     await life.advance(datetime(2026, 2, 28, tzinfo=UTC))
     refused = (await life.notices())["CHANGE_REFUSED"]
-    assert [(row["metric"], row["used"], row["limit"]) for row in refused["exceeding"]] == [("team_members", 6, 5)]
+    assert [(row["used"], row["limit"]) for row in refused["exceeding"]] == [(6, 5)]
     standing = await life.subscription()
     assert (standing["plan"], standing["amount"], standing["scheduledChange"]) == ({"key": "business"}, 39_900, None)
     assert await life.figure("team_members") == (6, 15)

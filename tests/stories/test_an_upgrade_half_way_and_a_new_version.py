@@ -43,7 +43,7 @@ async def test_an_upgrade_half_way_and_a_new_version(client: Client, world: Worl
     await life.do("changePlan", quoteId=quote["id"])
     _, upgrade = await life.invoices()
     half = ("2026-04-16T00:00:00Z", "2026-05-01T00:00:00Z")
-    assert lines_of(upgrade) == [("CREDIT", 1, -2_450, *half), ("PRORATION", 1, 7_450, *half)]
+    assert lines_of(upgrade) == [("CREDIT", -1, -2_450, *half), ("PRORATION", 1, 7_450, *half)]
     (credit,) = (line for line in upgrade["lines"] if line["kind"] == "CREDIT")
     assert credit["creditedLine"]["id"] == first["lines"][0]["id"]
     assert taxes_of(upgrade) == [("S", 20.0, 5_000, 1_000)]
@@ -84,7 +84,7 @@ async def test_an_upgrade_half_way_and_a_new_version(client: Client, world: Worl
     await life.do("changePlan", planKey="business", interval="MONTH")
     business = (await life.invoices())[3]
     half = ("2026-05-16T12:00:00Z", "2026-06-01T00:00:00Z")
-    assert lines_of(business) == [("CREDIT", 1, -7_450, *half), ("PRORATION", 1, 19_950, *half)]
+    assert lines_of(business) == [("CREDIT", -1, -7_450, *half), ("PRORATION", 1, 19_950, *half)]
     assert taxes_of(business) == [("S", 20.0, 12_500, 2_500)]
     assert (business["total"], business["status"]) == (15_000, "PAID")
     assert await life.books() == {

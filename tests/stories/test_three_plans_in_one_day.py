@@ -42,7 +42,7 @@ async def test_three_plans_in_one_day(client: Client, world: World) -> None:
     assert taxes_of(start) == [("S", 19.0, 4_900, 931)]
     # 4,900 × 59 ÷ 120 = 2,409.2 and 14,900 × 59 ÷ 120 = 7,325.8; 19 % of 4,917 is 934.2.
     six = ("2026-04-16T06:00:00Z", end)
-    assert lines_of(professional) == [("CREDIT", 1, -2_409, *six), ("PRORATION", 1, 7_326, *six)]
+    assert lines_of(professional) == [("CREDIT", -1, -2_409, *six), ("PRORATION", 1, 7_326, *six)]
     assert taxes_of(professional) == [("S", 19.0, 4_917, 934)]
     # Two users: 3,000 × 58 ÷ 120. A workspace: 2,000 × 58 ÷ 120 = 966.7. Two add-ons are two charges.
     noon = ("2026-04-16T12:00:00Z", end)
@@ -53,8 +53,8 @@ async def test_three_plans_in_one_day(client: Client, world: World) -> None:
     # With 57 quarters left: 14,900 → 7,077.5, up; 2,000 → 950, as business does not offer it; 39,900 → 18,952.5, up.
     evening = ("2026-04-16T18:00:00Z", end)
     assert lines_of(business) == [
-        ("CREDIT", 1, -7_078, *evening),
-        ("CREDIT", 1, -950, *evening),
+        ("CREDIT", -1, -7_078, *evening),
+        ("CREDIT", -1, -950, *evening),
         ("PRORATION", 1, 18_953, *evening),
     ]
     credited = {line["amount"]: line["creditedLine"]["id"] for line in business["lines"] if line["creditedLine"]}

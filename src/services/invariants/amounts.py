@@ -57,9 +57,16 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
         select(
             CreditNote.invoice_id,
             sum_of(CreditNote.total_minor).label("amount"),
+            sum_of(CreditNote.subtotal_minor).label("net"),
             sum_of(CreditNote.to_invoice_minor).label("to_invoice"),
         )
         .group_by(CreditNote.invoice_id)
+        .subquery()
+    )
+    charged = (
+        select(InvoiceLine.invoice_id, sum_of(InvoiceLine.amount_minor).label("net"))
+        .where(InvoiceLine.amount_minor > 0)
+        .group_by(InvoiceLine.invoice_id)
         .subquery()
     )
     statement = (
@@ -69,8 +76,10 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
             or_0(carried_out.c.amount),
             or_0(noted.c.amount),
             or_0(noted.c.to_invoice),
+            or_0(charged.c.net) - or_0(noted.c.net),
             forward.c.since,
         )
+        .outerjoin(charged, charged.c.invoice_id == Invoice.id)
         .outerjoin(carried_in, carried_in.c.invoice_id == Invoice.id)
         .outerjoin(carried_out, carried_out.c.invoice_id == Invoice.id)
         .outerjoin(noted, noted.c.invoice_id == Invoice.id)
@@ -78,8 +87,8 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
         .where(is_finalised())
         .order_by(Invoice.id)
     )
-    async for invoice, came, went, credited, to_invoice, since in stream(session, statement):
-        for wrong in _judge_invoice(invoice, came, went, credited, to_invoice, since):
+    async for invoice, came, went, credited, to_invoice, creditable, since in stream(session, statement):
+        for wrong in _judge_invoice(invoice, came, went, credited, to_invoice, creditable, since):
             found.add("I4", invoice.account_id, f"{invoice.number} {wrong}.")
     nothing = (
         select(Transaction.account_id, Transaction.id, Transaction.amount_minor, Transaction.currency)
@@ -91,7 +100,13 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
 
 
 def _judge_invoice(
-    invoice: Invoice, came: int, went: int, credited: int, to_invoice: int, since: datetime | None
+    invoice: Invoice,
+    came: int,
+    went: int,
+    credited: int,
+    to_invoice: int,
+    creditable: int,
+    since: datetime | None,
 ) -> Iterable[str]:
     def show(amount_minor: int) -> str:
         return show_money(amount_minor, invoice.currency)
@@ -118,7 +133,8 @@ def _judge_invoice(
         yield "is open, with nothing due"
     if invoice.status is InvoiceStatus.VOID and (invoice.paid_minor or credited != invoice.total_minor):
         yield f"was withdrawn, with {show(invoice.paid_minor)} paid and {show(credited)} of its total credited"
-    if credited > invoice.total_minor:
+    # An invoice that credits other lines itself may be credited beyond its own total, up to what it charges.
+    if creditable < 0:
         yield f"has a total of {show(invoice.total_minor)}, and credit notes of {show(credited)}"
     if invoice.carried_out_minor != went:
         yield f"carried {show(invoice.carried_out_minor)} out, and its transactions {show(went)}"
