@@ -156,6 +156,8 @@ class Invoice(Entity, kw_only=True, eq=False):
     period_end: Mapped[datetime]
     issued_at: Mapped[datetime | None] = mapped_column(default=None)
     due_at: Mapped[datetime | None] = mapped_column(default=None)
+    payment_failed_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When a charge of it failed first: until it is settled the account is overdue."""
     subtotal_minor: Mapped[int]
     tax_minor: Mapped[int]
     total_minor: Mapped[int]

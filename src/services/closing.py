@@ -1,5 +1,6 @@
 """What the clock does with periods: closing them, finalising their invoices, ending trials, expiring what is over."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -230,6 +231,21 @@ def bill_of_draft(standing: Standing, started: datetime) -> Bill:
     """What the invoice of a closed period comes to by now: its fixed lines, its overage, and corrections."""
     lines = _fixed_lines(standing, f"period:{started.isoformat()}")
     return bill_of(standing, [*lines, *lines_of_usage(standing, started)])
+
+
+async def find_waiting_for_usage(work: Work, accounts: Sequence[BillingAccount]) -> list[BillingAccount]:
+    """Those of the accounts that have a closed period whose invoice still waits for late usage."""
+    if not accounts:
+        return []
+    await work.session.flush()
+    waiting = set(
+        await work.session.scalars(
+            select(UsageRating.account_id).where(
+                UsageRating.account_id.in_([account.id for account in accounts]), UsageRating.rated_at.is_(None)
+            )
+        )
+    )
+    return [account for account in accounts if account.id in waiting]
 
 
 async def refresh_drafts(work: Work, account: BillingAccount) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..database import Work
 from .access import Principal
-from .closing import refresh_drafts
+from .closing import find_waiting_for_usage, refresh_drafts
 from .usage import EventResult, UsageInput, take_events
 
 
@@ -13,6 +13,6 @@ async def record_usage(
 ) -> list[EventResult]:
     """Take a batch of events: each gets a result in the order given. Late ones reach the drafts of their periods."""
     taken = await take_events(work, principal, events, dry_run=dry_run)
-    for account in taken.late:
+    for account in await find_waiting_for_usage(work, taken.late):
         await refresh_drafts(work, account)
     return taken.results

@@ -141,6 +141,8 @@ async def fail_payment(
 ) -> None:
     """An invoice could not be charged: the account is past due, with a banner."""
     now = work.clock.now_for(account)
+    invoice.payment_failed_at = invoice.payment_failed_at or now
+    invoice.updated_at = now
     subscription = await _find_subscription(work, account)
     work.emit(
         account,
@@ -181,7 +183,11 @@ async def restore(work: Work, account: BillingAccount) -> None:
     unpaid = await work.session.scalar(
         select(func.count())
         .select_from(Invoice)
-        .where(Invoice.account_id == account.id, Invoice.status == InvoiceStatus.OPEN)
+        .where(
+            Invoice.account_id == account.id,
+            Invoice.status == InvoiceStatus.OPEN,
+            Invoice.payment_failed_at.is_not(None),
+        )
     )
     if unpaid:
         return

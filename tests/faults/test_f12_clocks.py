@@ -34,10 +34,10 @@ async def test_a_clock_that_jumps_to_and_fro_between_two_pieces_of_work(due: Due
         for _, shift in zip(range(MOST_ROUNDS), cycle((timedelta(0), jump)), strict=False):
             node.clock.stands_at = due.now + shift
             await do_due(node.till, limit=2)
-            node.clock.stands_at = due.now
+            # What was written while the clock was ahead is due then.
+            node.clock.stands_at = due.now + max(jump, timedelta(0))
             if await is_quiet(node.database):
                 break
-        await node.run()
         assert await is_quiet(node.database)
         await check_books(node.database, due)
 

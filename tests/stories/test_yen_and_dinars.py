@@ -56,7 +56,7 @@ async def test_a_life_in_yen(client: Client, world: World) -> None:
     ]
     # A block of a counter is charged whole; 2 × 2,250 × 10 ÷ 31 = 1,451.6.
     assert lines_of(emails) == [("ADD_ON", 1, 1_500, "2026-03-21T15:00:00Z", month_end)]
-    assert lines_of(users) == [("PRORATION", 2, 1_452, "2026-03-21T15:00:00Z", month_end)]
+    assert lines_of(users) == [("PRORATION", 1, 1_452, "2026-03-21T15:00:00Z", month_end)]
     assert lines_of(close) == [
         ("ADD_ON", 1, 1_500, month_end, "2026-04-30T15:00:00Z"),
         ("ADD_ON", 2, 4_500, month_end, "2026-04-30T15:00:00Z"),
