@@ -9,9 +9,11 @@ from plafond.models import (
     EffectiveLimit,
     Interval,
     Invoice,
+    InvoiceKind,
     InvoiceStatus,
     Subscription,
     SubscriptionStatus,
+    UsagePeriod,
 )
 from plafond.models.base import Base
 
@@ -29,7 +31,7 @@ def an_account(issuer_id: UUID, external_id: str, *, now: datetime, currency: st
 
 
 def what_it_runs_on(account: BillingAccount, plan_version_id: UUID, *, start: datetime, end: datetime) -> list[Base]:
-    """A monthly subscription of an account, a limit, a figure and an invoice."""
+    """A monthly subscription of an account with its usage period, a limit, a figure and an invoice."""
     return [
         Subscription(
             created_at=start,
@@ -39,10 +41,14 @@ def what_it_runs_on(account: BillingAccount, plan_version_id: UUID, *, start: da
             interval=Interval.MONTH,
             price_minor=4_900,
             anchor_wall=start.replace(tzinfo=None),
+            zone=account.timezone,
             current_period_start=start,
             current_period_end=end,
+            usage_period_start=start,
+            usage_period_end=end,
             started_at=start,
         ),
+        UsagePeriod(account_id=account.id, start_at=start, end_at=end),
         EffectiveLimit(
             account_id=account.id,
             metric_key="email_sends",
@@ -64,6 +70,8 @@ def what_it_runs_on(account: BillingAccount, plan_version_id: UUID, *, start: da
             account_id=account.id,
             issuer_id=account.issuer_id,
             number=f"TEST-{account.external_id}",
+            kind=InvoiceKind.START,
+            cause="start",
             status=InvoiceStatus.OPEN,
             currency=account.currency,
             period_start=start,

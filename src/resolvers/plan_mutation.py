@@ -34,7 +34,7 @@ from ..schema.plans import (
     StartTrialInput,
     StartTrialPayload,
 )
-from ..services import orders
+from ..services import endings, orders
 from ..services.access import Right
 from ..services.decisions import (
     Decide,
@@ -66,7 +66,7 @@ class PlanMutation:
         """Try a plan for 14 days: its limits, no overage, nothing charged. Without a way to pay it then just ends."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=[input.plan_key, input.interval])
-        await orders.start_trial(
+        await endings.start_trial(
             info.context.till(), info.context.principal, request, account_id, input.plan_key, input.interval
         )
         return StartTrialPayload(
@@ -136,7 +136,7 @@ class PlanMutation:
     ) -> CancelScheduledChangePayload:
         """Take back a change of plan that waits for the period's end, or for its payment."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
-        await orders.give_up_change(info.context.till(), info.context.principal, account_id)
+        await endings.give_up_change(info.context.till(), info.context.principal, account_id)
         return CancelScheduledChangePayload(
             account=await show_account(info, account_id), subscription=await show_subscription(info, account_id)
         )
@@ -160,9 +160,9 @@ class PlanMutation:
         request = Request(input.idempotency_key, scope="", given=given)
         till, principal = info.context.till(), info.context.principal
         if is_now:
-            placed = await orders.cancel_now(till, principal, request, account_id, prorated=prorated, reason=reason)
+            placed = await endings.cancel_now(till, principal, request, account_id, prorated=prorated, reason=reason)
         else:
-            placed = await orders.cancel_at_period_end(till, principal, request, account_id, reason)
+            placed = await endings.cancel_at_period_end(till, principal, request, account_id, reason)
         _note_replay(info, placed)
         notes = await info.context.load.notes_of_cancellation(account_id) if is_now else []
         return CancelSubscriptionPayload(
@@ -180,7 +180,7 @@ class PlanMutation:
         """Undo a cancellation that waits for the period's end."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=None)
-        await orders.resume(info.context.till(), info.context.principal, request, account_id)
+        await endings.resume(info.context.till(), info.context.principal, request, account_id)
         return ResumeSubscriptionPayload(
             account=await show_account(info, account_id), subscription=await show_subscription(info, account_id)
         )

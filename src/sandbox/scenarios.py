@@ -12,10 +12,11 @@ from ..services.access import Principal
 from ..services.accounts import create_account
 from ..services.companies import update_company
 from ..services.decisions import Decide, decide_add_on, decide_change, decide_start
+from ..services.endings import cancel_at_period_end, cancel_now, start_trial
 from ..services.errors import InvalidInput
 from ..services.idempotency import Request
 from ..services.metering import record_usage
-from ..services.orders import cancel_at_period_end, cancel_now, place, start_trial
+from ..services.orders import place
 from ..services.payments import add_method
 from ..services.test_clocks import advance_clock, create_clock
 from ..services.tills import Till

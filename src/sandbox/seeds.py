@@ -32,9 +32,10 @@ from ..services.companies import CompanyFields, update_company
 from ..services.decisions import decide_add_on, decide_start
 from ..services.due_work import APART
 from ..services.duties import do_due
+from ..services.endings import start_trial
 from ..services.idempotency import Request
 from ..services.metering import record_usage
-from ..services.orders import place, start_trial
+from ..services.orders import place
 from ..services.payments import add_method
 from ..services.rules.periods import Period, period_number, to_instant, to_wall
 from ..services.tills import Till

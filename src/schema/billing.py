@@ -134,6 +134,11 @@ async def _standing(context: Context, account_id: Any) -> Standing:
 # --- catalogue -------------------------------------------------------------------------------------------------------
 
 
+CurrencyArgument: TypeAlias = Annotated[
+    CurrencyCode | None, strawberry.argument(description="Only prices in this currency.")
+]
+
+
 @strawberry.type(
     description="Something that is counted or measured. Metrics are data: more may come without a release."
 )
@@ -164,7 +169,7 @@ class Metric(Node):
         )
 
     @field
-    async def overage_prices(self, info: Info, currency: "CurrencyArgument" = None) -> list["Price"]:
+    async def overage_prices(self, info: Info, currency: CurrencyArgument = None) -> list["Price"]:
         """What a started block above the limit costs, by currency; empty where overage is never sold."""
         return await _prices(info, models.PriceKind.OVERAGE, self.key, currency)
 
@@ -180,11 +185,6 @@ class Price:
     def of(cls, row: models.Price) -> Self:
         """A price from its row."""
         return cls(interval=row.interval, amount=Money.of(row.amount_minor, row.currency))
-
-
-CurrencyArgument: TypeAlias = Annotated[
-    CurrencyCode | None, strawberry.argument(description="Only prices in this currency.")
-]
 
 
 async def _prices(info: Info, kind: models.PriceKind, subject: str, currency: str | None) -> list[Price]:

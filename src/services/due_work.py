@@ -191,7 +191,7 @@ async def list_parked(session: ReadSession, limit: int) -> Sequence[DueWork]:
     return (
         await session.scalars(
             select(DueWork)
-            .where(DueWork.parked_at.is_not(None), DueWork.done_at.is_(None))
+            .where(DueWork.parked_at.is_not(None), DueWork.done_at.is_(None), DueWork.kind.not_in(APART))
             .order_by(DueWork.parked_at, DueWork.id)
             .limit(limit)
         )

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import delete, func, select
@@ -370,17 +371,7 @@ async def issue_credit_note(
         )
     for amount in taxes:
         work.session.add(
-            CreditNoteTax(
-                created_at=now,
-                account_id=account.id,
-                credit_note_id=note.id,
-                jurisdiction=amount.rate.jurisdiction,
-                category=amount.rate.category,
-                rate_ppm=amount.rate.rate_ppm,
-                taxable_minor=amount.taxable_minor,
-                amount_minor=amount.amount_minor,
-                reason=amount.rate.reason,
-            )
+            CreditNoteTax(created_at=now, account_id=account.id, credit_note_id=note.id, **_tax_columns(amount))
         )
     books.post_credit_note(work, account, note, postings)
     account.credit_minor += note.total_minor - note.to_invoice_minor
@@ -561,19 +552,20 @@ async def _write_lines(
         )
     for amount in taxes_of(lines):
         session.add(
-            InvoiceTax(
-                created_at=now,
-                account_id=invoice.account_id,
-                invoice_id=invoice.id,
-                jurisdiction=amount.rate.jurisdiction,
-                category=amount.rate.category,
-                rate_ppm=amount.rate.rate_ppm,
-                taxable_minor=amount.taxable_minor,
-                amount_minor=amount.amount_minor,
-                reason=amount.rate.reason,
-            )
+            InvoiceTax(created_at=now, account_id=invoice.account_id, invoice_id=invoice.id, **_tax_columns(amount))
         )
     await session.flush()
+
+
+def _tax_columns(amount: TaxAmount) -> dict[str, Any]:
+    return {
+        "jurisdiction": amount.rate.jurisdiction,
+        "category": amount.rate.category,
+        "rate_ppm": amount.rate.rate_ppm,
+        "taxable_minor": amount.taxable_minor,
+        "amount_minor": amount.amount_minor,
+        "reason": amount.rate.reason,
+    }
 
 
 def _stored(taxes: Sequence[TaxRate]) -> list[list[object]]:

@@ -1,5 +1,6 @@
 """What a customer orders: a trial, a start, another plan, add-ons, an end. Checked, priced, paid, then made true."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,11 +11,8 @@ from sqlalchemy import select
 from ..database import Work
 from ..models import (
     BillingAccount,
-    ChangeAct,
     CollectionMethod,
-    Interval,
     Invoice,
-    InvoiceKind,
     InvoiceStatus,
     PendingChange,
     PendingStatus,
@@ -24,22 +22,17 @@ from ..models import (
     WorkKind,
 )
 from ..models.types import new_id
-from . import books
 from .access import Principal, Right
 from .accounts import lock_for
 from .changing import (
     AddOnTarget,
     make_change,
 )
-from .closing import draft_closed_period, load_standing
+from .closing import load_standing
 from .decisions import (
     Decide,
     Priced,
     Scheduled,
-    check_action,
-    check_limits,
-    check_nothing_pends,
-    find_terms,
     now_of,
 )
 from .due_work import find_next_on_clock, hasten
@@ -47,28 +40,19 @@ from .duties import catch_up, perform
 from .errors import (
     CompanyRequired,
     IdempotencyInFlight,
-    InvalidInput,
     InvalidTransition,
     NotFound,
     PaymentFailed,
     PaymentRequired,
 )
 from .idempotency import Request, once
-from .invoicing import foresee, issue_bill, minimum_of
+from .invoicing import foresee, minimum_of
 from .payments import RECOVERED_AFTER, find_default, open_attempt
-from .permissions import Action
-from .pricing import bill_of, lines_at_cancellation
-from .reminders import plan_reminders
-from .rules.overage import FREE_TIER
 from .rules.transitions import RUNNING, Step
-from .settlement import CONFIRMABLE, expire_pending, record_result, settle
+from .settlement import CONFIRMABLE, record_result, settle
 from .standing import Standing
 from .subscriptions import (
-    begin,
-    check_step,
-    close_usage_period,
     drop_scheduled,
-    end_subscription,
     note_step,
 )
 from .texts import failure_message
@@ -116,7 +100,7 @@ class Placed:
         )
 
 
-class _DraftWaits(Exception):
+class DraftWaits(Exception):
     """A period's draft has to be finalised and paid before a change takes effect."""
 
 
@@ -138,14 +122,15 @@ async def place(
     What waits of the account's work is done first. The charge is asked for between two transactions, under a key that
     the first one wrote down.
     """
-    if account_id is not None:
-        await catch_up(till, account_id)
-    try:
-        placed = await _place_once(till, principal, request, mutation, account_id, decide, reason)
-    except _DraftWaits:
-        assert account_id is not None, "only an account has drafts"
-        await finalise_drafts(till, account_id)
-        placed = await _place_once(till, principal, request, mutation, account_id, decide, reason)
+
+    async def act(work: Work, standing: Standing) -> Placed:
+        decision = await decide(work, standing)
+        if isinstance(decision, Scheduled):
+            await _schedule(work, standing, decision)
+            return Placed(account_id=standing.account.id)
+        return await _take(work, standing, decision, reason)
+
+    placed = await do_once_after_drafts(till, principal, request, mutation, account_id, act)
     if placed.pending_id is None:
         return placed
     if placed.transaction_id is not None and not placed.replayed:
@@ -153,35 +138,56 @@ async def place(
     return await _look_after(till, placed)
 
 
-async def _place_once(
+Act = Callable[[Work, Standing], Awaitable[Placed]]
+
+
+async def do_once(
     till: Till,
     principal: Principal,
     request: Request,
     mutation: str,
     account_id: UUID | None,
-    decide: Decide,
-    reason: str,
+    act: Act,
+    *,
+    right: Right = Right.MANAGE_BILLING,
 ) -> Placed:
+    """Act on an account, locked and as it stands, once for each request under a key."""
     async with till.work() as work:
-        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
+        account = await lock_for(work, principal, account_id, right)
 
-        async def act() -> dict[str, Any]:
-            standing = await load_standing(work, account)
-            decision = await decide(work, standing)
-            if isinstance(decision, Scheduled):
-                await _schedule(work, standing, decision)
-                return Placed(account_id=account.id).stored()
-            return (await _take(work, standing, decision, reason)).stored()
+        async def run() -> dict[str, Any]:
+            return (await act(work, await load_standing(work, account))).stored()
 
-        outcome = await once(work, request.key, mutation=mutation, scope=str(account.id), given=request.given, act=act)
+        outcome = await once(work, request.key, mutation=mutation, scope=str(account.id), given=request.given, act=run)
     return Placed.of(outcome.answer, replayed=outcome.replayed)
+
+
+async def do_once_after_drafts(
+    till: Till,
+    principal: Principal,
+    request: Request,
+    mutation: str,
+    account_id: UUID | None,
+    act: Act,
+    *,
+    right: Right = Right.MANAGE_BILLING,
+) -> Placed:
+    """The same, after all that is due. Where a draft waits that has to be paid first, that is done before."""
+    if account_id is not None:
+        await catch_up(till, account_id)
+    try:
+        return await do_once(till, principal, request, mutation, account_id, act, right=right)
+    except DraftWaits:
+        assert account_id is not None, "only an account has drafts"
+        await finalise_drafts(till, account_id)
+        return await do_once(till, principal, request, mutation, account_id, act, right=right)
 
 
 async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> Placed:
     account = standing.account
     is_lowering = isinstance(priced.target, AddOnTarget) and not priced.bill.lines
     if standing.drafts and not is_lowering:
-        raise _DraftWaits
+        raise DraftWaits
     totals, brought = foresee(standing, priced.bill)
     if any(line.amount_minor > 0 for line in priced.bill.lines) and standing.company is None:
         raise CompanyRequired(
@@ -331,175 +337,6 @@ async def _schedule(work: Work, standing: Standing, decision: Scheduled) -> None
         interval=terms.interval,
         effectiveAt=decision.at.isoformat(),
     )
-
-
-# --- trials, ends, and taking back -----------------------------------------------------------------------------------
-
-
-async def start_trial(
-    till: Till, principal: Principal, request: Request, account_id: UUID | None, plan_key: str, interval: Interval
-) -> UUID:
-    """Try a plan for 14 days, once per account: its limits, no overage, nothing charged."""
-    async with till.work() as work:
-        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
-
-        async def act() -> dict[str, Any]:
-            standing = await load_standing(work, account)
-            check_action(standing, Action.START_TRIAL)
-            terms = await find_terms(work, standing, plan_key, interval)
-            if terms.offer.plan.tier == FREE_TIER:
-                raise InvalidInput("The free plan needs no trial: start it.", ["input", "planKey"])
-            await check_limits(work, standing, terms)
-            at = now_of(work, account)
-            await begin(work, standing, terms, at, step=Step.START_TRIAL, event="subscription.started")
-            await work.session.flush()
-            await plan_reminders(work, await load_standing(work, account))
-            return {"accountId": str(account.id)}
-
-        await once(work, request.key, mutation="startTrial", scope=str(account.id), given=request.given, act=act)
-        return account.id
-
-
-async def cancel_at_period_end(
-    till: Till, principal: Principal, request: Request, account_id: UUID | None, reason: str
-) -> Placed:
-    """Let the subscription end with its billing period (or trial). It can be undone until then."""
-    if account_id is not None:
-        await catch_up(till, account_id)
-    async with till.work() as work:
-        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
-
-        async def act() -> dict[str, Any]:
-            standing = await load_standing(work, account)
-            check_action(standing, Action.CANCEL_SUBSCRIPTION)
-            await check_nothing_pends(work, standing)
-            subscription = standing.subscription
-            assert subscription is not None, "just checked"
-            await drop_scheduled(work, account)
-            subscription.cancel_at_period_end = True
-            note_step(
-                work,
-                account,
-                subscription,
-                Step.CANCEL,
-                subscription.status,
-                event="subscription.scheduled",
-                reason=reason,
-                cancelsAt=subscription.current_period_end.isoformat(),
-            )
-            return Placed(account_id=account.id).stored()
-
-        outcome = await once(
-            work, request.key, mutation="cancelSubscription", scope=str(account.id), given=request.given, act=act
-        )
-    return Placed.of(outcome.answer, replayed=outcome.replayed)
-
-
-async def cancel_now(
-    till: Till, principal: Principal, request: Request, account_id: UUID | None, *, prorated: bool, reason: str
-) -> Placed:
-    """End the subscription at once, for operators: with the unused rest back, or without."""
-    if account_id is not None:
-        await catch_up(till, account_id)
-    try:
-        return await _cancel_now(till, principal, request, account_id, prorated, reason)
-    except _DraftWaits:
-        assert account_id is not None, "only an account has drafts"
-        await finalise_drafts(till, account_id)
-        return await _cancel_now(till, principal, request, account_id, prorated, reason)
-
-
-async def _cancel_now(
-    till: Till, principal: Principal, request: Request, account_id: UUID | None, prorated: bool, reason: str
-) -> Placed:
-    async with till.work() as work:
-        account = await lock_for(work, principal, account_id, Right.OPERATE)
-
-        async def act() -> dict[str, Any]:
-            standing = await load_standing(work, account)
-            check_action(standing, Action.CANCEL_NOW)
-            await check_nothing_pends(work, standing)
-            if standing.drafts:
-                raise _DraftWaits
-            subscription = standing.subscription
-            assert subscription is not None, "just checked"
-            at = now_of(work, account)
-            started = subscription.usage_period_start
-            await books.recognise(work, account, at)
-            lines = lines_at_cancellation(standing, at) if prorated else []
-            await issue_bill(
-                work,
-                standing,
-                bill_of(standing, lines),
-                kind=InvoiceKind.FINAL,
-                cause=f"cancel:{at.isoformat()}",
-                reason="CANCELLATION",
-            )
-            await close_usage_period(work, standing, at)
-            await end_subscription(work, standing, at, Step.CANCEL_NOW, reason=reason)
-            # What was not given back is earned: nothing more is served for it.
-            await books.recognise(work, account, at, everything=True)
-            await draft_closed_period(work, standing, started, InvoiceKind.FINAL, at)
-            return Placed(account_id=account.id).stored()
-
-        outcome = await once(
-            work, request.key, mutation="cancelSubscription", scope=str(account.id), given=request.given, act=act
-        )
-    return Placed.of(outcome.answer, replayed=outcome.replayed)
-
-
-async def resume(till: Till, principal: Principal, request: Request, account_id: UUID | None) -> UUID:
-    """Undo a cancellation that waits for the period's end."""
-    if account_id is not None:
-        await catch_up(till, account_id)
-    async with till.work() as work:
-        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
-
-        async def act() -> dict[str, Any]:
-            standing = await load_standing(work, account)
-            check_action(standing, Action.RESUME_SUBSCRIPTION)
-            subscription = standing.subscription
-            assert subscription is not None, "just checked"
-            subscription.cancel_at_period_end = False
-            before = subscription.status
-            subscription.status = check_step(before, Step.RESUME)
-            note_step(work, account, subscription, Step.RESUME, before, event="subscription.resumed")
-            return {"accountId": str(account.id)}
-
-        await once(
-            work, request.key, mutation="resumeSubscription", scope=str(account.id), given=request.given, act=act
-        )
-        return account.id
-
-
-async def give_up_change(till: Till, principal: Principal, account_id: UUID | None) -> UUID:
-    """Take back a change that waits: for the period's end, or for its payment."""
-    async with till.work() as work:
-        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
-        standing = await load_standing(work, account)
-        subscription = standing.subscription
-        if subscription is not None and await drop_scheduled(work, account):
-            note_step(
-                work,
-                account,
-                subscription,
-                Step.CHANGE,
-                subscription.status,
-                event="subscription.changed",
-                reason="a scheduled change was taken back",
-            )
-            return account.id
-        pending = await work.session.scalar(
-            select(PendingChange.id).where(
-                PendingChange.account_id == account.id,
-                PendingChange.status == PendingStatus.PENDING,
-                PendingChange.act != ChangeAct.SET_ADD_ON,
-            )
-        )
-        if pending is None:
-            raise InvalidTransition("No change waits.", ["input", "accountId"])
-    await expire_pending(till, account.id, pending)
-    return account.id
 
 
 async def confirm_payment(till: Till, principal: Principal, request: Request, transaction_id: UUID | None) -> Placed:

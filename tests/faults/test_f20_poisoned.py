@@ -12,8 +12,8 @@ from plafond.services.auditing import audit
 from plafond.services.drawing import draw_due
 from plafond.services.due_work import MAX_TRIES, list_parked, release
 from plafond.services.duties import DUTIES, do_due
-from plafond.services.notices import notice_text
 from plafond.services.papers import Paper
+from plafond.services.texts import notice_text
 
 from .conftest import Due, check_books
 from .nodes import WORKER, Node, open_nodes

@@ -8,14 +8,19 @@ import pytest
 from graphql import (
     GraphQLArgument,
     GraphQLEnumType,
+    GraphQLInputField,
     GraphQLInputObjectType,
+    GraphQLInputType,
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLScalarType,
     build_schema,
     get_named_type,
     is_composite_type,
+    is_list_type,
+    is_non_null_type,
     is_required_argument,
+    is_required_input_field,
     is_specified_scalar_type,
 )
 
@@ -40,18 +45,45 @@ def root_fields() -> list[tuple[str, str]]:
     return [(root, name) for root in ROOTS for name in cast("GraphQLObjectType", BUILT.type_map[root]).fields]
 
 
-def literal_for(argument: GraphQLArgument) -> str:
-    """A value that a required argument takes."""
-    text = str(argument.type)
-    if text.startswith("["):
+SAMPLES = {
+    "BigInt": "1",
+    "Boolean": "true",
+    "CountryCode": '"DE"',
+    "CurrencyCode": '"USD"',
+    "Date": '"2026-11-25"',
+    "DateTime": '"2026-11-25T12:00:00Z"',
+    "EmailAddress": '"a@example.com"',
+    "Float": "1",
+    "ID": '"x"',
+    "Int": "1",
+    "JSON": "{}",
+    "String": '"x"',
+}
+"""A value of each scalar that a caller can give."""
+
+
+def literal_for(kind: GraphQLInputType) -> str:
+    """A value of a required type: of an input the fields that cannot be left out, of a list nothing."""
+    if is_non_null_type(kind):
+        return literal_for(kind.of_type)
+    if is_list_type(kind):
         return "[]"
-    return "{ events: [] }" if text == "RecordUsageInput!" else '"x"'
+    if isinstance(kind, GraphQLEnumType):
+        return str(next(iter(kind.values)))
+    if isinstance(kind, GraphQLInputObjectType):
+        given = (f"{key}: {literal_for(field.type)}" for key, field in kind.fields.items() if is_required(field))
+        return f"{{ {', '.join(given)} }}"
+    return SAMPLES[str(kind)]
+
+
+def is_required(field: GraphQLArgument | GraphQLInputField) -> bool:
+    return is_required_argument(field) if isinstance(field, GraphQLArgument) else is_required_input_field(field)
 
 
 def document_for(root: str, name: str) -> str:
     """The smallest operation that asks for a root field."""
     asked = cast("GraphQLObjectType", BUILT.type_map[root]).fields[name]
-    given = ", ".join(f"{key}: {literal_for(arg)}" for key, arg in asked.args.items() if is_required_argument(arg))
+    given = ", ".join(f"{key}: {literal_for(arg.type)}" for key, arg in asked.args.items() if is_required(arg))
     below = " { __typename }" if is_composite_type(get_named_type(asked.type)) else ""
     return f"{root.lower()} {{ {name}{f'({given})' if given else ''}{below} }}"
 
@@ -107,6 +139,7 @@ async def test_without_a_caller_no_root_field_answers(root: str, name: str) -> N
         bus=InProcessBus(),
         settings=Settings(),
         signing_keys=None,
+        processor=cast("Any", None),
         link_key=b"",
         origin="test",
         request_id="r1",

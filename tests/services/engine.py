@@ -16,7 +16,7 @@ from plafond import sandbox
 from plafond.adapters.sandbox_processor import SandboxProcessor
 from plafond.database import Database, Work
 from plafond.models import CollectionMethod, Company, Interval, Invoice, InvoiceStatus
-from plafond.services import decisions, orders, payments, test_clocks
+from plafond.services import decisions, endings, orders, payments, test_clocks
 from plafond.services.accounts import create_account
 from plafond.services.catalogue_files import apply_catalogue, read_catalogue
 from plafond.services.closing import load_standing
@@ -112,17 +112,17 @@ async def order(
 
 async def cancel(till: Till, account_id: UUID) -> None:
     """Let a subscription end with its period."""
-    await orders.cancel_at_period_end(till, OPERATOR, _request(), account_id, "test")
+    await endings.cancel_at_period_end(till, OPERATOR, _request(), account_id, "test")
 
 
 async def cancel_now(till: Till, account_id: UUID, *, prorated: bool) -> None:
     """End a subscription at once."""
-    await orders.cancel_now(till, OPERATOR, _request(), account_id, prorated=prorated, reason="test")
+    await endings.cancel_now(till, OPERATOR, _request(), account_id, prorated=prorated, reason="test")
 
 
 async def start_trial(till: Till, account_id: UUID, plan: str) -> None:
     """Try a plan."""
-    await orders.start_trial(till, OPERATOR, _request(), account_id, plan, Interval.MONTH)
+    await endings.start_trial(till, OPERATOR, _request(), account_id, plan, Interval.MONTH)
 
 
 async def advance(till: Till, clock_id: UUID, *when: int) -> None:

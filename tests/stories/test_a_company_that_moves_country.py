@@ -21,7 +21,10 @@ async def test_a_company_that_moves_country(client: Client, world: World) -> Non
     # Half of the 30 days is left: the credit is a German reverse charge's, the charge bears Austrian tax.
     await life.advance(datetime(2026, 4, 16, tzinfo=UTC))
     changed = await life.do(
-        "changePlan", "invoice { number } transaction { amount { amountMinor } }", planKey="professional", interval="MONTH"
+        "changePlan",
+        "invoice { number } transaction { amount { amountMinor } }",
+        planKey="professional",
+        interval="MONTH",
     )
     assert changed["transaction"]["amount"] == 6_490
     assert (await life.ask("creditBalance { amountMinor }"))["creditBalance"] == 0

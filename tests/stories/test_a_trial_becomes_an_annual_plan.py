@@ -34,9 +34,7 @@ async def test_a_trial_becomes_an_annual_plan(client: Client, world: World) -> N
     assert (reminder["daysLeft"], reminder["hasMethod"]) == (1, False)
 
     # While trialing whatever is set is set at once, without lines.
-    set_ = await life.do(
-        "setAddOn", "invoice { id } subscription { status }", addOnKey="additional_user", quantity=2
-    )
+    set_ = await life.do("setAddOn", "invoice { id } subscription { status }", addOnKey="additional_user", quantity=2)
     assert set_ == {"invoice": None, "subscription": {"status": "TRIALING"}, "userErrors": []}
     assert await life.figure("team_members") == (0, 7)
     await life.do("addPaymentMethod", token="pm_card_visa")

@@ -42,9 +42,9 @@ async def test_add_ons_over_a_summer(client: Client, world: World) -> None:
     (line,) = lines_of(emails)
     assert (line[:3], line[4]) == (("ADD_ON", 1, 1_000), JULY[0])
     assert taxes_of(emails) == [("S", 20.0, 1_000, 200)]
-    assert lines_of(three) == [("ADD_ON", 3, 3_000, "2026-06-11T00:00:00Z", JULY[0])]
+    assert lines_of(three) == [("PRORATION", 1, 3_000, "2026-06-11T00:00:00Z", JULY[0])]
     assert taxes_of(three) == [("S", 20.0, 3_000, 600)]
-    assert lines_of(fourth) == [("ADD_ON", 1, 750, "2026-06-16T00:00:00Z", JULY[0])]
+    assert lines_of(fourth) == [("PRORATION", 1, 750, "2026-06-16T00:00:00Z", JULY[0])]
     assert taxes_of(fourth) == [("S", 20.0, 750, 150)]
     assert all(item["kind"] == "ADD_ON" and item["status"] == "PAID" for item in (emails, three, fourth))
 

@@ -28,9 +28,7 @@ async def test_three_plans_in_one_day(client: Client, world: World) -> None:
     await life.do("setAddOn", addOnKey="extra_workspace", quantity=1)
     assert await life.figure("workspaces") == (0, 11)
     await life.advance(datetime(2026, 4, 16, 18, tzinfo=UTC))
-    quoted = await life.do(
-        "quotePlanChange", "quote { removedAddOns { key } }", planKey="business", interval="MONTH"
-    )
+    quoted = await life.do("quotePlanChange", "quote { removedAddOns { key } }", planKey="business", interval="MONTH")
     assert quoted["quote"]["removedAddOns"] == [{"key": "extra_workspace"}]
     await life.do("changePlan", planKey="business", interval="MONTH")
     await life.advance(datetime(2026, 4, 16, 21, tzinfo=UTC))
@@ -46,9 +44,9 @@ async def test_three_plans_in_one_day(client: Client, world: World) -> None:
     assert taxes_of(professional) == [("S", 19.0, 4_917, 934)]
     # Two users: 3,000 × 58 ÷ 120. A workspace: 2,000 × 58 ÷ 120 = 966.7. Two add-ons are two charges.
     noon = ("2026-04-16T12:00:00Z", end)
-    assert lines_of(users) == [("ADD_ON", 2, 1_450, *noon)]
+    assert lines_of(users) == [("PRORATION", 1, 1_450, *noon)]
     assert taxes_of(users) == [("S", 19.0, 1_450, 276)]
-    assert lines_of(workspace) == [("ADD_ON", 1, 967, *noon)]
+    assert lines_of(workspace) == [("PRORATION", 1, 967, *noon)]
     assert taxes_of(workspace) == [("S", 19.0, 967, 184)]
     # With 57 quarters left: 14,900 → 7,077.5, up; 2,000 → 950, as business does not offer it; 39,900 → 18,952.5, up.
     evening = ("2026-04-16T18:00:00Z", end)
@@ -64,7 +62,7 @@ async def test_three_plans_in_one_day(client: Client, world: World) -> None:
     assert taxes_of(business) == [("S", 19.0, 10_925, 2_076)]
     # A third user with 113 of 240 eighths left: 1,500 × 113 ÷ 240 = 706.25.
     night = ("2026-04-16T21:00:00Z", end)
-    assert lines_of(user) == [("ADD_ON", 1, 706, *night)]
+    assert lines_of(user) == [("PRORATION", 1, 706, *night)]
     assert taxes_of(user) == [("S", 19.0, 706, 134)]
     # 2 users of business' 15, the workspace gone into the unlimited.
     assert await life.figure("team_members") == (0, 18)
