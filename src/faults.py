@@ -18,7 +18,7 @@ POINTS = (
     "charge.after_commit",
     "document.drawn",
 )
-"""In the order in which work passes them: after taking it, in its transaction, around a charge, before a PDF is kept."""
+"""In order: when work was taken, within its transaction, around a charge, before a PDF is kept."""
 
 
 class Action(StrEnum):

@@ -130,6 +130,7 @@ async def issue_bill(
         )
     elif draft is not None:
         await _drop_draft(work, draft)
+    await _note_ratings(work, account, bill)
     return issued
 
 
@@ -180,7 +181,6 @@ async def _issue_invoice(
     reach("invoice.after_books")
     invoice.status = InvoiceStatus.OPEN
     _settle_small(work, standing, invoice)
-    await _note_ratings(work, account, rows)
     if any(rate.reason == NO_RULE for line in lines for rate in line.taxes):
         await _tell_of_missing_rule(work, standing)
     await keep_until_due(work, account, standing.issuer, invoice.issued_at)
@@ -291,12 +291,12 @@ async def write_off_carried(work: Work, account: BillingAccount) -> None:
     await work.session.flush()
 
 
-async def _note_ratings(work: Work, account: BillingAccount, rows: Sequence[InvoiceLine]) -> None:
-    """Remember what was invoiced of which period's overage."""
+async def _note_ratings(work: Work, account: BillingAccount, bill: Bill) -> None:
+    """Remember what was invoiced and credited of which period's overage."""
     invoiced: dict[tuple[str, datetime], int] = defaultdict(int)
-    for row in rows:
-        if row.kind in (LineKind.OVERAGE, LineKind.CORRECTION) and row.metric_key is not None:
-            invoiced[row.metric_key, row.period_start] += row.amount_minor
+    for line in bill.lines:
+        if line.kind in (LineKind.OVERAGE, LineKind.CORRECTION) and line.metric_key is not None:
+            invoiced[line.metric_key, line.start] += line.amount_minor
     for (metric_key, start), amount_minor in invoiced.items():
         rating = await work.session.get(UsageRating, (account.id, metric_key, start))
         if rating is not None:

@@ -240,4 +240,3 @@ async def check_books(database: Database, due: Due, *, failed: frozenset[UUID] =
     assert {invoice_id: numbered[invoice_id] for invoice_id in due.frozen} == due.frozen
     assert len(documents) == len(set(documents))
     await check_file(database)
-

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from unittest.mock import patch
 
 import anyio
 from sqlalchemy import select, text, update
@@ -28,7 +30,7 @@ from plafond.models import DueWork
 from plafond.services.due_work import APART
 
 RUNNER = Actor(name="system:fault_runner", origin="test")
-BOUND_S = 60
+BOUND_S = 120
 POLL_S = 0.02
 
 _forks = multiprocessing.get_context("forkserver")
@@ -43,10 +45,9 @@ def run_command(arguments: list[str], settings: dict[str, str], log: str, *, dra
     for name in [name for name in os.environ if name.startswith("PLAFOND_")]:
         del os.environ[name]
     os.environ |= {f"PLAFOND_{name.upper()}": value for name, value in settings.items()}
-    if not draws:
-        cli.run_drawing = _rest  # type: ignore[assignment]
     sys.argv = ["plafond", *arguments]
-    cli.main()
+    with nullcontext() if draws else patch.object(cli, "run_drawing", _rest):
+        cli.main()
 
 
 async def _rest(*_: object) -> None:
@@ -70,6 +71,8 @@ class Processes:
                 process.kill()
         for process in self._all:
             process.join(BOUND_S)
+            if error is not None:
+                print(f"--- process {process.pid} ended with {process.exitcode}:\n{self.log_of(process)[-4_000:]}")
 
     def start_worker(self, fault: str | None = None, *, draws: bool = False) -> ForkServerProcess:
         """`plafond worker`. Without drawing, which takes longer than all else, unless a test is about it."""
@@ -93,7 +96,8 @@ class Processes:
 
     def log_of(self, process: ForkServerProcess) -> str:
         """What a process wrote."""
-        return (self._folder / f"process-{self._all.index(process)}.log").read_text("utf-8", "replace")
+        log = self._folder / f"process-{self._all.index(process)}.log"
+        return log.read_text("utf-8", "replace") if log.exists() else ""
 
     async def see_end(self, process: ForkServerProcess) -> None:
         """Wait until a process was killed, by its own fault point or by us."""
@@ -124,7 +128,9 @@ def state_of(pid: int) -> str:
 
 def children_of(pid: int) -> list[int]:
     """The processes that a process started, by their ids."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, timeout=BOUND_S, check=True)
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, timeout=BOUND_S, check=True
+    )
     pairs = [line.split() for line in listed.stdout.splitlines()]
     return [int(child) for child, parent in pairs if int(parent) == pid]
 

@@ -48,9 +48,7 @@ async def test_both_write_at_once_and_one_is_refused(due: Due, kind: WorkKind) -
         first = await late.take_next(kind)
         second = await other.take_next(kind)
         assert (first.id, first.tries + 1) == (second.id, second.tries)
-        results = await asyncio.gather(
-            perform(late.till, first), perform(other.till, second), return_exceptions=True
-        )
+        results = await asyncio.gather(perform(late.till, first), perform(other.till, second), return_exceptions=True)
         assert isinstance(results[0], Fenced)
         assert results[1] is None
         await other.run()
@@ -102,9 +100,7 @@ async def test_a_lease_runs_out_within_the_transaction(due: Due, monkeypatch: py
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["work.claimed", "charge.before_call", "charge.after_call"])
-async def test_a_paused_process_wakes_after_its_lease(
-    due: Due, database: Database, tmp_path: Path, point: str
-) -> None:
+async def test_a_paused_process_wakes_after_its_lease(due: Due, database: Database, tmp_path: Path, point: str) -> None:
     """SIGSTOP past the lease, and SIGCONT when another process has done it all."""
     with Processes(due.address, tmp_path) as processes:
         paused = processes.start_worker(f"{point}:stop")

@@ -59,15 +59,11 @@ async def notices_of(session: ReadSession, account_id: UUID) -> list[Notice]:
 async def let_documents_wait(node: Node) -> None:
     """Have the documents of before drawn now."""
     async with node.till.work() as work:
-        await work.session.execute(
-            update(DueWork).where(DueWork.kind == WorkKind.DRAW_DOCUMENT).values(done_at=None)
-        )
+        await work.session.execute(update(DueWork).where(DueWork.kind == WorkKind.DRAW_DOCUMENT).values(done_at=None))
 
 
 @pytest.mark.parametrize("kind", [WorkKind.CLOSE_PERIOD, WorkKind.FINALISE_INVOICE])
-async def test_poisoned_work_is_given_up_and_shown(
-    due: Due, monkeypatch: pytest.MonkeyPatch, kind: WorkKind
-) -> None:
+async def test_poisoned_work_is_given_up_and_shown(due: Due, monkeypatch: pytest.MonkeyPatch, kind: WorkKind) -> None:
     healthy = DUTIES[kind]
     tried: list[datetime] = []
     async with open_nodes(due, timedelta(0)) as [node]:

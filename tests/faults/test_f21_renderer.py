@@ -46,9 +46,7 @@ async def let_one_wait(node: Node) -> None:
     """Have one document of before drawn now."""
     async with node.till.work() as work:
         first = select(DueWork.id).where(DueWork.kind == WorkKind.DRAW_DOCUMENT).order_by(DueWork.id).limit(1)
-        await work.session.execute(
-            update(DueWork).where(DueWork.id == first.scalar_subquery()).values(done_at=None)
-        )
+        await work.session.execute(update(DueWork).where(DueWork.id == first.scalar_subquery()).values(done_at=None))
 
 
 async def document_that_waits(session: ReadSession) -> Document:
@@ -150,13 +148,9 @@ async def test_a_server_whose_renderers_are_killed_serves_on(due: Due, database:
 
 
 @pytest.mark.slow
-async def test_a_worker_is_killed_before_it_keeps_what_was_drawn(
-    due: Due, database: Database, tmp_path: Path
-) -> None:
+async def test_a_worker_is_killed_before_it_keeps_what_was_drawn(due: Due, database: Database, tmp_path: Path) -> None:
     async with database.work(RUNNER) as work:
-        await work.session.execute(
-            update(DueWork).where(DueWork.kind == WorkKind.DRAW_DOCUMENT).values(done_at=None)
-        )
+        await work.session.execute(update(DueWork).where(DueWork.kind == WorkKind.DRAW_DOCUMENT).values(done_at=None))
     with Processes(due.address, tmp_path) as processes:
         await processes.see_end(processes.start_worker("document.drawn:kill:2", draws=True))
         await expire_leases(database)

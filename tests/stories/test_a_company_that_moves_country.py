@@ -8,7 +8,7 @@ from .life import COMPANIES, Life, lines_of, taken_of, taxes_of
 
 
 async def test_a_company_that_moves_country(client: Client, world: World) -> None:
-    """Hard cases 8, 9, 27: credits under another country become a credit note, which pays the invoice of that instant."""
+    """Hard cases 8, 9, 27: credits under another country become a credit note, which pays the next invoice."""
     life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC), currency="EUR", company="DE-VAT")
     await life.do("startSubscription", planKey="starter", interval="MONTH")
     frozen = "invoices(last: 1) { nodes { billTo issuer contentHash } }"
@@ -20,12 +20,11 @@ async def test_a_company_that_moves_country(client: Client, world: World) -> Non
     await life.do("updateCompany", **COMPANIES["AT"], vatId=None)
     # Half of the 30 days is left: the credit is a German reverse charge's, the charge bears Austrian tax.
     await life.advance(datetime(2026, 4, 16, tzinfo=UTC))
-    changed = await life.do(
-        "changePlan",
-        "invoice { number } transaction { amount { amountMinor } }",
-        planKey="professional",
-        interval="MONTH",
+    quoted = await life.do(
+        "quotePlanChange", "quote { id dueNow { amountMinor } }", planKey="professional", interval="MONTH"
     )
+    assert quoted["quote"]["dueNow"] == 6_490
+    changed = await life.do("changePlan", "transaction { amount { amountMinor } }", quoteId=quoted["quote"]["id"])
     assert changed["transaction"]["amount"] == 6_490
     assert (await life.ask("creditBalance { amountMinor }"))["creditBalance"] == 0
     await life.advance(datetime(2026, 5, 10, tzinfo=UTC))

@@ -49,7 +49,7 @@ async def test_a_move_by_the_month(client: Client, world: World) -> None:
 
 
 async def test_a_move_by_the_year(client: Client, world: World) -> None:
-    """Hard cases 3, 6: the usage periods of a running year stay Tokyo's; from the next year on they are the new zone's."""
+    """Hard cases 3, 6: the usage periods of a running year stay Tokyo's, those of the next are the new zone's."""
     life = await Life.begin(client, world, datetime(2026, 5, 31, tzinfo=UTC), timezone="Asia/Tokyo")
     await life.do("startSubscription", planKey="starter", interval="YEAR")
     await life.advance(datetime(2026, 6, 10, tzinfo=UTC))

@@ -72,6 +72,39 @@ async def test_amounts_too_small_to_charge(client: Client, world: World) -> None
     await life.audit(world)
 
 
+async def test_late_usage_after_the_end(client: Client, world: World) -> None:
+    """Hard case 16: what came late after a cancellation is invoiced 35 days after the end; 30 cents are given up."""
+    life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC))
+    await life.do("startSubscription", planKey="starter", interval="MONTH")
+    await life.use(quantity=10_000)
+    await life.do("cancelSubscription")
+    await life.advance(datetime(2026, 5, 20, tzinfo=UTC))
+    assert (await life.subscription())["status"] == "CANCELED"
+    # Nothing but the month itself: no lines, no invoice.
+    assert len(await life.invoices()) == 1
+    assert (await life.use(quantity=1, at=datetime(2026, 4, 30, tzinfo=UTC)))["status"] == "ACCEPTED"
+    await life.do("grantCredit", amountMinor=970, currency="USD", reason="For your patience")
+    # 35 × 24 hours after the end.
+    await life.advance(datetime(2026, 6, 4, 23, 59, 59, tzinfo=UTC))
+    assert len(await life.invoices()) == 1
+    await life.advance(datetime(2026, 6, 5, tzinfo=UTC))
+    refused = await life.use(quantity=1, at=datetime(2026, 4, 30, tzinfo=UTC))
+    assert (refused["status"], refused["code"]) == ("REJECTED", "TOO_OLD")
+    await life.advance(datetime(2026, 6, 6, tzinfo=UTC))
+
+    start, last = await life.invoices()
+    april, may = "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z"
+    assert lines_of(start) == [("SUBSCRIPTION", 1, 4_900, april, may)]
+    ((kind, _, amount, starts, ends),) = lines_of(last)
+    assert (kind, amount, starts, ends) == ("CORRECTION", 1_000, april, may)
+    assert taxes_of(last) == [("O", 0.0, 1_000, 0)]
+    assert (last["balanceApplied"], last["amountPaid"], last["carriedOut"], last["status"]) == (970, 0, 30, "PAID")
+    moved = (await life.ask(MOVED))["transactions"]["nodes"][0]
+    assert (moved["kind"], moved["amount"], moved["invoice"]["number"]) == ("WRITE_OFF", 30, last["number"])
+    assert await life.books() == {"BAD_DEBT": 30, "CASH": 4_900, "GOODWILL": 970, "REVENUE": -(4_900 + 1_000)}
+    await life.audit(world)
+
+
 async def test_a_minimum_is_reached_exactly(client: Client, world: World) -> None:
     """49 cents are too small, 50 are charged."""
     small = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC), name="small")

@@ -1,4 +1,4 @@
-"""Voiding and crediting: the number stays, the balance gets its part back, and no more is credited than was invoiced."""
+"""Voiding and crediting: the number stays, the balance gets its part back, and a line gives back at most itself."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ LIMITS = [
 
 
 async def test_a_voided_invoice(client: Client, world: World) -> None:
-    """Hard cases 9, 27: what was voided is credited whole, its balance returns, and a later change credits none of it."""
+    """Hard cases 9, 27: what is voided is credited whole, its balance returns, and a later change credits none."""
     life = await Life.begin(
         client,
         world,

@@ -166,6 +166,69 @@ async def test_changes_that_nobody_pays(client: Client, world: World) -> None:
     await life.audit(world)
 
 
+async def test_a_change_and_two_add_ons_that_wait_at_once(client: Client, world: World) -> None:
+    """Hard cases 23, 28: three orders of one instant are three charges, confirmed in another order, and each once."""
+    life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC))
+    await life.do("startSubscription", planKey="starter", interval="MONTH")
+    await life.do("addPaymentMethod", token="pm_card_authenticationRequired")
+    # Half of the month is left.
+    await life.advance(datetime(2026, 4, 16, tzinfo=UTC))
+    plan = await life.do("changePlan", ORDERED, planKey="professional", interval="MONTH")
+    address = await life.do("setAddOn", ORDERED, addOnKey="dedicated_ip", quantity=1)
+    support = await life.do("setAddOn", ORDERED, addOnKey="priority_support", quantity=1)
+    waiting = [ordered["pendingChange"] for ordered in (plan, address, support)]
+    assert [(change["act"], change["amountDue"]) for change in waiting] == [
+        ("CHANGE_PLAN", 5_000),
+        ("SET_ADD_ON", 2_500),
+        ("SET_ADD_ON", 4_950),
+    ]
+    assert await life.refused("changePlan", planKey="professional", interval="MONTH") == ["CHANGE_PENDING"]
+    subscription = await life.subscription()
+    assert (subscription["plan"]["key"], subscription["addOns"]) == ("starter", [])
+    await life.advance(datetime(2026, 4, 16, 6, tzinfo=UTC))
+    await life.do("confirmPayment", transactionId=waiting[2]["transactionId"])
+    await life.do("confirmPayment", transactionId=waiting[0]["transactionId"])
+    await life.advance(datetime(2026, 4, 16, 12, tzinfo=UTC))
+    await life.do("confirmPayment", transactionId=waiting[1]["transactionId"])
+    # Asked once more, each stays as it is.
+    for change in waiting:
+        await life.try_to("confirmPayment", transactionId=change["transactionId"])
+    subscription = await life.subscription()
+    assert (subscription["plan"]["key"], subscription["pendingChange"]) == ("professional", None)
+    assert sorted(held["addOn"]["key"] for held in subscription["addOns"]) == ["dedicated_ip", "priority_support"]
+    await life.do("addPaymentMethod", token="pm_card_visa")
+    await life.advance(datetime(2026, 5, 1, 2, tzinfo=UTC))
+
+    start, supported, changed, addressed, close = await life.invoices()
+    april, half, may, june = (f"2026-{day}T00:00:00Z" for day in ("04-01", "04-16", "05-01", "06-01"))
+    assert lines_of(start) == [("SUBSCRIPTION", 1, 4_900, april, may)]
+    # All from the pinned instant, issued when they were paid.
+    assert lines_of(supported) == [("PRORATION", 1, 4_950, half, may)]
+    assert lines_of(changed) == [("CREDIT", -1, -2_450, half, may), ("PRORATION", 1, 7_450, half, may)]
+    assert lines_of(addressed) == [("PRORATION", 1, 2_500, half, may)]
+    assert [invoice["issuedAt"] for invoice in (supported, changed, addressed)] == [
+        "2026-04-16T06:00:00Z",
+        "2026-04-16T06:00:00Z",
+        "2026-04-16T12:00:00Z",
+    ]
+    assert lines_of(close) == [
+        ("ADD_ON", 1, 5_000, may, june),
+        ("ADD_ON", 1, 9_900, may, june),
+        ("SUBSCRIPTION", 1, 14_900, may, june),
+    ]
+    totals = [4_900, 4_950, 5_000, 2_500, 29_800]
+    invoices = [start, supported, changed, addressed, close]
+    assert [taxes_of(invoice) for invoice in invoices] == [[("O", 0.0, total, 0)] for total in totals]
+    assert [invoice["amountPaid"] for invoice in invoices] == totals
+    assert [invoice["number"][-6:] for invoice in invoices] == [f"{number:06d}" for number in range(1, 6)]
+    assert await life.books() == {
+        "CASH": 4_900 + 4_950 + 5_000 + 2_500 + 29_800,
+        "DEFERRED": -29_800,
+        "REVENUE": -(4_900 + 4_950 + 5_000 + 2_500),
+    }
+    await life.audit(world)
+
+
 async def test_a_start_at_the_third_attempt(client: Client, world: World) -> None:
     """Hard case 26: declined, declined after the bank asked, then confirmed: it starts at the instant of the order."""
     life = await Life.begin(

@@ -79,6 +79,28 @@ async def test_two_taxes_on_every_line(client: Client, world: World) -> None:
     await life.audit(world)
 
 
+async def test_two_taxes_credited_in_parts(client: Client, world: World) -> None:
+    """Hard cases 14, 25: each rate of a line comes back exactly, however the line is cut."""
+    life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC), company="AT")
+    await life.do("setTaxTable", "taxTable { country }", rows=ROWS)
+    await life.do("startSubscription", planKey="starter", interval="MONTH")
+    (invoice,) = await life.invoices()
+    assert by_jurisdiction(invoice) == [("AT", "S", 10.0, 4_900, 490), ("AT Wien", "S", 2.5, 4_900, 123)]
+    for amount in (1_633, 1_633, 1_634):
+        line = {"lineId": invoice["lines"][0]["id"], "amountMinor": amount}
+        await life.do("issueCreditNote", invoiceId=invoice["id"], lines=[line], reason="A late start")
+    notes = await life.credit_notes()
+    # 10 %: 163.3; 326.6 less 163; 490 less 327. 2.5 %: 40.8; 81.65 less 41; 122.5 less 82.
+    assert [by_jurisdiction(note) for note in notes] == [
+        [("AT", "S", 10.0, 1_633, 163), ("AT Wien", "S", 2.5, 1_633, 41)],
+        [("AT", "S", 10.0, 1_633, 164), ("AT Wien", "S", 2.5, 1_633, 41)],
+        [("AT", "S", 10.0, 1_634, 163), ("AT Wien", "S", 2.5, 1_634, 41)],
+    ]
+    assert [note["total"] for note in notes] == [1_837, 1_838, 1_838]
+    assert await life.books() == {"CASH": 5_513, "CUSTOMER_CREDIT": -5_513}
+    await life.audit(world)
+
+
 async def test_a_customer_outside_the_union(client: Client, world: World) -> None:
     """The table has a row for New York, but an issuer in the EU levies nothing on customers elsewhere: O."""
     life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC), company="US")
