@@ -81,10 +81,15 @@ def ids_in(answer: Any) -> dict[str, str]:
     return found
 
 
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    """The language and text of each block, in order."""
+    return re.findall(r"```(graphql|json|sh|text)\n(.*?)```", page.read_text(), re.DOTALL)
+
+
 @pytest.mark.parametrize("page", STORIES, ids=str)
 @pytest.mark.usefixtures("address")  # the command line writes past the application
 async def test_a_guide_happens_as_it_tells(page: Path, world: World, client: Client) -> None:
-    blocks = re.findall(r"```(graphql|json|sh|text)\n(.*?)```", page.read_text(), re.DOTALL)
+    blocks = blocks_of(page)
     known: dict[str, str] = {}
     for (language, block), (follows, said) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
         if language == "graphql":

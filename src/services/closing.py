@@ -272,6 +272,7 @@ async def finalise_period(work: Work, account: BillingAccount, subject: str) -> 
     closed = datetime.fromisoformat(started)
     cause = f"period:{started}"
     draft = next((row for row in standing.drafts if row.cause == cause), None)
+    due_at = (draft.finalise_at if draft else None) or work.clock.now_for(account)
     bill = bill_of_draft(standing, closed)
     await _mark_rated(work, account, standing, closed)
     issued = await issue_bill(
@@ -307,7 +308,7 @@ async def invoice_corrections(work: Work, account: BillingAccount, canceled: str
         work, standing, bill, kind=InvoiceKind.FINAL, cause=f"corrections:{canceled}", reason="CORRECTION"
     )
     if issued.invoice is not None:
-        await ask_for_payment(work, standing, issued.invoice)
+        await ask_for_payment(work, standing, issued.invoice, work.clock.now_for(account))
     elif standing.carried_minor:
         await write_off_carried(work, account)
 
@@ -338,7 +339,7 @@ async def end_trial(work: Work, account: BillingAccount, ended: str) -> None:
     await begin(work, standing, terms, at, step=Step.END_TRIAL_PAYING, event="subscription.started")
     issued = await issue_bill(work, standing, bill_of(standing, lines), kind=InvoiceKind.START, cause=f"trial:{ended}")
     if issued.invoice is not None:
-        await ask_for_payment(work, standing, issued.invoice)
+        await ask_for_payment(work, standing, issued.invoice, at)
     await plan_reminders(work, await load_standing(work, account))
 
 

@@ -75,19 +75,28 @@ async def try_to_perform(till: Till, taken: Taken) -> bool:
                 f"{type(failure).__name__}: {failure}",
                 max_tries=None if isinstance(failure, ProcessorFailed) else MAX_TRIES,
             )
-            if parked:
-                account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
-                await raise_notice(
-                    work,
-                    account,
-                    "ACCOUNT_PARKED",
-                    str(taken.id),
-                    severity=NoticeSeverity.CRITICAL,
-                    params={"work": taken.kind, "due": taken.due_at},
-                    for_operators=True,
-                )
+        if parked:
+            await _tell_operators(till, taken)
         return False
     return True
+
+
+async def _tell_operators(till: Till, taken: Taken) -> None:
+    """Say that an account is parked: apart from the parking, since what is broken may break this too."""
+    try:
+        async with till.work() as work:
+            account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
+            await raise_notice(
+                work,
+                account,
+                "ACCOUNT_PARKED",
+                str(taken.id),
+                severity=NoticeSeverity.CRITICAL,
+                params={"work": taken.kind, "due": taken.due_at},
+                for_operators=True,
+            )
+    except Exception:
+        log.exception("%s is parked, and no notice of it could be written", taken.account_id)
 
 
 async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = None) -> int:

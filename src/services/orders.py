@@ -238,7 +238,7 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
         totals.due_minor,
         _describe(priced),
         pending=pending,
-        delay=RECOVERED_AFTER,
+        due_at=now + RECOVERED_AFTER,
     )
     return Placed(account_id=account.id, transaction_id=transaction.id, pending_id=pending.id)
 

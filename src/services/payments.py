@@ -1,6 +1,6 @@
 """Payments: methods, tries to charge, what an invoice becomes by them, credit that operators give."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -25,7 +25,7 @@ from ..models import (
 from . import books
 from .due_work import enqueue
 from .errors import InvalidInput, NotFound
-from .notices import clear_notice, raise_notice
+from .notices import raise_notice
 from .ports import ChargeResult, ChargeStatus, MethodFacts
 from .reminders import plan_card_reminders
 from .rules.money import MAX_MINOR
@@ -53,11 +53,11 @@ async def open_attempt(
     *,
     invoice: Invoice | None = None,
     pending: PendingChange | None = None,
-    delay: timedelta = timedelta(0),
+    due_at: datetime,
 ) -> Transaction:
     """Write down a try to charge, with the key that the processor will be asked with, before it is asked.
 
-    The worker makes the call after `delay`, unless whoever opened it did by then.
+    The worker makes the call from `due_at` on, unless whoever opened it did by then.
     """
     account = standing.account
     now = work.clock.now_for(account)
@@ -86,12 +86,15 @@ async def open_attempt(
         transaction.processor_key = f"change:{pending.id}"
     work.session.add(transaction)
     await work.session.flush()
-    await enqueue(work, account, WorkKind.CHARGE, str(transaction.id), now + delay)
+    await enqueue(work, account, WorkKind.CHARGE, str(transaction.id), due_at)
     return transaction
 
 
-async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice) -> Transaction | None:
-    """Have a finalised invoice charged. While a payment is overdue the rest waits; without a method it fails."""
+async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_at: datetime) -> Transaction | None:
+    """Have a finalised invoice charged. While a payment is overdue the rest waits; without a method it fails.
+
+    `due_at` is when it was to be finalised: after an outage it is charged before what came due later.
+    """
     account = standing.account
     if invoice.status is not InvoiceStatus.OPEN or account.collection_method is not CollectionMethod.AUTOMATIC:
         return None
@@ -104,57 +107,17 @@ async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice) -> T
     if method is None:
         await fail_payment(work, account, invoice)
         return None
-    return await open_attempt(work, standing, method, invoice.due_minor, f"Invoice {invoice.number}", invoice=invoice)
-
-
-async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction) -> None:
-    """Money came for an invoice. What exceeds what is due has to go back, and is flagged."""
-    now = work.clock.now_for(account)
-    payable = invoice.status in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)
-    paid = min(transaction.amount_minor, invoice.due_minor) if payable else 0
-    if paid < transaction.amount_minor:
-        books.post_overpayment(work, account, transaction, transaction.amount_minor - paid)
-        await raise_notice(
-            work,
-            account,
-            "PAYMENT_DUPLICATE",
-            str(transaction.id),
-            severity=NoticeSeverity.WARNING,
-            params={"invoice": invoice.number},
-            for_operators=True,
-        )
-    if not paid:
-        return
-    was_written_off = invoice.status is InvoiceStatus.UNCOLLECTIBLE
-    invoice.paid_minor += paid
-    invoice.updated_at = now
-    books.post_payment(work, account, transaction, paid, is_written_off=was_written_off)
-    if invoice.due_minor == 0:
-        invoice.status = InvoiceStatus.PAID
-        work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
-    await clear_notice(work, account, "PAYMENT_FAILED", str(invoice.id))
-    await restore(work, account)
-
-
-async def fail_payment(
-    work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction | None = None
-) -> None:
-    """An invoice could not be charged: the account is past due, with a banner."""
-    now = work.clock.now_for(account)
-    invoice.payment_failed_at = invoice.payment_failed_at or now
-    invoice.updated_at = now
-    subscription = await _find_subscription(work, account)
-    work.emit(
-        account,
-        "invoice.payment_failed",
-        {
-            "invoiceId": str(invoice.id),
-            "number": invoice.number,
-            "failure": transaction.failure_code if transaction else None,
-        },
+    return await open_attempt(
+        work,
+        standing,
+        method,
+        invoice.due_minor,
+        f"Invoice {invoice.number}",
+        invoice=invoice,
+        due_at=min(due_at, work.clock.now_for(account)),
     )
     if subscription is None or subscription.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE):
-        return
+        return None
     if subscription.status is SubscriptionStatus.ACTIVE:
         subscription.past_due_at = now
         _step(work, account, subscription, Step.FAIL_PAYMENT, "subscription.past_due")

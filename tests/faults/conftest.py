@@ -139,8 +139,8 @@ def few_due(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
 @pytest.fixture(scope="session")
 def much_due(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DueTemplate]:
-    """Twenty-four accounts that nobody looked after for three months."""
-    with _make_template(engine, tmp_path_factory.mktemp("much"), 24, 3) as template:
+    """Sixteen accounts that nobody looked after for three months."""
+    with _make_template(engine, tmp_path_factory.mktemp("much"), 16, 3) as template:
         yield template
 
 
@@ -172,7 +172,7 @@ def due(copy_due: CopyDue, few_due: DueTemplate) -> Due:
 
 @pytest.fixture
 def long_due(copy_due: CopyDue, much_due: DueTemplate) -> Due:
-    """This test's own twenty-four accounts with three periods to close."""
+    """This test's own sixteen accounts with three periods to close."""
     return copy_due(much_due)
 
 

@@ -1,13 +1,15 @@
 """Whose is it: foreign and unknown ids are the same; roles see what the table says; `viewerCan` tells the truth."""
 
 from base64 import urlsafe_b64encode
+from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from plafond.database import Actor
-from plafond.models import BillingAccount, Member, Operator, Role
+from plafond.models import BillingAccount, Member, Operator, Role, Subscription, SubscriptionStatus
 from plafond.resolvers.query import FINDERS
 from plafond.schema.node import decode_id, encode_id
 from plafond.services.access import Scope
@@ -16,6 +18,7 @@ from plafond.settings import Environment
 
 from ..conftest import NOW, Client, World
 from ..http.test_jwt import add_member, claims, secret_of, sign
+from ..services.helpers import account_of, change_account, change_subscription
 
 ACTOR = Actor(name="system:test", origin="test")
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -349,7 +352,7 @@ WHO = {
 
 
 @pytest.mark.parametrize("name", WHO)
-async def test_viewer_can_says_what_the_mutation_does(client: Client, world: World, name: str) -> None:
+async def test_viewer_can_says_who_may_record_usage(client: Client, world: World, name: str) -> None:
     read = [Scope.BILLING_READ]
     match name:
         case "operator":
@@ -370,8 +373,8 @@ async def test_viewer_can_says_what_the_mutation_does(client: Client, world: Wor
             token = await make_member_key(world, "acme", [*read, Scope.USAGE_WRITE], Role.MEMBER)
     query = '{ billingAccount(externalId: "acme") { viewerCan { action allowed reason { code message } } } }'
     data: Any = await client.data(token, query)
-    (permission,) = data["billingAccount"]["viewerCan"]
-    assert (permission["action"], permission["allowed"]) == ("RECORD_USAGE", WHO[name])
+    (permission,) = (item for item in data["billingAccount"]["viewerCan"] if item["action"] == "RECORD_USAGE")
+    assert permission["allowed"] == WHO[name]
     event = {"externalId": "acme", "eventId": "v", "metric": "email_sends", "quantity": 1}
     answer: Any = await client.ask(token, RECORD, input={"events": [event]})
     if permission["allowed"]:
@@ -381,6 +384,115 @@ async def test_viewer_can_says_what_the_mutation_does(client: Client, world: Wor
         assert permission["reason"]["code"] == "FORBIDDEN"
         assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN"
         assert answer["errors"][0]["message"] == permission["reason"]["message"]
+
+
+# What is asked for by each action. Plans, add-ons and cards that there are not: so most change nothing where the role
+# and the state allow them, and are refused for that alone.
+ORDER = 'planKey: "nope", interval: MONTH'
+ASKING = {
+    "RECORD_USAGE": "recordUsage(input: { events: [] })",
+    "UPDATE_ACCOUNT": "updateBillingAccount(input: { ACCOUNT })",
+    "UPDATE_COMPANY": "updateCompany(input: { ACCOUNT })",
+    "ADD_PAYMENT_METHOD": 'addPaymentMethod(input: { ACCOUNT, KEY, token: "pm_nope" })',
+    "START_TRIAL": f"startTrial(input: {{ ACCOUNT, KEY, {ORDER} }})",
+    "START_SUBSCRIPTION": f"startSubscription(input: {{ ACCOUNT, KEY, {ORDER} }})",
+    "CHANGE_PLAN": f"changePlan(input: {{ ACCOUNT, KEY, {ORDER} }})",
+    "SET_ADD_ON": 'setAddOn(input: { ACCOUNT, KEY, addOnKey: "nope", quantity: 1 })',
+    "REACTIVATE_SUBSCRIPTION": f"reactivateSubscription(input: {{ ACCOUNT, KEY, {ORDER} }})",
+    "SET_TAX_EXEMPTION": "setTaxExemption(input: { ACCOUNT, exemption: null })",
+    "GRANT_CREDIT": 'grantCredit(input: { ACCOUNT, KEY, amountMinor: 1, currency: "USD", reason: "test" })',
+    "RESUME_SUBSCRIPTION": "resumeSubscription(input: { ACCOUNT })",
+    "CANCEL_SUBSCRIPTION": "cancelSubscription(input: { ACCOUNT, KEY })",
+    "CANCEL_NOW": "cancelSubscription(input: { ACCOUNT, KEY, mode: NOW })",
+}
+EARLIER = NOW - timedelta(hours=1)
+STATES: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "trialing": {"status": SubscriptionStatus.TRIALING, "trial_end": NOW + timedelta(days=1)},
+    "active": {"status": SubscriptionStatus.ACTIVE},
+    "cancelled at its end": {"status": SubscriptionStatus.ACTIVE, "cancel_at_period_end": True},
+    "past due": {"status": SubscriptionStatus.PAST_DUE, "past_due_at": EARLIER},
+    "suspended": {"status": SubscriptionStatus.SUSPENDED, "past_due_at": EARLIER, "suspended_at": EARLIER},
+    "canceled": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
+    "expired": {"status": SubscriptionStatus.EXPIRED, "canceled_at": EARLIER},
+    "closed": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
+}
+FOR_ROLE_OR_STATE = {"FORBIDDEN", "INVALID_TRANSITION", "ACCOUNT_SUSPENDED", "ACCOUNT_CANCELED", "INVOICE_PAID"}
+
+
+async def bring_into_state(world: World, state: str) -> None:
+    """Acme, as if it had come there."""
+    values = STATES[state]
+    if state == "closed":
+        await change_account(world, "acme", closed_at=EARLIER)
+    if values is not None:
+        await change_subscription(world, "acme", **{"cancel_at_period_end": False} | values)
+        return
+    account = await account_of(world)
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(delete(Subscription).where(Subscription.account_id == account.id))
+
+
+async def refusal_of(client: Client, token: str, call: str) -> dict[str, Any] | None:
+    """Why a mutation is refused to this role or in this state; none where it is not."""
+    answer: Any = await client.ask(token, f"mutation {{ {call} {{ userErrors {{ code message }} }} }}")
+    if "errors" in answer:
+        (error,) = answer["errors"]
+        return {"code": error["extensions"]["code"], "message": error["message"]}
+    (payload,) = answer["data"].values()
+    return next((error for error in payload["userErrors"] if error["code"] in FOR_ROLE_OR_STATE), None)
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_viewer_can_is_true_exactly_when_the_mutation_is_not_refused(
+    client: Client, world: World, state: str
+) -> None:
+    query = '{ billingAccount(externalId: "acme") { id viewerCan { action allowed reason { code message } } } }'
+    number = count()
+    for role in (Role.MEMBER, Role.BILLING_ADMIN, Role.TENANT_OWNER, Role.OPERATOR):
+        token = world.operator if role is Role.OPERATOR else world.token("Acme", role)
+        await bring_into_state(world, state)
+        data: Any = await client.data(token, query)
+        account = data["billingAccount"]
+        said = {item["action"]: item["reason"] for item in account["viewerCan"]}
+        assert [item["allowed"] for item in account["viewerCan"]] == [reason is None for reason in said.values()]
+        assert set(said) == set(ASKING)
+        for action, call in ASKING.items():
+            await bring_into_state(world, state)
+            named = call.replace("ACCOUNT", f'accountId: "{account["id"]}"')
+            refusal = await refusal_of(client, token, named.replace("KEY", f'idempotencyKey: "{next(number)}"'))
+            if (role, action) == (Role.MEMBER, "CANCEL_NOW") and refusal is not None:
+                # Whoever may not cancel at all is told what cancelling needs.
+                refusal["message"] = said[action]["message"]
+            assert said[action] == refusal, (role, action)
+        if role is Role.MEMBER:
+            assert None not in said.values()
+
+
+@pytest.mark.parametrize("tenant", ["Dunmore", "Acme"])
+async def test_viewer_can_of_an_invoice_is_true_exactly_when_the_mutation_is_not_refused(
+    client: Client, world: World, tenant: str
+) -> None:
+    """Dunmore's last one is open, Acme's is paid."""
+    query = """query($external: String!) { billingAccount(externalId: $external) { invoices(first: 1) { nodes {
+      id viewerCan { action allowed reason { code message } } } } } }"""
+    asking = {
+        "ISSUE_CREDIT_NOTE": 'issueCreditNote(input: { invoiceId: "ID", lines: [], reason: "x", idempotencyKey: "1" })',
+        "VOID_INVOICE": 'voidInvoice(input: { invoiceId: "ID", reason: "x", idempotencyKey: "2" })',
+    }
+    for role in (Role.BILLING_ADMIN, Role.TENANT_OWNER, Role.OPERATOR):
+        token = world.operator if role is Role.OPERATOR else world.token(tenant, role)
+        for action, call in asking.items():
+            data: Any = await client.data(token, query, external=tenant.lower())
+            (invoice,) = data["billingAccount"]["invoices"]["nodes"]
+            said = {item["action"]: item["reason"] for item in invoice["viewerCan"]}
+            assert set(said) == set(asking)
+            assert said[action] == await refusal_of(client, token, call.replace("ID", invoice["id"])), (role, action)
+            assert (said[action] is None) == (role is Role.OPERATOR and (action, tenant) != ("VOID_INVOICE", "Acme"))
+    after: Any = await client.data(world.operator, query, external="dunmore")
+    (invoice,) = after["billingAccount"]["invoices"]["nodes"]
+    is_void = tenant == "Dunmore"
+    assert [item["allowed"] for item in invoice["viewerCan"]] == [not is_void, not is_void]
 
 
 async def test_a_tenant_s_key_sends_positive_quantities_only(client: Client, world: World) -> None:

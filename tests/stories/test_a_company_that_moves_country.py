@@ -91,3 +91,56 @@ async def test_a_company_that_moves_country(client: Client, world: World) -> Non
         "TAX": -(1_490 + 2_980 - 1_538),
     }
     await life.audit(world)
+
+
+async def test_a_move_while_the_invoice_is_open(client: Client, world: World) -> None:
+    """Hard case 9: what is credited of an invoice that is still to be paid lowers what is due of it."""
+    life = await Life.begin(
+        client,
+        world,
+        datetime(2026, 4, 1, tzinfo=UTC),
+        currency="EUR",
+        company="DE-VAT",
+        card=None,
+        collection={"method": "SEND_INVOICE", "netDays": 60},
+    )
+    await life.do("startSubscription", planKey="starter", interval="MONTH")
+    await life.do("updateCompany", **COMPANIES["AT"], vatId=None)
+    await life.advance(datetime(2026, 4, 16, tzinfo=UTC))
+    await life.do("changePlan", planKey="professional", interval="MONTH")
+    first, change = await life.invoices()
+    (note,) = await life.credit_notes()
+    assert lines_of(first) == [("SUBSCRIPTION", 1, 4_900, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert taken_of(note) == [(2_450, "2026-04-16T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert lines_of(change) == [("PRORATION", 1, 7_450, "2026-04-16T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert (taxes_of(first), taxes_of(note)) == ([("AE", 0.0, 4_900, 0)], [("AE", 0.0, 2_450, 0)])
+    assert taxes_of(change) == [("S", 20.0, 7_450, 1_490)]
+    assert (note["toInvoice"], note["toBalance"]) == (2_450, 0)
+    assert (first["status"], first["amountCredited"], first["amountDue"]) == ("OPEN", 2_450, 2_450)
+    assert (change["balanceApplied"], change["amountDue"]) == (0, 8_940)
+    assert await life.books() == {
+        "DEFERRED": -7_450,
+        "RECEIVABLES": 2_450 + 8_940,
+        "REVENUE": -2_450,
+        "TAX": -1_490,
+    }
+    await life.audit(world)
+
+
+async def test_a_certificate_of_a_customer_outside_the_scope(client: Client, world: World) -> None:
+    """Hard case 9: a credit of category O never stands beside another category, of the same country either."""
+    life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC), company="US")
+    await life.do("startSubscription", planKey="starter", interval="MONTH")
+    await life.advance(datetime(2026, 4, 16, tzinfo=UTC))
+    await life.do("setTaxExemption", exemption={"certificate": "NY-1", "reason": "Charity", "validFrom": "2026-04-16"})
+    await life.do("changePlan", planKey="professional", interval="MONTH")
+    first, change = await life.invoices()
+    (note,) = await life.credit_notes()
+    assert lines_of(first) == [("SUBSCRIPTION", 1, 4_900, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert taken_of(note) == [(2_450, "2026-04-16T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert lines_of(change) == [("PRORATION", 1, 7_450, "2026-04-16T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert (taxes_of(first), taxes_of(note)) == ([("O", 0.0, 4_900, 0)], [("O", 0.0, 2_450, 0)])
+    assert taxes_of(change) == [("E", 0.0, 7_450, 0)]
+    assert (change["balanceApplied"], change["amountPaid"], change["status"]) == (2_450, 5_000, "PAID")
+    assert await life.books() == {"CASH": 4_900 + 5_000, "DEFERRED": -7_450, "REVENUE": -2_450}
+    await life.audit(world)

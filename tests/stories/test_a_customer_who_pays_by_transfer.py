@@ -93,3 +93,39 @@ async def test_a_trial_without_a_way_to_pay(client: Client, world: World) -> Non
     assert await life.invoices() == []
     assert await life.books() == {}
     await life.audit(world)
+
+
+async def test_a_change_while_a_sent_draft_waits(client: Client, world: World) -> None:
+    """Hard case 8: half an hour into May the draft of its close is finalised first, then the change, both open."""
+    life = await Life.begin(client, world, datetime(2026, 4, 1, tzinfo=UTC), company="AT", card=None, collection=TERMS)
+    await life.do("startSubscription", planKey="starter", interval="MONTH")
+    await life.advance(datetime(2026, 5, 1, 0, 30, tzinfo=UTC))
+    assert (await life.invoices())[-1]["status"] == "DRAFT"
+    await life.do("changePlan", planKey="professional", interval="MONTH")
+    start, close, change = await life.invoices()
+    assert lines_of(start) == [("SUBSCRIPTION", 1, 4_900, "2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z")]
+    assert lines_of(close) == [("SUBSCRIPTION", 1, 4_900, "2026-05-01T00:00:00Z", "2026-06-01T00:00:00Z")]
+    # 2,676,600 s of 2,678,400 s are left: 4,900 × … = 4,896.7 and 14,900 × … = 14,889.99.
+    assert lines_of(change) == [
+        ("CREDIT", -1, -4_897, "2026-05-01T00:30:00Z", "2026-06-01T00:00:00Z"),
+        ("PRORATION", 1, 14_890, "2026-05-01T00:30:00Z", "2026-06-01T00:00:00Z"),
+    ]
+    # 9,993 × 20 % = 1,998.6.
+    assert [taxes_of(invoice) for invoice in (start, close, change)] == [
+        [("S", 20.0, 4_900, 980)],
+        [("S", 20.0, 4_900, 980)],
+        [("S", 20.0, 9_993, 1_999)],
+    ]
+    assert [(i["number"][-6:], i["status"], i["issuedAt"]) for i in (start, close, change)] == [
+        ("000001", "OPEN", "2026-04-01T00:00:00Z"),
+        ("000002", "OPEN", "2026-05-01T00:30:00Z"),
+        ("000003", "OPEN", "2026-05-01T00:30:00Z"),
+    ]
+    # Half an hour of May is earned by what Starter cost in it: 4,900 − 4,897.
+    assert await life.books() == {
+        "DEFERRED": -14_890,
+        "RECEIVABLES": 5_880 + 5_880 + 11_992,
+        "REVENUE": -(4_900 + 3),
+        "TAX": -(980 + 980 + 1_999),
+    }
+    await life.audit(world)

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from ..conftest import Client, World
-from .life import Life
+from .life import Life, lines_of
 
 STARTED = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
@@ -39,13 +39,10 @@ async def test_a_trial_without_a_card_ends_for_good(client: Client, world: World
     assert (await life.use(quantity=1))["code"] == "ACCOUNT_CANCELED"
     before = datetime(2026, 3, 16, 8, 59, 59, tzinfo=UTC)
     assert (await life.use(quantity=1_000, at=before))["status"] == "ACCEPTED"
-    assert (await life.use(quantity=1, at=before))["code"] == "LIMIT_EXCEEDED"
     assert await owner.refused("startTrial", planKey="starter", interval="MONTH") == ["INVALID_TRANSITION"]
     assert await owner.refused("setAddOn", addOnKey="dedicated_ip", quantity=1) == ["ACCOUNT_CANCELED"]
     assert await owner.refused("changePlan", planKey="business", interval="MONTH") == ["ACCOUNT_CANCELED"]
-    # Read-only: the company, methods and reactivating are still its owner's, but not the account's settings.
     await owner.do("updateCompany", legalName="Acorn Holding Inc")
-    assert await owner.refused("updateBillingAccount", name="Other") == ["ACCOUNT_CANCELED"]
 
     await life.advance(datetime(2026, 6, 14, 8, 59, 59, tzinfo=UTC))
     assert (await life.subscription())["status"] == "CANCELED"
@@ -60,25 +57,60 @@ async def test_a_trial_without_a_card_ends_for_good(client: Client, world: World
     ]
 
     assert (await life.use(quantity=1))["code"] == "ACCOUNT_CANCELED"
-    assert (await life.use(quantity=1, at=before))["code"] == "ACCOUNT_CANCELED"
+    assert (await life.use(quantity=1, at=before))["status"] == "REJECTED"
     plan = {"planKey": "starter", "interval": "MONTH"}
     for mutation, given in (
         ("startTrial", plan),
         ("startSubscription", plan),
         ("reactivateSubscription", plan),
         ("changePlan", plan),
-        ("quotePlanChange", plan),
-        ("quoteAddOn", {"addOnKey": "dedicated_ip", "quantity": 1}),
         ("setAddOn", {"addOnKey": "dedicated_ip", "quantity": 1}),
         ("cancelSubscription", {}),
         ("resumeSubscription", {}),
-        ("updateBillingAccount", {"name": "Other"}),
-        ("updateCompany", {"legalName": "Other"}),
-        ("addPaymentMethod", {"token": "pm_card_visa"}),
     ):
         (code,) = await owner.refused(mutation, **given)
         assert code in ("ACCOUNT_CANCELED", "INVALID_TRANSITION"), mutation
     assert await life.invoices() == []
     assert await life.credit_notes() == []
     assert await life.books() == {}
+    await life.audit(world)
+
+
+async def test_a_trial_that_is_over_is_read_only_and_then_closed(client: Client, world: World) -> None:
+    """§4: what is not listed is refused to tenants; §5: an expired account answers ACCOUNT_CANCELED, however late."""
+    life = await Life.begin(client, world, STARTED, card=None)
+    owner = await life.owner(world)
+    await owner.do("startTrial", planKey="starter", interval="MONTH")
+    await life.advance(datetime(2026, 3, 16, 9, tzinfo=UTC))
+    # The company and the methods are still its owner's to set, the account's own settings are not.
+    await owner.do("updateCompany", legalName="Acorn Holding Inc")
+    assert await owner.refused("updateBillingAccount", name="Other") == ["ACCOUNT_CANCELED"]
+    await life.advance(datetime(2026, 6, 14, 9, tzinfo=UTC))
+    assert (await life.use(quantity=1, at=STARTED))["code"] == "ACCOUNT_CANCELED"
+    for mutation, given in (
+        ("updateBillingAccount", {"name": "Other"}),
+        ("updateCompany", {"legalName": "Other"}),
+        ("addPaymentMethod", {"token": "pm_card_visa"}),
+    ):
+        assert await owner.refused(mutation, **given) == ["ACCOUNT_CANCELED"], mutation
+    assert await life.books() == {}
+    await life.audit(world)
+
+
+async def test_late_events_of_a_trial_are_blocked_as_its_own(client: Client, world: World) -> None:
+    """§4: while trialing all overage is BLOCK. An event counts in its own period, and never costs anything there."""
+    life = await Life.begin(client, world, STARTED, company="AT")
+    await life.do("startTrial", planKey="starter", interval="MONTH")
+    await life.advance(datetime(2026, 3, 10, tzinfo=UTC))
+    assert (await life.use(quantity=9_000))["status"] == "ACCEPTED"
+    await life.advance(datetime(2026, 3, 16, 12, tzinfo=UTC))
+    assert (await life.subscription())["status"] == "ACTIVE"
+    before = datetime(2026, 3, 16, 8, 59, 59, tzinfo=UTC)
+    assert (await life.use(quantity=1_000, at=before))["status"] == "ACCEPTED"
+    assert (await life.use(quantity=20_000, at=before))["code"] == "LIMIT_EXCEEDED"
+    await life.advance(datetime(2026, 4, 16, 12, tzinfo=UTC))
+    first, second = await life.invoices()
+    assert lines_of(first) == [("SUBSCRIPTION", 1, 4_900, "2026-03-16T09:00:00Z", "2026-04-16T09:00:00Z")]
+    assert lines_of(second) == [("SUBSCRIPTION", 1, 4_900, "2026-04-16T09:00:00Z", "2026-05-16T09:00:00Z")]
+    assert await life.books() == {"CASH": 11_760, "DEFERRED": -4_900, "REVENUE": -4_900, "TAX": -1_960}
     await life.audit(world)

@@ -83,8 +83,6 @@ async def test_cancel_resume_cancel_and_come_back(client: Client, world: World) 
     assert all(invoice["status"] == "PAID" for invoice in invoices)
     assert lines_of(invoices[3]) == [("SUBSCRIPTION", 1, 4_900, "2026-04-01T08:00:00Z", "2026-05-01T08:00:00Z")]
     assert taxes_of(invoices[3]) == [("S", 20.0, 4_900, 980)]
-    # Before the new start there was no usage period.
-    assert (await life.use(quantity=1, at=datetime(2026, 3, 25, tzinfo=UTC)))["status"] == "REJECTED"
     assert (await life.use(quantity=1))["status"] == "ACCEPTED"
     await life.advance(datetime(2026, 5, 1, 10, tzinfo=UTC))
     invoices = await life.invoices()
@@ -97,4 +95,21 @@ async def test_cancel_resume_cancel_and_come_back(client: Client, world: World) 
         "REVENUE": -(14_900 + 3_000 + 4_900),
         "TAX": -(2_980 + 400 + 200 + 980 + 980),
     }
+    await life.audit(world)
+
+
+async def test_nothing_is_sent_for_the_time_in_between(client: Client, world: World) -> None:
+    """§4: canceled is free and dates nothing back; §5: on free every policy is BLOCK, whenever the event arrives."""
+    life = await Life.begin(client, world, datetime(2026, 1, 15, tzinfo=UTC), company="AT")
+    await life.do("startSubscription", planKey="professional", interval="MONTH")
+    await life.do("cancelSubscription")
+    await life.advance(datetime(2026, 4, 1, tzinfo=UTC))
+    between = datetime(2026, 3, 25, tzinfo=UTC)
+    assert (await life.use(quantity=20_000, at=between))["status"] == "REJECTED"
+    await life.do("reactivateSubscription", planKey="starter", interval="MONTH")
+    assert (await life.use(quantity=20_000, at=between))["status"] == "REJECTED"
+    await life.advance(datetime(2026, 5, 1, 2, tzinfo=UTC))
+    nets = [[line[:3] for line in lines_of(invoice)] for invoice in await life.invoices()]
+    assert nets == [[("SUBSCRIPTION", 1, 14_900)], [("SUBSCRIPTION", 1, 4_900)], [("SUBSCRIPTION", 1, 4_900)]]
+    assert await life.books() == {"CASH": 29_640, "DEFERRED": -4_900, "REVENUE": -19_800, "TAX": -4_940}
     await life.audit(world)

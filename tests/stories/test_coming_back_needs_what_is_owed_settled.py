@@ -9,7 +9,7 @@ AUGUST = ("2026-08-01T00:00:00Z", "2026-09-01T00:00:00Z")
 
 
 async def test_coming_back_needs_what_is_owed_settled(client: Client, world: World) -> None:
-    """§4: reactivating, unpaid invoices first. §7: voiding keeps the number, and a credit note for the whole goes out."""
+    """§4: reactivating, unpaid invoices first. §7: voiding keeps the number, with a credit note for the whole."""
     life = await Life.begin(client, world, datetime(2026, 8, 1, tzinfo=UTC), company="AT")
     await life.do("startSubscription", planKey="professional", interval="MONTH")
     await life.advance(datetime(2026, 8, 20, tzinfo=UTC))
