@@ -46,7 +46,8 @@ class UsageRating(Base, kw_only=True, eq=False):
     period_end: Mapped[datetime]
     limit_quantity: Mapped[int | None]
     """The limit in force just before the close."""
-    block: Mapped[int]
+    block: Mapped[int | None]
+    """How many units the price covers; none where overage was not sold, and what passes the limit is rejected."""
     price_minor: Mapped[int]
     allowed: Mapped[int] = mapped_column(default=0)
     """What was accepted above the limit without charge."""

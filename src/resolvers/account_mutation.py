@@ -74,7 +74,7 @@ class AccountMutation:
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(account_id), given=fields)
         async with info.context.work() as work:
-            outcome = await _update_company(work, request, account_id, fields)
+            outcome = await _update_company(work, request, info.context.principal, account_id, fields)
         account = await _show(info, outcome)
         rows = await info.context.load.related(COMPANY_OF_ACCOUNT, account_id)
         return UpdateCompanyPayload(account=account, company=Company.of(rows[0]) if rows else None)
@@ -148,8 +148,10 @@ async def _update_account(
 
 
 @idempotent("updateCompany")
-async def _update_company(work: Work, account_id: UUID, fields: companies.CompanyFields) -> dict[str, Any]:
-    return _remember(await companies.update_company(work, account_id, fields))
+async def _update_company(
+    work: Work, principal: Principal, account_id: UUID, fields: companies.CompanyFields
+) -> dict[str, Any]:
+    return _remember(await companies.update_company_as(work, principal, account_id, fields))
 
 
 @idempotent("setTaxExemption")

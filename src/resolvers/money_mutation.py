@@ -21,10 +21,11 @@ from ..schema.plans import (
     VoidInvoicePayload,
 )
 from ..services import crediting, orders, payments
-from ..services.access import Right
+from ..services.access import Principal, Right
 from ..services.accounts import lock_account
 from ..services.errors import InvalidInput, NotFound
 from ..services.idempotency import Outcome, Request, idempotent
+from ..services.permissions import Action, require_action
 from ..services.ports import MethodFacts
 from .access import find_account_id, find_id, mutation, require_right
 from .context import Info
@@ -49,7 +50,9 @@ class MoneyMutation:
             raise InvalidInput("The processor knows no such payment method.", ["input", "token"])
         request = Request(input.idempotency_key, scope=str(account_id), given=[input.token, input.make_default])
         async with info.context.work() as work:
-            outcome = await _add_method(work, request, account_id, input.token, facts, input.make_default)
+            outcome = await _add_method(
+                work, request, info.context.principal, account_id, input.token, facts, input.make_default
+            )
         _note_replay(info, outcome)
         account = await show_account(info, account_id)
         row = await info.context.load.row(models.PaymentMethod, UUID(outcome.answer["paymentMethodId"]))
@@ -150,9 +153,10 @@ def _note_replay(info: Info, outcome: Outcome) -> None:
 
 @idempotent("addPaymentMethod")
 async def _add_method(
-    work: Work, account_id: UUID, token: str, facts: MethodFacts, make_default: bool
+    work: Work, principal: Principal, account_id: UUID, token: str, facts: MethodFacts, make_default: bool
 ) -> dict[str, Any]:
     account = await lock_account(work, account_id)
+    await require_action(work, principal, account, Action.ADD_PAYMENT_METHOD)
     method = await payments.add_method(work, account, token, facts, make_default=make_default)
     return {"paymentMethodId": str(method.id)}
 

@@ -35,7 +35,9 @@ from .access import Principal, Right, explain_refusal
 from .calendars import period_of
 from .edits import describe_columns, record_update, set_columns
 from .errors import Conflict, ErrorCode, Forbidden, InvalidInput, NotFound, Refusals, RequestRefused
-from .limits import load_free_limits, set_limits
+from .limits import set_limits
+from .permissions import Action, require_action
+from .plan_limits import load_free_limits
 
 ORDER = "billingAccounts:newest"
 ORDER_KINDS = (datetime, UUID)
@@ -228,6 +230,7 @@ async def update_account(work: Work, principal: Principal, account_id: UUID, giv
     if reason is not None and (fields := [field for field in OPERATORS_FIELDS if field in given]):
         raise Refusals([Forbidden(reason, ["input", field]) for field in fields])
     account = await lock_account(work, account_id)
+    await require_action(work, principal, account, Action.UPDATE_ACCOUNT)
     values = inputs.check_all(_list_checks(given))
     if values.get("currency", account.currency) != account.currency:
         await _check_currency_is_free(work, account)

@@ -61,16 +61,23 @@ class BillLine(_Frozen):
         """With `unit_minor` it multiplies to the amount: credits are −1 at a positive price."""
         if self.basis["rule"] == "price":
             return int(self.basis["quantity"])
-        if self.basis["rule"] == "overage":
+        if self._is_in_blocks:
             return self.amount_minor // int(self.basis["price"])
         return 1 if self.amount_minor >= 0 else -1
 
     @property
     def unit_minor(self) -> int:
         """The price of one."""
-        if self.basis["rule"] in ("price", "overage"):
+        if self.basis["rule"] == "price" or self._is_in_blocks:
             return int(self.basis["price"])
         return abs(self.amount_minor)
+
+    @property
+    def _is_in_blocks(self) -> bool:
+        """Whether it comes to whole blocks of usage, as all overage does, and a correction unless it was cut."""
+        if self.basis["rule"] == "overage":
+            return True
+        return self.basis["rule"] == "correction" and self.amount_minor % int(self.basis["price"]) == 0
 
     def describe(self, language: str) -> str:
         """What it says, in a language."""

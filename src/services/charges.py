@@ -22,7 +22,8 @@ from .bills import BillLine, split_bill
 from .calendars import end_of_billing_period, end_of_usage_period
 from .closing import bill_of_draft
 from .invoicing import Totals, minimum_of, total_up
-from .limits import Limits, add_units
+from .limits import add_units
+from .plan_limits import Limits
 from .pricing import (
     Unit,
     accrued_line,

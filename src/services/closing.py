@@ -33,9 +33,10 @@ from .bills import Bill, BillLine
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue
 from .invoicing import Issued, issue_bill, write_draft, write_off_carried
-from .limits import add_units, find_excess, load_plan_limits
+from .limits import add_units, find_excess
 from .notices import raise_notice
 from .payments import ask_for_payment
+from .plan_limits import load_plan_limits
 from .pricing import (
     Unit,
     bill_of,
@@ -241,7 +242,9 @@ async def find_waiting_for_usage(work: Work, accounts: Sequence[BillingAccount])
     waiting = set(
         await work.session.scalars(
             select(UsageRating.account_id).where(
-                UsageRating.account_id.in_([account.id for account in accounts]), UsageRating.rated_at.is_(None)
+                UsageRating.account_id.in_([account.id for account in accounts]),
+                UsageRating.rated_at.is_(None),
+                UsageRating.block.is_not(None),
             )
         )
     )
@@ -251,7 +254,11 @@ async def find_waiting_for_usage(work: Work, accounts: Sequence[BillingAccount])
 async def refresh_drafts(work: Work, account: BillingAccount) -> None:
     """Rate the drafts of an account anew: late usage reached their periods."""
     standing = await load_standing(work, account)
-    unrated = {rated.rating.period_start for rated in standing.ratings if rated.rating.rated_at is None}
+    unrated = {
+        rated.rating.period_start
+        for rated in standing.ratings
+        if rated.rating.rated_at is None and rated.rating.block is not None
+    }
     for started in sorted(unrated):
         cause = f"period:{started.isoformat()}"
         draft = next((row for row in standing.drafts if row.cause == cause), None)
@@ -279,7 +286,7 @@ async def finalise_period(work: Work, account: BillingAccount, subject: str) -> 
         work, standing, bill, kind=InvoiceKind(kind), cause=cause, draft=draft, reason="CORRECTION"
     )
     if issued.invoice is not None:
-        await ask_for_payment(work, standing, issued.invoice)
+        await ask_for_payment(work, standing, issued.invoice, due_at)
     reach("invoice.before_commit")
     return issued
 

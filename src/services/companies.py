@@ -14,11 +14,13 @@ from stdnum import get_cc_module
 from ..database import Work
 from ..models import BillingAccount, Company, TaxExemption
 from . import inputs
+from .access import Principal
 from .accounts import lock_account
 from .edits import describe_columns, record_update, set_columns
 from .errors import InvalidInput, Refusals
 from .inputs import Path
 from .papers import PaperSize
+from .permissions import Action, require_action
 
 MAX_NAME = 255
 MAX_ADDRESS_LINES = 4
@@ -96,6 +98,12 @@ class Certificate:
     reason: str
     valid_from: date
     valid_to: date | None
+
+
+async def update_company_as(work: Work, principal: Principal, account_id: UUID, given: CompanyFields) -> BillingAccount:
+    """Change what is given of a company for a caller, where the account's state allows it."""
+    await require_action(work, principal, await lock_account(work, account_id), Action.UPDATE_COMPANY)
+    return await update_company(work, account_id, given)
 
 
 async def update_company(work: Work, account_id: UUID, given: CompanyFields) -> BillingAccount:

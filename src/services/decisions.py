@@ -26,8 +26,8 @@ from .errors import (
     LimitsExceeded,
     PaymentRequired,
 )
-from .limits import load_plan_limits
 from .permissions import Action, check_state
+from .plan_limits import load_plan_limits
 from .pricing import Unit, kept_units
 from .rules.overage import FREE_TIER
 from .standing import Standing, Terms

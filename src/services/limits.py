@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy import or_, select
 
-from ..database import ReadSession, Work
+from ..database import Work
 from ..models import (
     GAUGE_PERIOD,
     AddOn,
@@ -15,35 +14,11 @@ from ..models import (
     EffectiveLimit,
     Metric,
     MetricKind,
-    Plan,
-    PlanLimit,
-    PlanVersion,
 )
 from . import alerts
-from .rules.overage import FREE_TIER
+from .plan_limits import Limits
 from .rules.periods import Period
 from .usage import UsageFigure
-
-Limits = dict[str, int | None]
-"""By metric; None is unlimited."""
-
-
-async def load_plan_limits(session: ReadSession, plan_version_id: UUID) -> Limits:
-    """What a plan version includes."""
-    rows = await session.scalars(select(PlanLimit).where(PlanLimit.plan_version_id == plan_version_id))
-    return {row.metric_key: row.quantity for row in rows}
-
-
-async def load_free_limits(session: ReadSession) -> Limits:
-    """What an account without a running subscription has: what the free plan includes; nothing without such a plan."""
-    version_id = await session.scalar(
-        select(PlanVersion.id)
-        .join(Plan, Plan.id == PlanVersion.plan_id)
-        .where(Plan.tier == FREE_TIER, Plan.private_account_id.is_(None))
-        .order_by(PlanVersion.number.desc())
-        .limit(1)
-    )
-    return {} if version_id is None else await load_plan_limits(session, version_id)
 
 
 def add_units(limits: Mapping[str, int | None], units: Iterable[tuple[AddOn, int]]) -> Limits:
@@ -69,7 +44,12 @@ class Excess:
 
     def params(self) -> dict[str, object]:
         """As a notice keeps it."""
-        return {"metric": self.metric.name, "used": self.used, "limit": self.new_limit}
+        return {
+            "metric": self.metric.key,
+            "metricName": self.metric.name,
+            "used": self.used,
+            "limit": self.new_limit,
+        }
 
 
 def find_excess(figures: Sequence[UsageFigure], limits: Mapping[str, int | None]) -> list[Excess]:

@@ -25,7 +25,7 @@ from ..models import (
 from . import books
 from .due_work import enqueue
 from .errors import InvalidInput, NotFound
-from .notices import raise_notice
+from .notices import clear_notice, raise_notice
 from .ports import ChargeResult, ChargeStatus, MethodFacts
 from .reminders import plan_card_reminders
 from .rules.money import MAX_MINOR
@@ -116,8 +116,56 @@ async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_
         invoice=invoice,
         due_at=min(due_at, work.clock.now_for(account)),
     )
+
+
+async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction) -> None:
+    """Money came for an invoice. What exceeds what is due has to go back, and is flagged."""
+    now = work.clock.now_for(account)
+    payable = invoice.status in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)
+    paid = min(transaction.amount_minor, invoice.due_minor) if payable else 0
+    if paid < transaction.amount_minor:
+        books.post_overpayment(work, account, transaction, transaction.amount_minor - paid)
+        await raise_notice(
+            work,
+            account,
+            "PAYMENT_DUPLICATE",
+            str(transaction.id),
+            severity=NoticeSeverity.WARNING,
+            params={"invoice": invoice.number},
+            for_operators=True,
+        )
+    if not paid:
+        return
+    was_written_off = invoice.status is InvoiceStatus.UNCOLLECTIBLE
+    invoice.paid_minor += paid
+    invoice.updated_at = now
+    books.post_payment(work, account, transaction, paid, is_written_off=was_written_off)
+    if invoice.due_minor == 0:
+        invoice.status = InvoiceStatus.PAID
+        work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    await clear_notice(work, account, "PAYMENT_FAILED", str(invoice.id))
+    await restore(work, account)
+
+
+async def fail_payment(
+    work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction | None = None
+) -> None:
+    """An invoice could not be charged: the account is past due, with a banner."""
+    now = work.clock.now_for(account)
+    invoice.payment_failed_at = invoice.payment_failed_at or now
+    invoice.updated_at = now
+    subscription = await _find_subscription(work, account)
+    work.emit(
+        account,
+        "invoice.payment_failed",
+        {
+            "invoiceId": str(invoice.id),
+            "number": invoice.number,
+            "failure": transaction.failure_code if transaction else None,
+        },
+    )
     if subscription is None or subscription.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE):
-        return None
+        return
     if subscription.status is SubscriptionStatus.ACTIVE:
         subscription.past_due_at = now
         _step(work, account, subscription, Step.FAIL_PAYMENT, "subscription.past_due")

@@ -6,6 +6,9 @@ from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
+from sqlalchemy import select
+
+from ..database import Work
 from ..models import BillingAccount, Invoice, InvoiceStatus, Subscription, SubscriptionStatus
 from .access import Principal, Right, explain_refusal
 from .errors import (
@@ -67,6 +70,14 @@ STATES: dict[Action, States] = {
 }
 """The states in which an action is possible; all where nothing is said."""
 
+NOT_SUSPENDED = frozenset({None, S.TRIALING, S.ACTIVE, S.PAST_DUE})
+STATES_OF_TENANTS: dict[Action, States] = {
+    Action.UPDATE_ACCOUNT: NOT_SUSPENDED,
+    Action.UPDATE_COMPANY: ANY - {S.EXPIRED},
+    Action.ADD_PAYMENT_METHOD: ANY - {S.EXPIRED},
+}
+"""The states in which tenants may do something; operators know none here."""
+
 OF_INVOICE = (Action.VOID_INVOICE, Action.ISSUE_CREDIT_NOTE)
 FIELD = ("input", "accountId")
 
@@ -101,6 +112,25 @@ def check_state(account: BillingAccount, subscription: Subscription | None, acti
         raise InvalidTransition("The subscription is cancelled already: it ends with its period.", FIELD)
     if action is Action.RESUME_SUBSCRIPTION and not waits:
         raise InvalidTransition("The subscription is not cancelled: there is nothing to undo.", FIELD)
+
+
+def check_tenant_state(
+    principal: Principal, account: BillingAccount, subscription: Subscription | None, action: Action
+) -> None:
+    """Refuse a tenant what its account's state does not allow."""
+    if principal.is_operator or action not in STATES_OF_TENANTS:
+        return
+    if account.closed_at is not None:
+        raise AccountCanceled("The account is closed for good.", FIELD)
+    status = subscription.status if subscription else None
+    if status not in STATES_OF_TENANTS[action]:
+        raise _wrong_state(status, action)
+
+
+async def require_action(work: Work, principal: Principal, account: BillingAccount, action: Action) -> None:
+    """Refuse what the state of a locked account does not allow to a caller."""
+    subscription = await work.session.scalar(select(Subscription).where(Subscription.account_id == account.id))
+    check_tenant_state(principal, account, subscription, action)
 
 
 def _wrong_state(status: SubscriptionStatus | None, action: Action) -> BillingError:
@@ -146,10 +176,15 @@ def list_permissions(
 ) -> list[Permission]:
     """Each action on an account, by the same checks that its mutation makes."""
     return [
-        _permission(principal, account.id, action, partial(check_state, account, subscription, action))
+        _permission(principal, account.id, action, partial(_check, principal, account, subscription, action))
         for action in Action
         if action not in OF_INVOICE
     ]
+
+
+def _check(principal: Principal, account: BillingAccount, subscription: Subscription | None, action: Action) -> None:
+    check_state(account, subscription, action)
+    check_tenant_state(principal, account, subscription, action)
 
 
 def list_invoice_permissions(principal: Principal, invoice: Invoice) -> list[Permission]:

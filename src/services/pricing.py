@@ -88,6 +88,8 @@ def lines_of_usage(s: Standing, closed: datetime | None) -> list[BillLine]:
     lines = []
     for rated in s.ratings:
         metric = metrics[rated.rating.metric_key]
+        if rated.rating.block is None or rated.rating.limit_quantity is None:
+            continue
         if rated.rating.rated_at is not None:
             lines += correction_lines(s, metric, rated)
         elif rated.rating.period_start == closed:
@@ -98,6 +100,7 @@ def lines_of_usage(s: Standing, closed: datetime | None) -> list[BillLine]:
 def overage_line(s: Standing, metric: Metric, rated: RatedUsage) -> BillLine:
     """What was used above the limit in a closed period, by started blocks."""
     rating = rated.rating
+    assert rating.block is not None, "what is not sold is not rated"
     return _overage(s, metric, Period(rating.period_start, rating.period_end), _rated_basis(rated), rating.block)
 
 
@@ -127,6 +130,7 @@ def _overage(s: Standing, metric: Metric, period: Period, basis: Basis, block: i
 def _rated_basis(rated: RatedUsage) -> Basis:
     rating = rated.rating
     assert rating.limit_quantity is not None, "what is unlimited is not rated"
+    assert rating.block is not None, "what is not sold is not rated"
     return overage_basis(rated.used, rating.limit_quantity, rating.allowed, rating.block, rating.price_minor)
 
 
@@ -228,7 +232,7 @@ def lines_of_add_on(s: Standing, unit: Unit, at: datetime) -> list[BillLine]:
     assert subscription is not None, "add-ons stand beside a plan"
     period = Period(subscription.usage_period_start, subscription.usage_period_end)
     rest = Period(at, period.end)
-    if is_block(s, unit.add_on):
+    if is_block(s, unit.add_on) or at <= period.start:
         return [add_on_line(s, unit, rest)]
     return [
         _charge(

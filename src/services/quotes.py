@@ -27,7 +27,8 @@ from .decisions import (
 from .duties import catch_up
 from .errors import BillingError, ErrorCode, InvalidInput, NotFound, QuoteExpired, QuoteStale, RequestRefused
 from .invoicing import Totals, foresee
-from .limits import Excess, add_units, find_excess, load_plan_limits
+from .limits import Excess, add_units, find_excess
+from .plan_limits import load_plan_limits
 from .pricing import kept_units
 from .relations import HeldAddOn
 from .standing import Standing, Terms

@@ -14,6 +14,7 @@ from ..models import (
     Deferral,
     Interval,
     InvoiceLine,
+    MetricKind,
     ScheduledChange,
     Subscription,
     SubscriptionAddOn,
@@ -29,8 +30,9 @@ from .alerts import resolve_ended
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
-from .limits import Excess, Limits, add_units, find_excess, load_free_limits, load_plan_limits, set_limits
+from .limits import Excess, add_units, find_excess, set_limits
 from .notices import clear_notice
+from .plan_limits import Limits, load_free_limits, load_plan_limits
 from .pricing import Unit, kept_units
 from .relations import HeldAddOn
 from .rules.overage import OveragePolicy
@@ -151,7 +153,8 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
     row.closed_at = work.clock.now_for(account)
     for figure in standing.figures:
         metric = figure.metric
-        if figure.policy is OveragePolicy.CHARGE and figure.limit is not None and metric.overage_block is not None:
+        if metric.kind is MetricKind.COUNTER:
+            is_sold = figure.policy is OveragePolicy.CHARGE
             session.add(
                 UsageRating(
                     account_id=account.id,
@@ -159,8 +162,8 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
                     period_start=start,
                     period_end=at,
                     limit_quantity=figure.limit,
-                    block=metric.overage_block,
-                    price_minor=figure.overage_price_minor or 0,
+                    block=metric.overage_block if is_sold else None,
+                    price_minor=(figure.overage_price_minor or 0) if is_sold else 0,
                 )
             )
     await session.flush()
@@ -342,7 +345,7 @@ async def move_anchor(
     subscription.cancel_at_period_end = False
     moved = await close_usage_period(work, standing, at)
     # What its blocks were paid for is over with the period.
-    await _end_lines(work, account, [item.add_on.key for item in standing.add_ons])
+    await _end_lines(work, account, [item.add_on.key for item in standing.add_ons], at)
     billing, usage = first_periods(account, terms.interval, at)
     subscription.plan_version_id = terms.offer.version.id
     subscription.interval, subscription.price_minor = terms.interval, terms.price_minor
@@ -374,7 +377,8 @@ async def end_add_ons(work: Work, standing: Standing, plan_key: str) -> list[Hel
     for item in standing.add_ons:
         (kept if plan_key in item.add_on.plan_keys else ended).append(item)
     if ended:
-        await _end_lines(work, standing.account, [item.add_on.key for item in ended])
+        over = work.clock.now_for(standing.account) + timedelta(seconds=1)
+        await _end_lines(work, standing.account, [item.add_on.key for item in ended], over)
         await work.session.execute(
             delete(SubscriptionAddOn).where(SubscriptionAddOn.id.in_([item.held.id for item in ended]))
         )
@@ -399,7 +403,7 @@ async def lower_add_ons(work: Work, standing: Standing, add_ons: Sequence[HeldAd
     return kept
 
 
-async def _end_lines(work: Work, account: BillingAccount, add_on_keys: Sequence[str]) -> None:
+async def _end_lines(work: Work, account: BillingAccount, add_on_keys: Sequence[str], begun_before: datetime) -> None:
     """What is not credited of lines that are over is earned: blocks of a counter."""
     if not add_on_keys:
         return
@@ -410,6 +414,7 @@ async def _end_lines(work: Work, account: BillingAccount, add_on_keys: Sequence[
             Deferral.account_id == account.id,
             Deferral.settled_at.is_(None),
             InvoiceLine.add_on_key.in_(add_on_keys),
+            InvoiceLine.period_start < begun_before,
         )
     )
     books.recognise_rest(work, account, list(deferrals))

@@ -227,9 +227,4 @@ def _money(params: Params) -> str:
 
 
 def _exceeding(params: Params) -> str:
-    return ", ".join(
-        item  # in words already
-        if isinstance(item, str)
-        else f"{str(item['metric']).replace('_', ' ')} {item['used']:,} of {item['limit']:,}"
-        for item in params["exceeding"]
-    )
+    return ", ".join(f"{item['metricName']} {item['used']:,} of {item['limit']:,}" for item in params["exceeding"])

@@ -33,6 +33,7 @@ from ..models import (
     UsageEvent,
     UsageEventId,
     UsagePeriod,
+    UsageRating,
     UsageRollup,
 )
 from ..models.types import new_id
@@ -40,6 +41,7 @@ from . import alerts
 from .access import Principal, Right
 from .calendars import period_of
 from .errors import InvalidInput
+from .plan_limits import Limits, load_free_limits
 from .rules.overage import OveragePolicy, blocks_of, excess_over, policy_in_force
 from .rules.periods import Period, bucket_start, last_buckets, month_of
 
@@ -163,6 +165,9 @@ class _Ledger:
     running: Period | None = None
     periods: list[UsagePeriod] = field(default_factory=list[UsagePeriod])
     """The stored usage periods that still take events, oldest first."""
+    ratings: dict[tuple[str, datetime], UsageRating] = field(default_factory=dict[tuple[str, datetime], UsageRating])
+    """What closed periods are priced and limited by, by metric and start."""
+    free_limits: Limits = field(default_factory=dict[str, "int | None"])
 
     @property
     def status(self) -> SubscriptionStatus | None:
@@ -176,12 +181,21 @@ class _Ledger:
             for figure in self.figures.values()
         )
 
-    def status_in(self, period: Period | None) -> SubscriptionStatus | None:
-        """The status that decides a period's policy: what was used before a cancellation was used on a running plan."""
-        ended_at = self.subscription.canceled_at if self.subscription else None
-        if self.status is SubscriptionStatus.CANCELED and period and ended_at and period.start < ended_at:
-            return SubscriptionStatus.ACTIVE
-        return self.status
+    def terms_in(self, metric: Metric, period: Period | None) -> tuple[int | None, OveragePolicy]:
+        """The limit and policy that hold for what was used in a period: a closed one keeps its own."""
+        rating = None if period is None else self.ratings.get((metric.key, period.start))
+        if rating is not None:
+            return rating.limit_quantity, OveragePolicy.BLOCK if rating.block is None else OveragePolicy.CHARGE
+        if period is not None and self._is_without_subscription(period):
+            return self.free_limits.get(metric.key, 0), OveragePolicy.BLOCK
+        policy = policy_in_force(metric, self.status, self.tier, self.overage_prices.get(metric.key))
+        return self.limits.get(metric.key, 0), policy
+
+    def _is_without_subscription(self, period: Period) -> bool:
+        if period.end > self.now or self.subscription is None:
+            return False  # what runs now has the limits that are in force
+        is_known = any(row.start_at == period.start for row in self.periods)
+        return not is_known and period.start < self.subscription.usage_period_start
 
     def period_of(self, instant: datetime) -> Period | None:
         if self.running is not None and self.running.start <= instant < self.running.end:
@@ -280,6 +294,13 @@ async def _read_periods(work: Work, ledgers: dict[UUID, _Ledger]) -> None:
         .order_by(UsagePeriod.start_at)
     ):
         ledgers[row.account_id].periods.append(row)
+    for rating in await work.session.scalars(
+        select(UsageRating).where(UsageRating.account_id.in_(ledgers), UsageRating.period_end >= oldest)
+    ):
+        ledgers[rating.account_id].ratings[rating.metric_key, rating.period_start] = rating
+    free = await load_free_limits(ReadSession(work.session))
+    for ledger in ledgers.values():
+        ledger.free_limits = free
 
 
 def _ledger_of(given: UsageInput, ledgers: dict[UUID, _Ledger], by_external_id: dict[str, _Ledger]) -> _Ledger | None:
@@ -372,13 +393,8 @@ async def _read_gauge_history(
 def _figure_of(ledger: _Ledger, metric: Metric, period: Period | None) -> _Figure:
     key = (metric.key, period.start if period else GAUGE_PERIOD)
     if key not in ledger.figures:
-        ledger.figures[key] = _Figure(
-            period=period,
-            limit=ledger.limits.get(metric.key, 0),
-            policy=policy_in_force(
-                metric, ledger.status_in(period), ledger.tier, ledger.overage_prices.get(metric.key)
-            ),
-        )
+        limit, policy = ledger.terms_in(metric, period)
+        ledger.figures[key] = _Figure(period=period, limit=limit, policy=policy)
     return ledger.figures[key]
 
 
@@ -443,10 +459,13 @@ def _check_time(ledger: _Ledger, at: datetime) -> Period:
     return period
 
 
-def _check_state(ledger: _Ledger, at: datetime) -> None:
-    subscription = ledger.subscription
+def _check_open(ledger: _Ledger) -> None:
     if ledger.account.closed_at is not None or ledger.status is SubscriptionStatus.EXPIRED:
         raise _Rejected(RejectionCode.ACCOUNT_CANCELED, "The account is closed and takes no usage.")
+
+
+def _check_state(ledger: _Ledger, at: datetime) -> None:
+    subscription = ledger.subscription
     if subscription is None:
         return
     if subscription.status is SubscriptionStatus.SUSPENDED and (
@@ -494,6 +513,7 @@ def _take(
             )
         return EventResult(index=index, event_id=given.event_id, status=EventStatus.DUPLICATE)
     _check_quantity(given, metric, principal, ledger.account.id)
+    _check_open(ledger)
     period = _check_time(ledger, at)
     _check_state(ledger, at)
     figure = _figure_of(ledger, metric, None if metric.kind is MetricKind.GAUGE else period)

@@ -132,8 +132,8 @@ def _make_template(engine: str, folder: Path, accounts: int, months: int) -> Ite
 
 @pytest.fixture(scope="session")
 def few_due(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DueTemplate]:
-    """Six accounts with a period to close."""
-    with _make_template(engine, tmp_path_factory.mktemp("few"), 6, 1) as template:
+    """Four accounts with a period to close."""
+    with _make_template(engine, tmp_path_factory.mktemp("few"), 4, 1) as template:
         yield template
 
 
@@ -166,7 +166,7 @@ def copy_due(tmp_path: Path) -> Iterator[CopyDue]:
 
 @pytest.fixture
 def due(copy_due: CopyDue, few_due: DueTemplate) -> Due:
-    """This test's own six accounts with a period to close."""
+    """This test's own four accounts with a period to close."""
     return copy_due(few_due)
 
 

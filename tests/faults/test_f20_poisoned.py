@@ -62,7 +62,9 @@ async def let_documents_wait(node: Node) -> None:
         await work.session.execute(update(DueWork).where(DueWork.kind == WorkKind.DRAW_DOCUMENT).values(done_at=None))
 
 
-@pytest.mark.parametrize("kind", [WorkKind.CLOSE_PERIOD, WorkKind.FINALISE_INVOICE])
+@pytest.mark.parametrize(
+    "kind", [WorkKind.FINALISE_INVOICE, pytest.param(WorkKind.CLOSE_PERIOD, marks=pytest.mark.slow)]
+)
 async def test_poisoned_work_is_given_up_and_shown(due: Due, monkeypatch: pytest.MonkeyPatch, kind: WorkKind) -> None:
     healthy = DUTIES[kind]
     tried: list[datetime] = []

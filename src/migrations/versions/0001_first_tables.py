@@ -830,7 +830,7 @@ def upgrade() -> None:
         sa.Column("period_start", sa.DateTime(timezone=True), nullable=False),
         sa.Column("period_end", sa.DateTime(timezone=True), nullable=False),
         sa.Column("limit_quantity", sa.BigInteger(), nullable=True),
-        sa.Column("block", sa.BigInteger(), nullable=False),
+        sa.Column("block", sa.BigInteger(), nullable=True),
         sa.Column("price_minor", sa.BigInteger(), nullable=False),
         sa.Column("allowed", sa.BigInteger(), nullable=False),
         sa.Column("invoiced_minor", sa.BigInteger(), nullable=False),
