@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NewType
 from uuid import UUID
 
@@ -122,28 +123,42 @@ class Work:
     async def insert_or_ignore(self, table: type[Base], rows: list[dict[str, Any]]) -> None:
         """Insert rows; those whose key is there already are left as they are."""
         if rows:
-            await self.session.execute(dialect_insert(self.session, table).on_conflict_do_nothing(), rows)
+            await self.session.execute(_insert_or_ignore(_dialect_of(self.session), table), rows)
 
     async def upsert(self, table: type[Base], rows: list[dict[str, Any]], *, adding: tuple[str, ...] = ()) -> None:
         """Insert rows; where the primary key is there, set the other columns, adding to those named in `adding`."""
-        if not rows:
-            return
-        statement = dialect_insert(self.session, table)
-        keys = [column.name for column in table.__table__.primary_key]
-        changes = {
-            name: table.__table__.c[name] + statement.excluded[name] if name in adding else statement.excluded[name]
-            for name in rows[0]
-            if name not in keys
-        }
-        await self.session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes), rows)
+        if rows:
+            statement = _upsert(_dialect_of(self.session), table, tuple(rows[0]), adding)
+            await self.session.execute(statement, rows)
 
 
-def dialect_insert(session: AsyncSession, table: type[Base]) -> PostgresInsert | SQLiteInsert:
-    """The insert of the session's engine: both know ON CONFLICT, each in a construct of its own."""
+def _dialect_of(session: AsyncSession) -> str:
     assert session.bind is not None, "sessions come from Database"
-    if session.bind.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return session.bind.dialect.name
+
+
+def _insert(dialect: str, table: type[Base]) -> PostgresInsert | SQLiteInsert:
+    """The insert of an engine: both know ON CONFLICT, each in a construct of its own."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+# Building these costs more than running them, and there are few.
+@lru_cache(maxsize=256)
+def _insert_or_ignore(dialect: str, table: type[Base]) -> PostgresInsert | SQLiteInsert:
+    return _insert(dialect, table).on_conflict_do_nothing()
+
+
+@lru_cache(maxsize=256)
+def _upsert(
+    dialect: str, table: type[Base], names: tuple[str, ...], adding: tuple[str, ...]
+) -> PostgresInsert | SQLiteInsert:
+    statement = _insert(dialect, table)
+    keys = [column.name for column in table.__table__.primary_key]
+    columns, excluded = table.__table__.c, statement.excluded
+    changes = {
+        name: columns[name] + excluded[name] if name in adding else excluded[name] for name in names if name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=keys, set_=changes)
 
 
 def hash_audit_entry(entry: AuditEntry) -> str:

@@ -258,9 +258,14 @@ async def _play(till: Till, clock: SetClock, batches: list[_Batch], until: datet
         if due_at is not None and due_at == following:
             await do_due(till, limit=1)
             continue
-        batch = batches.pop(0)
+        # What comes within half a day, with nothing due in between, is sent together.
+        last = min(at for at in (due_at, until, following + timedelta(hours=12)) if at is not None)
+        together: list[UsageInput] = []
+        while batches and batches[0].at <= last:
+            clock.stands_at = max(clock.stands_at, batches[0].at)
+            together += batches.pop(0).events
         async with till.work() as work:
-            results = await record_usage(work, SEEDER, batch.events)
+            results = await record_usage(work, SEEDER, together)
             assert all(result.status is EventStatus.ACCEPTED for result in results), results
     clock.stands_at = max(clock.stands_at, until)
 
