@@ -26,10 +26,12 @@ from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
 from .sandbox.scenarios import SCENARIOS, create_scenario
 from .services.access import Principal, PrincipalKind
+from .services.accounts import find_by_external_id
 from .services.auditing import audit, measure_books, take_snapshot
 from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
-from .services.errors import BillingError, InvalidInput, list_refusals
+from .services.duties import release_account
+from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
 from .services.tills import Till
 from .services.tokens import list_keys, revoke_key
 from .settings import Environment, SettingMissing, Settings
@@ -147,6 +149,22 @@ def audit_books() -> None:
 def schema() -> None:
     """Print the GraphQL schema."""
     typer.echo(print_schema(), nl=False)
+
+
+@app.command()
+def release(external_id: Annotated[str, typer.Argument(help="The account's external id.")]) -> None:
+    """Let an account's parked work be tried again, once what broke it is mended."""
+
+    async def run(database: Database) -> None:
+        async with database.read() as session:
+            account = await find_by_external_id(session, OPERATOR, external_id)
+        if account is None:
+            raise NotFound(f"There is no account {external_id}.")
+        async with database.work(COMMAND_LINE) as work:
+            released = await release_account(work, (await work.lock_accounts([account.id]))[account.id])
+        typer.echo(f"{external_id}: {released} released.")
+
+    asyncio.run(_with_database(_checked_settings(), run))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The work that the clock brings about: written with what makes it due, taken by one at a time, done once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -33,6 +33,8 @@ class Taken:
     subject: str
     due_at: datetime
     tries: int
+    is_lost: bool = False
+    """Whether the try before this one left no word."""
 
 
 async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
@@ -123,13 +125,15 @@ async def claim(
     if kinds is not None:
         statement = statement.where(mine.kind.in_(kinds))
     rows = (await work.session.scalars(statement)).all()
+    taken = [_taken(row) for row in rows]
     for row in rows:
-        row.leased_until, row.tries = now + LEASE, row.tries + 1
-    return [_taken(row) for row in rows]
+        row.leased_until, row.tries, row.failure = now + LEASE, row.tries + 1, None
+    return [replace(piece, tries=piece.tries + 1) for piece in taken]
 
 
 def _taken(row: DueWork) -> Taken:
-    return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries)
+    is_lost = row.tries > 0 and row.failure is None
+    return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries, is_lost)
 
 
 async def find_next_on_clock(
@@ -198,10 +202,12 @@ async def list_parked(session: ReadSession, limit: int) -> Sequence[DueWork]:
     ).all()
 
 
-async def release(work: Work, account: BillingAccount) -> None:
-    """Let an account's parked work be tried again."""
-    await work.session.execute(
+async def release(work: Work, account: BillingAccount) -> Sequence[UUID]:
+    """Let an account's parked work be tried again. Gives what was parked."""
+    released = await work.session.scalars(
         update(DueWork)
         .where(DueWork.account_id == account.id, DueWork.parked_at.is_not(None), DueWork.done_at.is_(None))
-        .values(parked_at=None, leased_until=None, tries=0)
+        .values(parked_at=None, leased_until=None, tries=0, failure=None)
+        .returning(DueWork.id)
     )
+    return released.all()

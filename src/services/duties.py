@@ -16,8 +16,8 @@ from .closing import (
     invoice_corrections,
     load_standing,
 )
-from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back
-from .notices import raise_notice
+from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back, release
+from .notices import clear_notice, raise_notice
 from .ports import ProcessorFailed
 from .reminders import remind
 from .retention import purge_year
@@ -29,6 +29,10 @@ log = logging.getLogger("plafond.duties")
 Duty = Callable[[Work, BillingAccount, str], Awaitable[Any]]
 BILLING = frozenset(WorkKind) - APART
 BATCH = 20
+
+
+class WorkerLost(Exception):
+    """Nobody said what became of the tries before: they ended their workers."""
 
 
 async def _remind(work: Work, account: BillingAccount, subject: str) -> None:
@@ -62,6 +66,8 @@ async def perform(till: Till, taken: Taken) -> None:
 async def try_to_perform(till: Till, taken: Taken) -> bool:
     """Do one piece of work; what fails is given back, to be tried again later or looked at by an operator."""
     try:
+        if taken.is_lost and taken.tries > MAX_TRIES:
+            raise WorkerLost("whoever did it ended before it was done, each time")
         await perform(till, taken)
     except Fenced:
         log.warning("%s of %s was taken over by another worker", taken.kind, taken.account_id)
@@ -99,14 +105,26 @@ async def _tell_operators(till: Till, taken: Taken) -> None:
         log.exception("%s is parked, and no notice of it could be written", taken.account_id)
 
 
+async def release_account(work: Work, account: BillingAccount) -> int:
+    """Let the parked work of a locked account be tried again. Gives how much there was."""
+    released = await release(work, account)
+    for work_id in released:
+        await clear_notice(work, account, "ACCOUNT_PARKED", str(work_id))
+    work.audit(account, "account.released", f"billing_account:{account.id}", after={"work": len(released)})
+    return len(released)
+
+
 async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = None) -> int:
     """Take what is due by the wall clock and do it. Gives how much was taken: 0 means that nothing is due."""
-    async with till.work() as work:
-        taken = await claim(work, work.clock.now(), limit=limit, account_id=account_id, kinds=BILLING)
-    reach("work.claimed")
-    for piece in taken:
-        await try_to_perform(till, piece)
-    return len(taken)
+    for count in range(limit):
+        # One at a time: work that ends its worker takes no other with it.
+        async with till.work() as work:
+            taken = await claim(work, work.clock.now(), limit=1, account_id=account_id, kinds=BILLING)
+        if not taken:
+            return count
+        reach("work.claimed")
+        await try_to_perform(till, taken[0])
+    return limit
 
 
 async def catch_up(till: Till, account_id: UUID) -> None:
