@@ -98,7 +98,7 @@ async def _tell_operators(till: Till, taken: Taken) -> None:
                 "ACCOUNT_PARKED",
                 str(taken.id),
                 severity=NoticeSeverity.CRITICAL,
-                params={"work": taken.kind, "due": taken.due_at},
+                params={"work": taken.kind, "due": taken.due_at.isoformat()},
                 for_operators=True,
             )
     except Exception:

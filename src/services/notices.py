@@ -38,7 +38,7 @@ async def raise_notice(
     now = work.clock.now_for(account)
     said = {
         "severity": severity,
-        "params": _write(params, ZoneInfo(account.timezone)),
+        "params": _write(params, account.timezone),
         "dismissible": dismissible,
         "for_operators": for_operators,
     }
@@ -99,10 +99,10 @@ async def _find(work: Work, account: BillingAccount, code: str, subject: str) ->
     return found
 
 
-def _write(value: Any, zone: ZoneInfo) -> Any:
+def _write(value: Any, zone: str) -> Any:
     """As JSON keeps it."""
     if isinstance(value, datetime):
-        return value.astimezone(zone).isoformat()
+        return value.astimezone(ZoneInfo(zone)).isoformat()
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, dict):

@@ -33,7 +33,7 @@ async def test_an_operator_cancels_with_credit(client: Client, world: World) -> 
     start, first_user, emails, draft = await life.invoices()
     assert (draft["status"], draft["number"]) == ("DRAFT", None)
     month = ("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z")
-    assert lines_of(first_user) == [("PRORATION", 1, 1_500, *month)]
+    assert lines_of(first_user) == [("ADD_ON", 1, 1_500, *month)]
     assert lines_of(emails) == [("ADD_ON", 1, 1_000, *month)]
     assert taken_of(plan) == [(2_450, *HALF)]
     assert taxes_of(plan) == [("S", 20.0, 2_450, 490)]
