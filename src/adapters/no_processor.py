@@ -14,6 +14,10 @@ class NoProcessor:
         """Refuse: nobody collects."""
         raise ProcessorFailed("no payment processor is configured")
 
+    async def find(self, key: str) -> ChargeResult | None:  # noqa: ARG002
+        """Refuse: nobody collected."""
+        raise ProcessorFailed("no payment processor is configured")
+
     async def look_up(self, processor_id: str) -> ChargeResult:  # noqa: ARG002
         """Refuse: nobody collected."""
         raise ProcessorFailed("no payment processor is configured")

@@ -86,6 +86,12 @@ class SandboxProcessor:
             )
             return _result(await work.session.get_one(SandboxCharge, order.key))
 
+    async def find(self, key: str) -> ChargeResult | None:
+        """What became of the charge with a key."""
+        async with self._database.read() as session:
+            charge = await session.get(SandboxCharge, key)
+        return None if charge is None else _result(charge)
+
     async def look_up(self, processor_id: str) -> ChargeResult:
         """What became of a charge. Asking after one that waits for the cardholder is their confirmation."""
         async with self._database.work(PROCESSOR) as work:

@@ -124,6 +124,8 @@ class PendingChange(Entity, kw_only=True, eq=False):
     expires_at: Mapped[datetime]
     bill: Mapped[dict[str, Any]]
     """The lines as they were agreed."""
+    grounds: Mapped[dict[str, Any]]
+    """What they rest on: where that is gone when the money comes, nothing is made true and the money goes back."""
     balance_minor: Mapped[int] = mapped_column(default=0)
     """How much of the credit balance is kept for it."""
     carried_minor: Mapped[int] = mapped_column(default=0)

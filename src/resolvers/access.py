@@ -13,7 +13,8 @@ from ..schema.fields import Guard, SyncGuard
 from ..schema.node import decode_id
 from ..services.access import Right, require
 from ..services.accounts import UNKNOWN_ACCOUNT
-from ..services.errors import BillingError, NotFound, list_refusals
+from ..services.errors import BillingError, ErrorCode, NotFound, RequestRefused, list_refusals
+from ..services.ports import ProcessorFailed
 from .context import Info
 
 
@@ -41,6 +42,11 @@ class ReportsUserErrors(FieldExtension):
             return await next_(source, info, **kwargs)
         except BillingError as refusal:
             return self.payload(user_errors=[UserError.of(single) for single in list_refusals(refusal)])
+        except ProcessorFailed as failure:
+            raise RequestRefused(
+                ErrorCode.UNAVAILABLE,
+                "The payment processor does not answer. Ask again with the same key: nothing happens twice.",
+            ) from failure
 
 
 def mutation(right: Right) -> Callable[[Callable[..., Any]], Any]:

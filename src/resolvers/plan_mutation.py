@@ -66,9 +66,10 @@ class PlanMutation:
         """Try a plan for 14 days: its limits, no overage, nothing charged. Without a way to pay it then just ends."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=[input.plan_key, input.interval])
-        await endings.start_trial(
+        placed = await endings.start_trial(
             info.context.till(), info.context.principal, request, account_id, input.plan_key, input.interval
         )
+        _note_replay(info, placed)
         return StartTrialPayload(
             account=await show_account(info, account_id), subscription=await show_subscription(info, account_id)
         )
@@ -102,7 +103,7 @@ class PlanMutation:
         input: Annotated[QuotePlanChangeInput, strawberry.argument(description="Which plan.")],
     ) -> QuotePlanChangePayload:
         """Pin what a change of plan costs, for half an hour or until the subscription changes."""
-        decide = partial(decide_change, plan_key=input.plan_key, interval=input.interval, must_fit=False)
+        decide = partial(decide_change, plan_key=input.plan_key, interval=input.interval, checks_limits=False)
         return QuotePlanChangePayload(quote=await _quote(info, input.account_id, models.ChangeAct.CHANGE_PLAN, decide))
 
     @mutation(Right.MANAGE_BILLING)
@@ -180,7 +181,8 @@ class PlanMutation:
         """Undo a cancellation that waits for the period's end."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=None)
-        await endings.resume(info.context.till(), info.context.principal, request, account_id)
+        placed = await endings.resume(info.context.till(), info.context.principal, request, account_id)
+        _note_replay(info, placed)
         return ResumeSubscriptionPayload(
             account=await show_account(info, account_id), subscription=await show_subscription(info, account_id)
         )

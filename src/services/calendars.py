@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ..models import BillingAccount, Subscription, UsagePeriod
-from .rules.periods import Period, period_at, period_number, to_instant, to_wall
+from .rules.periods import Period, period_at, period_number, to_wall
 from .rules.transitions import RUNNING
 
 
@@ -51,8 +51,3 @@ def end_of_usage_period(anchor_wall: datetime, zone: str, number: int) -> dateti
 def end_of_billing_period(anchor_wall: datetime, zone: str, first_usage_period: int, months: int) -> datetime:
     """When a billing period ends that begins with the given usage period and lasts some months."""
     return period_number(anchor_wall, zone, first_usage_period + months - 1).end
-
-
-def start_of(anchor_wall: datetime, zone: str) -> datetime:
-    """The instant of an anchor."""
-    return to_instant(anchor_wall, zone)

@@ -129,6 +129,33 @@ def paid_quantity(standing: Standing, add_on: AddOn) -> int:
     return item.held.paid_quantity if item else 0
 
 
+def grounds_of(standing: Standing, target: Target) -> dict[str, Any]:
+    """What a priced change rests on, as it stands."""
+    subscription = standing.subscription
+    grounds: dict[str, Any] = {
+        "status": subscription.status if subscription else None,
+        "period": subscription.usage_period_start.isoformat() if subscription else None,
+        "planVersionId": str(subscription.plan_version_id) if subscription else None,
+        "interval": subscription.interval if subscription else None,
+    }
+    if isinstance(target, AddOnTarget):
+        grounds["paid"] = paid_quantity(standing, target.add_on)
+    return grounds
+
+
+async def still_holds(work: Work, standing: Standing, pending: PendingChange) -> bool:
+    """Whether what a change was priced by is still so: state, period, plan, and what its credits take from."""
+    target = await load_target(ReadSession(work.session), pending.target)
+    if grounds_of(standing, target) != pending.grounds:
+        return False
+    rests = {row.line.id: row.rest_minor for row in standing.lines}
+    wanted: dict[UUID, int] = {}
+    for line in Bill.model_validate(pending.bill).lines:
+        if line.credited is not None:
+            wanted[line.credited.line_id] = wanted.get(line.credited.line_id, 0) - line.amount_minor
+    return all(rests.get(line_id, 0) >= amount_minor for line_id, amount_minor in wanted.items())
+
+
 async def apply_change(work: Work, standing: Standing, pending: PendingChange) -> Issued:
     """Make a change true that was paid, as it was agreed and pinned."""
     target = await load_target(ReadSession(work.session), pending.target)

@@ -264,7 +264,7 @@ async def refresh_drafts(work: Work, account: BillingAccount) -> None:
         draft = next((row for row in standing.drafts if row.cause == cause), None)
         ended = next(rated.rating.period_end for rated in standing.ratings if rated.rating.period_start == started)
         over = standing.subscription is not None and standing.subscription.canceled_at == ended
-        kind = InvoiceKind.FINAL if over else InvoiceKind.PERIOD
+        kind = draft.kind if draft else InvoiceKind.FINAL if over else InvoiceKind.PERIOD
         at = ended + timedelta(minutes=standing.issuer.draft_minutes)
         fixed = draft.bill if draft else None
         written = await write_draft(work, standing, bill_of_draft(standing, started), kind, cause, at)

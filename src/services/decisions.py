@@ -1,13 +1,14 @@
 """What may be ordered, and when it takes effect: checked against state, limits and prices, and priced."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ..database import ReadSession, Work
 from ..models import (
+    AddOn,
     BillingAccount,
     ChangeAct,
     Interval,
@@ -16,6 +17,7 @@ from ..models import (
     PendingChange,
     PendingStatus,
     SubscriptionStatus,
+    UsageEvent,
 )
 from .bills import Bill
 from .catalogue import find_add_on, find_offer
@@ -28,7 +30,7 @@ from .errors import (
 )
 from .permissions import Action, check_state
 from .plan_limits import load_plan_limits
-from .pricing import Unit, kept_units
+from .pricing import Unit, interval_moves_anchor, kept_units
 from .rules.overage import FREE_TIER
 from .standing import Standing, Terms
 from .subscriptions import exceeding
@@ -99,12 +101,54 @@ async def find_terms(work: Work, standing: Standing, plan_key: str, interval: In
     return Terms(offer, interval, price_minor)
 
 
+def must_fit(standing: Standing, target: Terms) -> bool:
+    """Whether what is in use has to fit: a lower plan, and where lowerings of add-ons that waited come now."""
+    current = standing.terms
+    assert current is not None, "there is something to change"
+    lowers = target.offer.plan.tier < current.offer.plan.tier
+    return lowers or interval_moves_anchor(current.interval, target.interval)
+
+
+async def check_add_on_is_free(work: Work, standing: Standing, add_on: AddOn) -> None:
+    """One order of an add-on at a time."""
+    for row in await work.session.scalars(
+        select(PendingChange).where(
+            PendingChange.account_id == standing.account.id,
+            PendingChange.status == PendingStatus.PENDING,
+            PendingChange.act == ChangeAct.SET_ADD_ON,
+        )
+    ):
+        if row.target["addOnId"] == str(add_on.id):
+            raise ChangeIsPending("An order of this add-on waits for its payment: confirm it first.", ["input"])
+
+
+async def without_ahead(work: Work, standing: Standing, at: datetime) -> Standing:
+    """A standing whose figures leave out what was sent ahead of an instant: it belongs to the next period."""
+    subscription = standing.subscription
+    assert subscription is not None, "there is something to change"
+    rows = await work.session.execute(
+        select(UsageEvent.metric_key, func.sum(UsageEvent.change))
+        .where(
+            UsageEvent.account_id == standing.account.id,
+            UsageEvent.period_start == subscription.usage_period_start,
+            UsageEvent.occurred_at >= at,
+        )
+        .group_by(UsageEvent.metric_key)
+    )
+    ahead = {metric_key: int(change) for metric_key, change in rows}
+    figures = [
+        replace(figure, used=max(0, figure.used - ahead.get(figure.metric.key, 0))) if figure.period else figure
+        for figure in standing.figures
+    ]
+    return replace(standing, figures=figures)
+
+
 async def decide_change(
-    work: Work, standing: Standing, plan_key: str, interval: Interval, *, must_fit: bool = True
+    work: Work, standing: Standing, plan_key: str, interval: Interval, *, checks_limits: bool = True
 ) -> Decision:
     """Whether a change of plan takes effect at once, and what it costs, or waits for the period's end.
 
-    A lower plan `must_fit` what is in use; a quote shows what does not.
+    Where what is in use would not fit it is refused, unless `checks_limits` says that a quote only shows it.
     """
     status = SubscriptionStatus
     check_action(standing, Action.CHANGE_PLAN)
@@ -115,7 +159,7 @@ async def decide_change(
     terms = await find_terms(work, standing, plan_key, interval)
     if terms.offer.version.id == current.offer.version.id and terms.interval is current.interval:
         raise InvalidInput("The account has this plan at this interval already.", ["input", "planKey"])
-    if must_fit and terms.offer.plan.tier < current.offer.plan.tier:
+    if checks_limits and must_fit(standing, terms):
         await check_limits(work, standing, terms)
     at = now_of(work, standing.account)
     if subscription.status is not status.TRIALING and not takes_effect_at_once(current, terms):
@@ -123,6 +167,8 @@ async def decide_change(
     if subscription.status is status.PAST_DUE:
         raise PaymentRequired("Pay what is due first.", ["input"])
     target = PlanTarget(terms)
+    if interval_moves_anchor(current.interval, terms.interval):
+        standing = await without_ahead(work, standing, at)
     return Priced(ChangeAct.CHANGE_PLAN, target, price_change(standing, ChangeAct.CHANGE_PLAN, target, at), at)
 
 
@@ -179,6 +225,7 @@ async def decide_add_on(work: Work, standing: Standing, add_on_key: str, quantit
     add_on, price_minor = await find_add_on(
         ReadSession(work.session), standing.account, terms.offer.plan.key, add_on_key
     )
+    await check_add_on_is_free(work, standing, add_on)
     item = find_held(standing, add_on)
     if item is None and quantity == 0:
         raise InvalidInput("The account does not hold this add-on.", ["input", "quantity"])

@@ -136,20 +136,48 @@ def _taken(row: DueWork) -> Taken:
     return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries, is_lost)
 
 
+PERIODS = (
+    WorkKind.EXPIRE_PENDING,
+    WorkKind.CLOSE_PERIOD,
+    WorkKind.END_TRIAL,
+    WorkKind.FINALISE_INVOICE,
+    WorkKind.EXPIRE_ACCOUNT,
+)
+"""Work that changes what an order would be priced by."""
+
+
+async def is_behind(work: Work, account: BillingAccount, now: datetime) -> bool:
+    """Whether such work of an account on the wall clock is due and not done."""
+    waiting = select(DueWork.id).where(
+        DueWork.account_id == account.id,
+        DueWork.done_at.is_(None),
+        DueWork.due_at <= now,
+        DueWork.kind.in_(PERIODS),
+    )
+    return await work.session.scalar(waiting.limit(1)) is not None
+
+
 async def find_next_on_clock(
     session: ReadSession, test_clock_id: UUID, until: datetime, *, account_id: UUID | None = None
 ) -> Taken | None:
     """The first work that is due on a test clock up to an instant, of one account or all on it.
 
-    Whoever advances the clock holds it alone.
+    Whoever advances the clock holds it alone. An account whose work was parked waits with all that is due later.
     """
+    parked = aliased(DueWork)
+    is_held_up = exists().where(
+        parked.account_id == DueWork.account_id,
+        parked.parked_at.is_not(None),
+        parked.done_at.is_(None),
+        parked.kind.not_in(APART),
+    )
     statement = (
         select(DueWork)
         .join(BillingAccount, BillingAccount.id == DueWork.account_id)
         .where(
             BillingAccount.test_clock_id == test_clock_id,
             DueWork.done_at.is_(None),
-            DueWork.parked_at.is_(None),
+            ~is_held_up,
             DueWork.due_at <= until,
             DueWork.kind.not_in(APART),
         )

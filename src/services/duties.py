@@ -16,7 +16,8 @@ from .closing import (
     invoice_corrections,
     load_standing,
 )
-from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back, release
+from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back, is_behind, release
+from .errors import Conflict
 from .notices import clear_notice, raise_notice
 from .ports import ProcessorFailed
 from .reminders import remind
@@ -82,12 +83,12 @@ async def try_to_perform(till: Till, taken: Taken) -> bool:
                 max_tries=None if isinstance(failure, ProcessorFailed) else MAX_TRIES,
             )
         if parked:
-            await _tell_operators(till, taken)
+            await tell_operators(till, taken)
         return False
     return True
 
 
-async def _tell_operators(till: Till, taken: Taken) -> None:
+async def tell_operators(till: Till, taken: Taken) -> None:
     """Say that an account is parked: apart from the parking, since what is broken may break this too."""
     try:
         async with till.work() as work:
@@ -131,3 +132,13 @@ async def catch_up(till: Till, account_id: UUID) -> None:
     """Do all that is due of one account, so that a request finds it as the clock says."""
     while await do_due(till, limit=1, account_id=account_id):
         pass
+
+
+async def check_caught_up(work: Work, account: BillingAccount) -> None:
+    """Refuse a change while the account's periods are behind the clock: what is due comes first."""
+    if account.test_clock is None and await is_behind(work, account, work.clock.now()):
+        raise Conflict(
+            "What is due of this account has not been done yet: ask again in a moment. If that stays so, its billing "
+            "was stopped, and an operator has to look.",
+            ["input", "accountId"],
+        )

@@ -12,7 +12,7 @@ from .access import Principal, Right
 from .accounts import lock_for
 from .closing import draft_closed_period, load_standing
 from .decisions import check_action, check_limits, check_nothing_pends, find_terms, now_of
-from .errors import InvalidInput, InvalidTransition
+from .errors import Conflict, InvalidInput, InvalidTransition
 from .idempotency import Request
 from .invoicing import issue_bill
 from .orders import DraftWaits, Placed, do_once_after_drafts
@@ -45,6 +45,7 @@ async def start_trial(
 async def _start_trial(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Placed:
     account = standing.account
     check_action(standing, Action.START_TRIAL)
+    await check_nothing_pends(work, standing)
     terms = await find_terms(work, standing, plan_key, interval)
     if terms.offer.plan.tier == FREE_TIER:
         raise InvalidInput("The free plan needs no trial: start it.", ["input", "planKey"])
@@ -161,6 +162,12 @@ async def give_up_change(till: Till, principal: Principal, account_id: UUID | No
         if pending is None:
             raise InvalidTransition("No change waits.", ["input", "accountId"])
     await expire_pending(till, account.id, pending)
+    async with till.database.read() as session:
+        row = await session.get_one(PendingChange, pending)
+    if row.status is PendingStatus.PENDING:
+        raise Conflict("The payment's outcome is not known yet: ask again in a moment.", ["input", "accountId"])
+    if row.status is PendingStatus.APPLIED:
+        raise Conflict("The payment went through, and the change was made.", ["input", "accountId"])
     return account.id
 
 

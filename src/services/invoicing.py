@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import aliased
 
 from ..database import Work
@@ -31,21 +31,24 @@ from ..models import (
     TransactionStatus,
     UsageRating,
 )
+from ..models.money import OPEN_ATTEMPT
 from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
 from .documents import freeze_credit_note, freeze_invoice, show_buyer, show_issuer
-from .errors import InvoiceIsPaid
-from .notices import raise_notice
+from .errors import Conflict, InvoiceIsPaid
+from .notices import clear_notice, raise_notice
 from .permissions import check_voidable
 from .retention import keep_until_due
 from .rules.explanation import credit_basis
-from .rules.tax import NO_RULE, TaxAmount, TaxRate, tax_on
+from .rules.tax import NO_RULE, TaxAmount, TaxRate, credited_tax
 from .standing import Standing, read_taxes
 from .wording import LANGUAGES
 
 MINIMUM_MINOR = {"USD": 50, "EUR": 50, "GBP": 30, "JPY": 50, "KWD": 200, "CHF": 50, "CAD": 50, "AUD": 50}
 """What the processor charges at least, by currency."""
 DEFAULT_MINIMUM_MINOR = 50
+BY_OPERATORS = ("OPERATOR", "VOID")
+"""The reasons of credit notes that operators issue by hand."""
 
 
 def minimum_of(currency: str) -> int:
@@ -148,7 +151,8 @@ async def _issue_invoice(
 ) -> Invoice:
     account = standing.account
     now = work.clock.now_for(account)
-    totals = total_up(lines, carried_minor=carried_minor, balance_minor=free_minor)
+    carried = await _pick_carried(work, account, carried_minor) if carried_minor else []
+    totals = total_up(lines, carried_minor=sum(row.amount_minor for row in carried), balance_minor=free_minor)
     invoice = draft or _new_invoice(standing, kind, cause, now)
     await _write_lines(work, standing, invoice, lines, replaces=draft is not None)
     reach("invoice.after_lines")
@@ -162,8 +166,8 @@ async def _issue_invoice(
     invoice.bill_to, invoice.issuer = show_buyer(standing), show_issuer(standing)
     invoice.language = language_of(account)
     account.credit_minor -= totals.balance_minor
-    if totals.carried_in_minor:
-        await _carry_in(work, invoice)
+    for row in carried:
+        row.carried_to_invoice_id = invoice.id
     credits_minor = [(line.credited.line_id, -line.amount_minor) for line in lines if line.credited is not None]
     postings = await books.take_back(work, account, credits_minor, ends=ends) if credits_minor else []
     reach("invoice.before_number")
@@ -255,15 +259,22 @@ def _settle_small(work: Work, standing: Standing, invoice: Invoice) -> None:
         invoice.status = InvoiceStatus.PAID
 
 
-async def _carry_in(work: Work, invoice: Invoice) -> None:
+async def _pick_carried(work: Work, account: BillingAccount, at_most: int) -> list[Transaction]:
+    """What was carried forward and comes onto an invoice: the oldest, up to an amount that was foreseen."""
+    picked: list[Transaction] = []
     for carried in await work.session.scalars(
-        select(Transaction).where(
-            Transaction.account_id == invoice.account_id,
+        select(Transaction)
+        .where(
+            Transaction.account_id == account.id,
             Transaction.kind == TransactionKind.CARRIED_FORWARD,
             Transaction.carried_to_invoice_id.is_(None),
         )
+        .order_by(Transaction.created_at, Transaction.id)
     ):
-        carried.carried_to_invoice_id = invoice.id
+        if carried.amount_minor <= at_most:
+            picked.append(carried)
+            at_most -= carried.amount_minor
+    return picked
 
 
 async def write_off_carried(work: Work, account: BillingAccount) -> None:
@@ -338,6 +349,8 @@ async def issue_credit_note(
         issuer=invoice.issuer,
         language=language_of(account),
     )
+    if reason in BY_OPERATORS:
+        await _refuse_open_attempt(work, invoice)
     note.to_invoice_minor = (
         min(note.total_minor, _open_minor(invoice)) if to_invoice_minor is None else to_invoice_minor
     )
@@ -379,6 +392,10 @@ async def issue_credit_note(
     invoice.updated_at = now
     if note.to_invoice_minor and invoice.due_minor == 0 and invoice.status is InvoiceStatus.OPEN:
         invoice.status = InvoiceStatus.PAID
+        work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+        await clear_notice(work, account, "PAYMENT_FAILED", str(invoice.id))
+    if reason in BY_OPERATORS and standing.subscription is not None:
+        standing.subscription.version += 1  # a quote may rest on what was taken back
     work.audit(
         account,
         "credit_note.issued",
@@ -388,6 +405,17 @@ async def issue_credit_note(
     work.emit(account, "credit_note.issued", {"creditNoteId": str(note.id), "number": note.number})
     await work.session.flush()
     return note
+
+
+async def _refuse_open_attempt(work: Work, invoice: Invoice) -> None:
+    """What is being charged at this moment is not lowered: the charge would be of another amount."""
+    attempt = await work.session.scalar(
+        select(Transaction.id).where(Transaction.invoice_id == invoice.id, text(OPEN_ATTEMPT)).limit(1)
+    )
+    if attempt is not None:
+        raise Conflict(
+            f"A charge of invoice {invoice.number} is under way: ask again when it has ended.", ["input", "invoiceId"]
+        )
 
 
 def _open_minor(invoice: Invoice) -> int:
@@ -411,7 +439,7 @@ async def _taxes_of_credit(work: Work, draft: CreditDraft) -> list[TaxAmount]:
         TaxAmount(
             amount.rate,
             -amount.taxable_minor,
-            tax_on(before_net[amount.rate] - amount.taxable_minor, amount.rate.rate_ppm) - before_tax[amount.rate],
+            credited_tax(before_net[amount.rate], -amount.taxable_minor, before_tax[amount.rate], amount.rate.rate_ppm),
         )
         for amount in taxes_of(draft.lines)
     ]
@@ -449,6 +477,7 @@ async def void_invoice(work: Work, standing: Standing, invoice: Invoice, reason:
     ):
         carried.carried_to_invoice_id = None
     invoice.status, invoice.updated_at = InvoiceStatus.VOID, now
+    await clear_notice(work, account, "PAYMENT_FAILED", str(invoice.id))
     work.audit(account, "invoice.voided", f"invoice:{invoice.id}", after={"number": invoice.number, "reason": reason})
     work.emit(account, "invoice.voided", {"invoiceId": str(invoice.id), "number": invoice.number})
     return note

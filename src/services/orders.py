@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,10 +24,7 @@ from ..models import (
 from ..models.types import new_id
 from .access import Principal, Right
 from .accounts import lock_for
-from .changing import (
-    AddOnTarget,
-    make_change,
-)
+from .changing import AddOnTarget, grounds_of, make_change
 from .closing import load_standing
 from .decisions import (
     Decide,
@@ -35,10 +32,11 @@ from .decisions import (
     Scheduled,
     now_of,
 )
-from .due_work import find_next_on_clock, hasten
-from .duties import catch_up, perform
+from .due_work import enqueue, find_next_on_clock, hasten
+from .duties import catch_up, check_caught_up, perform
 from .errors import (
     CompanyRequired,
+    Conflict,
     IdempotencyInFlight,
     InvalidTransition,
     NotFound,
@@ -52,14 +50,12 @@ from .rules.transitions import RUNNING, Step
 from .settlement import CONFIRMABLE, record_result, settle
 from .standing import Standing
 from .subscriptions import (
+    KEPT_AFTER_CANCELING,
     drop_scheduled,
     note_step,
 )
 from .texts import failure_message
 from .tills import Till
-
-QUOTE_LIFE = timedelta(minutes=30)
-MAX_UNITS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +150,7 @@ async def do_once(
     """Act on an account, locked and as it stands, once for each request under a key."""
     async with till.work() as work:
         account = await lock_for(work, principal, account_id, right)
+        await check_caught_up(work, account)
 
         async def run() -> dict[str, Any]:
             return (await act(work, await load_standing(work, account))).stored()
@@ -180,7 +177,10 @@ async def do_once_after_drafts(
     except DraftWaits:
         assert account_id is not None, "only an account has drafts"
         await finalise_drafts(till, account_id)
+    try:
         return await do_once(till, principal, request, mutation, account_id, act, right=right)
+    except DraftWaits:
+        raise Conflict("The invoice of the last period is being made: ask again in a moment.", ["input"]) from None
 
 
 async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> Placed:
@@ -212,9 +212,7 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
     if method is None:
         raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])
     now = now_of(work, account)
-    expires_at = now + CONFIRMABLE
-    if standing.subscription is not None and standing.subscription.status in RUNNING:
-        expires_at = min(expires_at, standing.subscription.usage_period_end)
+    expires_at = min([now + CONFIRMABLE, *_ends_before(standing)])
     pending = PendingChange(
         created_at=now,
         account_id=account.id,
@@ -223,6 +221,7 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
         pinned_at=priced.at,
         expires_at=expires_at,
         bill=priced.bill.model_dump(mode="json"),
+        grounds=grounds_of(standing, priced.target),
         balance_minor=totals.balance_minor - brought,
         carried_minor=totals.carried_in_minor,
         due_minor=totals.due_minor,
@@ -231,6 +230,7 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
     )
     work.session.add(pending)
     await work.session.flush()
+    await enqueue(work, account, WorkKind.EXPIRE_PENDING, str(pending.id), expires_at)
     transaction = await open_attempt(
         work,
         standing,
@@ -241,6 +241,16 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
         due_at=now + RECOVERED_AFTER,
     )
     return Placed(account_id=account.id, transaction_id=transaction.id, pending_id=pending.id)
+
+
+def _ends_before(standing: Standing) -> list[datetime]:
+    """What ends a change that waits, beside its 23 hours: the end of the period, the trial, or the kept data."""
+    subscription = standing.subscription
+    if subscription is None:
+        return []
+    if subscription.status in RUNNING:
+        return [subscription.usage_period_end, subscription.current_period_end]
+    return [] if subscription.canceled_at is None else [subscription.canceled_at + KEPT_AFTER_CANCELING]
 
 
 def _describe(priced: Priced) -> str:

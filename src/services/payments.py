@@ -1,11 +1,10 @@
 """Payments: methods, tries to charge, what an invoice becomes by them, credit that operators give."""
 
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from sqlalchemy import func, select
 
-from ..database import Work
+from ..database import ReadSession, Work
 from ..models import (
     BillingAccount,
     CollectionMethod,
@@ -24,13 +23,13 @@ from ..models import (
 )
 from . import books
 from .due_work import enqueue
-from .errors import InvalidInput, NotFound
+from .errors import InvalidInput
 from .notices import clear_notice, raise_notice
 from .ports import ChargeResult, ChargeStatus, MethodFacts
 from .reminders import plan_card_reminders
 from .rules.money import MAX_MINOR
 from .rules.transitions import RUNNING, Step
-from .standing import Standing
+from .standing import Standing, load_standing
 from .subscriptions import check_step, note_step
 
 RECOVERED_AFTER = timedelta(seconds=60)
@@ -204,6 +203,23 @@ async def restore(work: Work, account: BillingAccount) -> None:
         return
     subscription.past_due_at = subscription.suspended_at = None
     _step(work, account, subscription, Step.PAY, "subscription.changed")
+    await _ask_for_what_waited(work, account)
+
+
+async def _ask_for_what_waited(work: Work, account: BillingAccount) -> None:
+    """Have invoices charged that were issued while a payment was overdue, oldest first."""
+    now = work.clock.now_for(account)
+    await work.session.flush()
+    standing = await load_standing(ReadSession(work.session), account, now)
+    tried = select(Transaction.id).where(
+        Transaction.invoice_id == Invoice.id, Transaction.kind == TransactionKind.CHARGE
+    )
+    for invoice in await work.session.scalars(
+        select(Invoice)
+        .where(Invoice.account_id == account.id, Invoice.status == InvoiceStatus.OPEN, ~tried.exists())
+        .order_by(Invoice.issued_at, Invoice.id)
+    ):
+        await ask_for_payment(work, standing, invoice, now)
 
 
 def _step(work: Work, account: BillingAccount, subscription: Subscription, step: Step, event: str) -> None:
@@ -221,7 +237,7 @@ def note_result(work: Work, account: BillingAccount, transaction: Transaction, r
     """Write down what the processor answered."""
     now = work.clock.now_for(account)
     transaction.updated_at = now
-    transaction.processor_id = result.processor_id
+    transaction.processor_id = result.processor_id or transaction.processor_id
     transaction.action = None
     if result.status is ChargeStatus.SUCCEEDED:
         transaction.status = TransactionStatus.SUCCEEDED
@@ -338,12 +354,4 @@ async def grant_credit(
         after={"creditMinor": account.credit_minor, "reason": reason.strip()},
     )
     work.emit(account, "payment.succeeded", {"transactionId": str(transaction.id), "kind": "CREDIT"})
-    return transaction
-
-
-async def find_transaction(work: Work, transaction_id: UUID) -> Transaction:
-    """A transaction to act on; `NOT_FOUND` where there is none."""
-    transaction = await work.session.get(Transaction, transaction_id)
-    if transaction is None:
-        raise NotFound("There is no such transaction.", ["input", "transactionId"])
     return transaction

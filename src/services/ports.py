@@ -99,6 +99,10 @@ class Processor(Protocol):
         """Collect an amount, or say what became of the charge with this key."""
         ...
 
+    async def find(self, key: str) -> ChargeResult | None:
+        """What became of the charge with a key; none where no such charge was ever asked for."""
+        ...
+
     async def look_up(self, processor_id: str) -> ChargeResult:
         """What became of a charge by now."""
         ...

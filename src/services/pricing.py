@@ -368,6 +368,8 @@ def _charge(
     plan_key: str | None = None,
     add_on_key: str | None = None,
 ) -> BillLine:
+    # The rest of a period is taxed as what it is the rest of.
+    sold_kind = LineKind.ADD_ON if add_on_key is not None else LineKind.SUBSCRIPTION
     return BillLine(
         kind=kind,
         wording=wording,
@@ -376,7 +378,7 @@ def _charge(
         start=period.start,
         end=period.end,
         tax_country=_tax_country(s),
-        taxes=s.decide_tax(kind, period.start).rates,
+        taxes=s.decide_tax(sold_kind, period.start).rates,
         metric_key=metric_key,
         plan_key=plan_key,
         add_on_key=add_on_key,

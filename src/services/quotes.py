@@ -19,12 +19,14 @@ from .decisions import (
     Decision,
     Priced,
     Scheduled,
+    check_add_on_is_free,
     check_limits,
     check_nothing_pends,
+    must_fit,
     now_of,
     takes_effect_at_once,
 )
-from .duties import catch_up
+from .duties import catch_up, check_caught_up
 from .errors import BillingError, ErrorCode, InvalidInput, NotFound, QuoteExpired, QuoteStale, RequestRefused
 from .invoicing import Totals, foresee
 from .limits import Excess, add_units, find_excess
@@ -43,6 +45,7 @@ async def quote(till: Till, principal: Principal, account_id: UUID | None, act: 
         await catch_up(till, account_id)
     async with till.work() as work:
         account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
+        await check_caught_up(work, account)
         standing = await load_standing(work, account)
         decision = await decide(work, standing)
         now = now_of(work, account)
@@ -75,7 +78,9 @@ async def confirm_quote(
     target = await load_target(ReadSession(work.session), row.target)
     if isinstance(target, AddOnTarget) and asked not in (None, (target.add_on.key, target.quantity)):
         raise InvalidInput("The quote is for another add-on or quantity.", ["input", "quoteId"])
-    if isinstance(target, PlanTarget):
+    if isinstance(target, AddOnTarget):
+        await check_add_on_is_free(work, standing, target.add_on)
+    if isinstance(target, PlanTarget) and (act is not ChangeAct.CHANGE_PLAN or must_fit(standing, target.terms)):
         await check_limits(work, standing, target.terms)
     if isinstance(target, PlanTarget) and row.effective_at > now_of(work, standing.account):
         return Scheduled(target.terms, row.effective_at)

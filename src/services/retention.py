@@ -47,8 +47,12 @@ def purged_from(issuer: Issuer, year: int) -> datetime:
 async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
     """Delete what was issued in a year, of one account. What a younger document still names stays until that goes."""
     session = work.session
+    year = year.partition("@")[0]
     issuer = await session.get_one(Issuer, account.issuer_id)
-    if work.clock.now_for(account) < purged_from(issuer, int(year)):
+    due_at = purged_from(issuer, int(year))
+    if work.clock.now_for(account) < due_at:
+        # The years to keep have grown since this was planned.
+        await enqueue(work, account, WorkKind.PURGE, f"{year}@{due_at.year}", due_at)
         return
     zone = ZoneInfo(issuer.timezone)
     end = datetime(int(year) + 1, 1, 1, tzinfo=zone)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from ..database import Work
 from ..faults import reach
@@ -21,9 +22,11 @@ from ..models import (
     WorkKind,
 )
 from . import books
-from .changing import apply_change
+from .accounts import select_accounts
+from .changing import apply_change, still_holds
 from .closing import load_standing
-from .due_work import Taken, enqueue, finish, withdraw
+from .due_work import Taken, finish, withdraw
+from .errors import BillingError
 from .notices import raise_notice
 from .payments import fail_payment, note_result, pay_invoice
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
@@ -59,7 +62,7 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
     )
     reach("charge.before_call")
     try:
-        result = await till.processor.charge(order)
+        result = await _collect(till, transaction, order)
     except ProcessorFailed:
         log.warning("the processor did not say what became of %s", order.key)
         await _note_unknown(till, transaction)
@@ -69,6 +72,26 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
     reach("charge.after_call")
     await record_result(till, transaction_id, result, taken)
     reach("charge.after_commit")
+
+
+async def _collect(till: Till, transaction: Transaction, order: ChargeOrder) -> ChargeResult:
+    """Ask for a charge; for a change whose time is over only whether it was made."""
+    if transaction.pending_change_id is None:
+        return await till.processor.charge(order)
+    async with till.database.read() as session:
+        pending = await session.get_one(PendingChange, transaction.pending_change_id)
+        account = (await session.scalars(select_accounts().where(BillingAccount.id == transaction.account_id))).one()
+    is_over = till.database.clock.now_for(account) >= pending.expires_at
+    if not is_over and pending.status is PendingStatus.PENDING:
+        return await till.processor.charge(order)
+    found = await till.processor.find(order.key)
+    if found is None:
+        return ChargeResult(
+            status=ChargeStatus.CANCELED, processor_id="", amount_minor=order.amount_minor, currency=order.currency
+        )
+    if found.status is ChargeStatus.REQUIRES_ACTION:
+        return await till.processor.cancel(found.processor_id)
+    return found
 
 
 async def _note_unknown(till: Till, transaction: Transaction) -> None:
@@ -92,6 +115,10 @@ async def record_result(till: Till, transaction_id: UUID, result: ChargeResult, 
             await withdraw(work, account, WorkKind.CHARGE, str(transaction_id))
         transaction = await work.session.get_one(Transaction, transaction_id)
         if transaction.status not in (*OPEN, TransactionStatus.REQUIRES_ACTION):
+            if result.status is ChargeStatus.SUCCEEDED and transaction.status is not TransactionStatus.SUCCEEDED:
+                # It was given up here, and went through there all the same.
+                note_result(work, account, transaction, result)
+                await _give_back_later(work, account, transaction, {"transaction": str(transaction.id)})
             return
         if (result.amount_minor, result.currency) != (transaction.amount_minor, transaction.currency):
             await _flag_mismatch(work, account, transaction, result)
@@ -140,28 +167,23 @@ async def _settle_change(work: Work, account: BillingAccount, transaction: Trans
     pending = await work.session.get_one(PendingChange, transaction.pending_change_id)
     now = work.clock.now_for(account)
     if result.status is ChargeStatus.SUCCEEDED:
-        if pending.status is not PendingStatus.PENDING:
-            books.post_overpayment(work, account, transaction, transaction.amount_minor)
-            await raise_notice(
-                work,
-                account,
-                "PAYMENT_DUPLICATE",
-                str(transaction.id),
-                severity=NoticeSeverity.WARNING,
-                params={"change": str(pending.id)},
-                for_operators=True,
-            )
-            return
-        await _end_pending(work, account, pending, PendingStatus.APPLIED)
-        standing = await load_standing(work, account)
-        issued = await apply_change(work, standing, pending)
-        if issued.invoice is not None:
-            transaction.invoice_id = issued.invoice.id
-            await pay_invoice(work, account, issued.invoice, transaction)
+        account_id, transaction_id, pending_id = account.id, transaction.id, pending.id
+        if pending.status is PendingStatus.PENDING:
+            try:
+                async with work.session.begin_nested():
+                    if await _make_true(work, account, pending, transaction):
+                        return
+            except (BillingError, IntegrityError, AssertionError):
+                # The money is there, whatever stands against the change: it must not be forgotten with it.
+                log.exception("change %s was paid, and cannot be made", pending_id)
+                account = (await work.lock_accounts([account_id]))[account_id]
+                transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
+                pending = await work.session.get_one(PendingChange, pending_id, populate_existing=True)
+                await _end_pending(work, account, pending, PendingStatus.EXPIRED)
+        await _give_back_later(work, account, transaction, {"change": str(pending_id)})
         return
     if result.status is ChargeStatus.REQUIRES_ACTION:
         transaction.expires_at = pending.expires_at
-        await enqueue(work, account, WorkKind.EXPIRE_PENDING, str(pending.id), pending.expires_at)
         return
     pending.updated_at = now
     await _end_pending(
@@ -169,6 +191,36 @@ async def _settle_change(work: Work, account: BillingAccount, transaction: Trans
         account,
         pending,
         PendingStatus.EXPIRED if result.status is ChargeStatus.CANCELED else PendingStatus.FAILED,
+    )
+
+
+async def _make_true(work: Work, account: BillingAccount, pending: PendingChange, transaction: Transaction) -> bool:
+    """Apply a change that was paid, if what it rests on still is so. Else it ends, and the money has to go back."""
+    standing = await load_standing(work, account)
+    if work.clock.now_for(account) >= pending.expires_at or not await still_holds(work, standing, pending):
+        await _end_pending(work, account, pending, PendingStatus.EXPIRED)
+        return False
+    await _end_pending(work, account, pending, PendingStatus.APPLIED)
+    issued = await apply_change(work, standing, pending)
+    if issued.invoice is not None:
+        transaction.invoice_id = issued.invoice.id
+        await pay_invoice(work, account, issued.invoice, transaction)
+    return True
+
+
+async def _give_back_later(
+    work: Work, account: BillingAccount, transaction: Transaction, params: dict[str, str]
+) -> None:
+    """Money came for something that is no more: it is booked as owed back, and operators are told."""
+    books.post_overpayment(work, account, transaction, transaction.amount_minor)
+    await raise_notice(
+        work,
+        account,
+        "PAYMENT_DUPLICATE",
+        str(transaction.id),
+        severity=NoticeSeverity.WARNING,
+        params=params,
+        for_operators=True,
     )
 
 

@@ -191,7 +191,8 @@ async def _cut_period(work: Work, account: BillingAccount, row: UsagePeriod, at:
     ):
         counter.period_end = at
         if counter.metric_key in since_then:  # gauges carry over, and have no counter of the period
-            moved[counter.metric_key] = since_then[counter.metric_key]
+            # A correction since then may take back what was used before: neither period falls below 0.
+            moved[counter.metric_key] = min(max(0, since_then[counter.metric_key]), counter.used)
             counter.used -= moved[counter.metric_key]
             counter.sequence = work.advance(account)
     await session.execute(
@@ -225,7 +226,6 @@ async def begin(
     event: str,
     actor: str | None = None,
     reason: str = "",
-    closes: bool = True,
 ) -> Subscription:
     """Run a subscription from an anchor at an instant: a start, a trial's start or end, a reactivation.
 
@@ -239,7 +239,7 @@ async def begin(
     billing, usage = first_periods(account, terms.interval, at)
     trial_end = at + TRIAL if status is SubscriptionStatus.TRIALING else None
     moved: Mapping[str, int] = {}
-    if before is SubscriptionStatus.TRIALING and closes:
+    if before is SubscriptionStatus.TRIALING:
         moved = await close_usage_period(work, standing, at)
     if subscription is None:
         subscription = Subscription(

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from ..database import Work
 from ..models import DueWork, TestClock
 from .due_work import Taken, find_next_on_clock, give_back
-from .duties import perform
+from .duties import perform, tell_operators
 from .errors import Conflict, InvalidInput, NotFound
 from .tills import Till
 
@@ -77,7 +77,9 @@ async def _run(till: Till, clock_id: UUID, to: datetime) -> None:
             await perform(till, taken)
         except Exception as failure:
             async with till.work() as work:
-                await give_back(work, taken, f"{type(failure).__name__}: {failure}")
+                parked = await give_back(work, taken, f"{type(failure).__name__}: {failure}")
+            if parked:
+                await tell_operators(till, taken)
             raise
     async with till.work() as work:
         clock = await work.session.get_one(TestClock, clock_id, with_for_update=True)

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import context, op
 from sqlalchemy.dialects import postgresql
 
-revision = "0001"
+revision = "0001_engine"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -655,6 +655,7 @@ def upgrade() -> None:
         sa.Column("pinned_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("bill", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("grounds", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
         sa.Column("balance_minor", sa.BigInteger(), nullable=False),
         sa.Column("carried_minor", sa.BigInteger(), nullable=False),
         sa.Column("due_minor", sa.BigInteger(), nullable=False),

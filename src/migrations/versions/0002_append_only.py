@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0002"
-down_revision = "0001"
+down_revision = "0001_engine"
 branch_labels = None
 depends_on = None
 
