@@ -66,6 +66,19 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+ON_SQLITE_FIRST = ("tests/stories/", "tests/services/test_auditing.py", "tests/test_docs.py", "tests/faults/")
+"""Long tests whose SQL shorter ones run on PostgreSQL as well: there they are left to `make test-slow`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark those of them that run on PostgreSQL as slow."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        engine = None if callspec is None else callspec.params.get("engine")
+        if engine == "postgresql" and item.nodeid.startswith(ON_SQLITE_FIRST):
+            item.add_marker(pytest.mark.slow)
+
+
 def _postgres(statement: sql.Composed | sql.SQL) -> None:
     with psycopg.connect(POSTGRES, autocommit=True, connect_timeout=5) as connection:
         connection.execute(statement)

@@ -32,6 +32,7 @@ from plafond.services.usage import UsageInput
 
 from ..conftest import NOW, Client, World
 from ..factories import an_account
+from .engine import cancel_now, open_till
 from .helpers import (
     ACTOR,
     OPERATOR,
@@ -391,7 +392,9 @@ async def test_a_late_event_of_a_canceled_subscription_reaches_its_own_period(wo
 
 async def test_a_canceled_subscription_takes_overage_from_before_it_ended(world: World) -> None:
     """§5: while canceled, events from before are accepted; what they change is charged on one more invoice."""
-    await change_subscription(world, "birchwood", status=SubscriptionStatus.CANCELED, canceled_at=NOW - HOUR)
+    world.clock.stands_at = NOW - HOUR
+    await cancel_now(open_till(world.database), (await account_of(world, "birchwood")).id, prorated=False)
+    world.clock.stands_at = NOW
     results = await send(world, emails("a", 20_000, account="birchwood", occurred_at=NOW - 2 * HOUR))
     assert codes(results) == ["ACCEPTED"]
 
