@@ -66,7 +66,16 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-ON_SQLITE_FIRST = ("tests/stories/", "tests/services/test_auditing.py", "tests/test_docs.py", "tests/faults/")
+ON_SQLITE_FIRST = (
+    "tests/stories/",
+    "tests/faults/",
+    "tests/sandbox/",
+    "tests/test_docs.py",
+    "tests/services/test_auditing.py",
+    "tests/services/test_companies.py",
+    "tests/services/test_catalogue.py",
+    "tests/resolvers/test_catalogue_mutations.py",
+)
 """Long tests whose SQL shorter ones run on PostgreSQL as well: there they are left to `make test-slow`."""
 
 

@@ -350,6 +350,7 @@ async def test_what_is_pending_holds_the_currency(world: World) -> None:
         account_id=account.id,
         act=ChangeAct.START,
         target={},
+        grounds={},
         pinned_at=NOW,
         expires_at=NOW + timedelta(hours=23),
         bill={},
