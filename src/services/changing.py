@@ -135,12 +135,15 @@ def grounds_of(standing: Standing, target: Target) -> dict[str, Any]:
     grounds: dict[str, Any] = {
         "status": subscription.status if subscription else None,
         "period": subscription.usage_period_start.isoformat() if subscription else None,
+    }
+    if isinstance(target, AddOnTarget):
+        # Another plan within the period changes nothing of it, as long as it is offered there.
+        return {**grounds, "paid": paid_quantity(standing, target.add_on)}
+    return {
+        **grounds,
         "planVersionId": str(subscription.plan_version_id) if subscription else None,
         "interval": subscription.interval if subscription else None,
     }
-    if isinstance(target, AddOnTarget):
-        grounds["paid"] = paid_quantity(standing, target.add_on)
-    return grounds
 
 
 async def still_holds(work: Work, standing: Standing, pending: PendingChange) -> bool:
@@ -148,6 +151,8 @@ async def still_holds(work: Work, standing: Standing, pending: PendingChange) ->
     target = await load_target(ReadSession(work.session), pending.target)
     if grounds_of(standing, target) != pending.grounds:
         return False
+    if isinstance(target, AddOnTarget):
+        return standing.offer is not None and standing.offer.plan.key in target.add_on.plan_keys
     rests = {row.line.id: row.rest_minor for row in standing.lines}
     wanted: dict[UUID, int] = {}
     for line in Bill.model_validate(pending.bill).lines:

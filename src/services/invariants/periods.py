@@ -1,7 +1,7 @@
 """I8: periods follow each other, and each is billed once."""
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, case, func, or_, select
@@ -201,7 +201,7 @@ async def check_plan_lines(session: ReadSession, found: Findings) -> None:
         twice = seconds_between(row.period_start, until)
         whole = seconds_between(row.before_period_start, row.before_period_end)
         # A credit for so short a time that it rounds to nothing is left out.
-        if share_of(row.before_amount_minor, twice, whole) <= 1 and twice < timedelta(hours=1).total_seconds():
+        if share_of(row.before_amount_minor, twice, whole) <= 1 and twice < 3_600:
             continue
         found.add(
             "I8",

@@ -50,6 +50,9 @@ ALLOWED = {
     "services/ports.py:Listener.wait": "how long to wait, in seconds",
     "services/changes.py:LOOK_AGAIN_S": "how long to wait, in seconds",
     "services/changes.py:USAGE_PAUSE_S": "how long to wait, in seconds",
+    "services/invariants/documents.py:_show_tax": "shows a rate in percent to operators",
+    "services/links.py:open_link": "an instant in seconds",
+    "services/links.py:sign_link": "an instant in seconds",
 }
 """Functions and constants in which a float may stand, and why. There is no money in them."""
 
