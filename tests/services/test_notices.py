@@ -227,12 +227,6 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         ["REDUCE_USAGE", "CHANGE_ADD_ONS"],
     ),
     (
-            "Additional user was not lowered: More is in use than would be left: Team members: 5 in use, 3 allowed. "
-            "The old quantity goes on. Use less, and lower it again."
-        ),
-        ["REDUCE_USAGE", "CHANGE_ADD_ONS"],
-    ),
-    (
         "PRICE_CHANGE_AHEAD",
         {"at": "2027-01-01T00:00:00+00:00", "amountMinor": 15_900, "currency": "USD"},
         (
