@@ -64,10 +64,13 @@ class PdfPool:
             self._idle.put_nowait(worker)
 
     def close(self) -> None:
-        """End the processes. What is being drawn is finished first, but not waited for."""
+        """End the processes, and what they draw with them: whoever wanted it has it drawn again."""
         self._is_closed = True
         for worker in self._workers:
-            worker.shutdown(wait=False, cancel_futures=True)
+            for process in list((worker._processes or {}).values()):
+                process.kill()
+            # Waited for: the interpreter's own end must not meet a pool that is half gone.
+            worker.shutdown(wait=True, cancel_futures=True)
 
     def _make_worker(self) -> ProcessPoolExecutor:
         # One process per pool: one that breaks fails its own document only.
