@@ -173,18 +173,18 @@ def work_for(address: str, seconds: float) -> None:
     asyncio.run(run())
 
 
-async def count_issued(address: str) -> int:
-    """How many invoices have their number."""
+async def count_closed(address: str) -> int:
+    """How many periods are closed, with the draft of their invoice."""
     database = Database(address, SystemClock(), lambda _: None)
     async with database.read() as session:
-        found = await session.scalar(select(func.count()).select_from(Invoice).where(Invoice.number.is_not(None)))
+        found = await session.scalar(select(func.count()).select_from(Invoice))
     await database.close()
     return found or 0
 
 
 async def measure_workers(address: str, workers: int) -> float:
-    """Invoices per second that so many workers close, finalise and charge, out of all that is due at once."""
-    before = await count_issued(address)
+    """Periods per second that so many workers close, out of all that is due at once."""
+    before = await count_closed(address)
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work_for, args=(address, SECONDS)) for _ in range(workers)]
     started = time.perf_counter()
@@ -192,7 +192,7 @@ async def measure_workers(address: str, workers: int) -> float:
         process.start()
     for process in processes:
         await asyncio.to_thread(process.join)
-    return (await count_issued(address) - before) / (time.perf_counter() - started)
+    return (await count_closed(address) - before) / (time.perf_counter() - started)
 
 
 async def run() -> None:
@@ -211,7 +211,7 @@ async def run() -> None:
         await fill(database, ACCOUNTS)
         await database.close()
         print(f"{ACCOUNTS:,} accounts due at once on PostgreSQL, {SECONDS:.0f} s each")
-        print(f"{'workers':>8} {'invoices/s':>11} {'× one':>6}")
+        print(f"{'workers':>8} {'periods/s':>11} {'× one':>6}")
         one = 0.0
         for workers in (1, 2):
             speed = await measure_workers(address, workers)
