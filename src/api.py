@@ -38,6 +38,7 @@ from .resolvers.context import Context
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
+from .resolvers.refund_mutation import RefundMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
@@ -297,7 +298,9 @@ CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 
 @strawberry.type(name="Mutation", description=CHANGES)
-class ProductionMutation(AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation):
+class ProductionMutation(
+    AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation
+):
     """The root of mutations, by area."""
 
 

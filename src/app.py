@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import anyio
 from starlette.applications import Starlette
@@ -22,6 +23,7 @@ from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint, SocketEndpoint
 from .http.health import live, ready
+from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
@@ -29,7 +31,17 @@ from .settings import Environment, SettingMissing, Settings
 from .worker import run_drawing, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
+WEBHOOK_PATH = "/webhooks/stripe"
 PAGE_FILES = Path(__file__).parent / "http" / "graphiql"
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A processor that keeps connections."""
+
+    async def close(self) -> None:
+        """Give them back."""
+        ...
 
 
 def create_app(
@@ -76,6 +88,8 @@ def create_app(
                 group.start_soon(run_drawing, database, draughtsman)
             yield
             group.cancel_scope.cancel()
+        if isinstance(processor, Closable):
+            await processor.close()
         await database.close()
 
     routes: list[Route | WebSocketRoute | Mount] = [
@@ -85,6 +99,10 @@ def create_app(
         Route("/healthz", live),
         Route("/readyz", ready),
     ]
+    read_message = make_message_reader(settings)
+    if read_message is not None:
+        webhooks = WebhookEndpoint(database, processor, read_message)
+        routes.append(Route(WEBHOOK_PATH, webhooks.answer, methods=["POST"]))
     if settings.environment is Environment.SANDBOX and PAGE_FILES.is_dir():
         routes.append(Mount("/graphiql", StaticFiles(directory=PAGE_FILES)))
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
@@ -113,7 +131,25 @@ def make_signing_keys(settings: Settings) -> SigningKeys | None:
 
 
 def make_processor(settings: Settings, database: Database) -> Processor:
-    """Who collects money: in the sandbox the embedded processor."""
+    """Who collects money: Stripe where it is configured, else in the sandbox the embedded processor."""
+    if settings.stripe_key is not None:
+        from .adapters.stripe_processor import StripeProcessor  # noqa: PLC0415  # half a second that only Stripe needs
+
+        return StripeProcessor(
+            settings.stripe_key.get_secret_value(),
+            base_url=settings.stripe_url,
+            publishable_key=settings.stripe_publishable_key,
+        )
     if settings.environment is Environment.SANDBOX:
         return SandboxProcessor(database)
     return NoProcessor()
+
+
+def make_message_reader(settings: Settings) -> MessageReader | None:
+    """Who proves and reads the processor's messages; none where none are expected."""
+    if settings.stripe_key is None:
+        return None
+    from .adapters.stripe_messages import StripeMessages  # noqa: PLC0415  # half a second that only Stripe needs
+
+    secrets_of_stripe = [secret.get_secret_value() for secret in settings.stripe_webhook_secrets]
+    return StripeMessages(secrets_of_stripe, is_live=settings.environment is Environment.PRODUCTION).read

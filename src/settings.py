@@ -54,6 +54,15 @@ class Settings(BaseSettings):
     Production needs one. A sandbox without it makes its own, and links end with the process.
     """
 
+    stripe_key: SecretStr | None = None
+    """The secret key at Stripe: with it, Stripe collects. A production takes live keys, a sandbox all others."""
+    stripe_publishable_key: str | None = None
+    """What Stripe's own script is started with where a cardholder enters a card."""
+    stripe_webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """What Stripe signs its messages to `/webhooks/stripe` with: several, by commas, while one is exchanged."""
+    stripe_url: str | None = None
+    """Asks this address instead of Stripe's: for rehearsals in a sandbox."""
+
     fault: Annotated[Fault | None, NoDecode] = None
     """Rehearses a failure in this process: `POINT:ACTION` or `POINT:ACTION:N`, by `faults.py`. Never in production."""
 
@@ -62,14 +71,21 @@ class Settings(BaseSettings):
     def _split_origins(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
+    @field_validator("stripe_webhook_secrets", mode="before")
+    @classmethod
+    def _split_secrets(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(SecretStr(item.strip()) for item in value.split(",") if item.strip())
+
     @field_validator("fault", mode="before")
     @classmethod
     def _read_fault(cls, value: object) -> object:
         return read_fault(value) if isinstance(value, str) else value
 
-    @field_validator("public_url")
+    @field_validator("public_url", "stripe_url")
     @classmethod
-    def _check_public_url(cls, value: str | None) -> str | None:
+    def _check_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
         url = urlsplit(value)
@@ -88,6 +104,25 @@ class Settings(BaseSettings):
     def _production_is_not_hurt(self) -> Self:
         if self.fault is not None and self.environment is Environment.PRODUCTION:
             raise ValueError("PLAFOND_FAULT is for rehearsals in a sandbox: take it away from a production")
+        return self
+
+    @model_validator(mode="after")
+    def _money_is_real_or_is_not(self) -> Self:
+        if self.stripe_key is None:
+            return self
+        # A restricted key (rk_) tells by its next word too.
+        is_live = self.stripe_key.get_secret_value().split("_")[1:2] == ["live"]
+        if is_live and self.environment is Environment.SANDBOX:
+            raise ValueError("PLAFOND_STRIPE_KEY is a live key, which moves real money: a sandbox takes a test key")
+        if not is_live and self.environment is Environment.PRODUCTION:
+            raise ValueError("PLAFOND_STRIPE_KEY is not a live key (sk_live_…): a production takes no other")
+        if self.stripe_url is not None and self.environment is Environment.PRODUCTION:
+            raise ValueError("PLAFOND_STRIPE_URL is for rehearsals in a sandbox: take it away from a production")
+        if not self.stripe_webhook_secrets:
+            raise ValueError(
+                "PLAFOND_STRIPE_KEY is set but no PLAFOND_STRIPE_WEBHOOK_SECRETS: without Stripe's messages nobody "
+                "learns of disputes, refunds that fail, and payments that were confirmed"
+            )
         return self
 
     @model_validator(mode="after")

@@ -104,6 +104,8 @@ class BillingAccount(Entity, kw_only=True, eq=False):
     collection_method: Mapped[CollectionMethod] = mapped_column(default=CollectionMethod.AUTOMATIC)
     net_days: Mapped[int] = mapped_column(default=30)
     """How long a sent invoice may stay unpaid."""
+    processor_customer: Mapped[str | None] = mapped_column(default=None)
+    """What the processor knows the account by; none until it first needs to."""
     credit_minor: Mapped[int] = mapped_column(default=0)
     """The credit balance; the books have it too, and the audit compares."""
     closed_at: Mapped[datetime | None] = mapped_column(default=None)

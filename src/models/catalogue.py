@@ -70,6 +70,8 @@ class PlanVersion(Entity, kw_only=True, eq=False):
     number: Mapped[int]
     features: Mapped[list[Any]]
     published_at: Mapped[datetime]
+    dunning: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    """What follows an unpaid invoice: `retryDays`, `suspendDay`, `cancelDay`; the default where it says nothing."""
 
 
 class PlanLimit(Entity, kw_only=True, eq=False):

@@ -1,6 +1,6 @@
 """What was demanded and paid: invoices, their lines and tax rows, transactions, payment methods, budgets."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -85,6 +85,43 @@ class FailureCode(StrEnum):
     PROCESSOR_ERROR = "PROCESSOR_ERROR"
 
 
+class RefundReason(StrEnum):
+    """Why a charge is to go back."""
+
+    DUPLICATE = "DUPLICATE"
+    BILLING_ERROR = "BILLING_ERROR"
+    SERVICE_ISSUE = "SERVICE_ISSUE"
+    GOODWILL = "GOODWILL"
+
+
+class RefundStatus(StrEnum):
+    """How far a request for a refund got."""
+
+    REQUESTED = "REQUESTED"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    DENIED = "DENIED"
+    APPROVED = "APPROVED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+class SandboxAnswers(StrEnum):
+    """How the embedded sandbox processor answers."""
+
+    NORMAL = "NORMAL"
+    HANGS = "HANGS"
+    LOST_AFTER_EFFECT = "LOST_AFTER_EFFECT"
+    OTHER_AMOUNT = "OTHER_AMOUNT"
+
+
+class SandboxMessages(StrEnum):
+    """How the embedded sandbox processor sends its messages."""
+
+    ONCE = "ONCE"
+    TWICE_SHUFFLED = "TWICE_SHUFFLED"
+    NONE = "NONE"
+
+
 class PaymentMethodKind(StrEnum):
     """What a payment method is."""
 
@@ -93,6 +130,10 @@ class PaymentMethodKind(StrEnum):
 
 OPEN_ATTEMPT = "kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"
 """The status of a charge whose end is not known yet, as SQL: there is at most one such charge per invoice."""
+
+
+PAID = "kind = 'CHARGE' AND status = 'SUCCEEDED' AND excess_minor < amount_minor"
+"""A charge that paid something of its invoice, as SQL: there is at most one per invoice."""
 
 
 class BudgetScope(StrEnum):
@@ -169,6 +210,8 @@ class Invoice(Entity, kw_only=True, eq=False):
     """Too small to charge: owed with the next invoice, or written off."""
     credited_minor: Mapped[int] = mapped_column(default=0)
     """Credited while it was open."""
+    written_off_minor: Mapped[int] = mapped_column(default=0)
+    """Given up as uncollectible; money that comes all the same is booked against it."""
     bill_to: Mapped[dict[str, Any]]
     issuer: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
     language: Mapped[str] = mapped_column(default="en")
@@ -256,14 +299,16 @@ class CreditNote(Entity, kw_only=True, eq=False):
     invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoice.id"), index=True)
     number: Mapped[str]
     reason: Mapped[str]
-    """Why, as a code: CHANGE, CANCELLATION, VOID or CORRECTION."""
+    """Why, as a code: CHANGE, CANCELLATION, VOID, CORRECTION, OPERATOR or REFUND."""
     currency: Mapped[str]
     issued_at: Mapped[datetime]
     subtotal_minor: Mapped[int]
     tax_minor: Mapped[int]
     total_minor: Mapped[int]
     to_invoice_minor: Mapped[int] = mapped_column(default=0)
-    """How much of it lowered what was due of the invoice; the rest went to the credit balance."""
+    """How much of it lowered what was due of the invoice."""
+    to_refund_minor: Mapped[int] = mapped_column(default=0)
+    """How much of it is paid back by a refund; what is left of the total went to the credit balance."""
     bill_to: Mapped[dict[str, Any]]
     issuer: Mapped[dict[str, Any]]
     language: Mapped[str] = mapped_column(default="en")
@@ -321,9 +366,18 @@ class Transaction(Entity, kw_only=True, eq=False):
             "uq_payment_transaction_paid_once",
             "invoice_id",
             unique=True,
-            sqlite_where=text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
-            postgresql_where=text("kind = 'CHARGE' AND status = 'SUCCEEDED'"),
+            sqlite_where=text(PAID),
+            postgresql_where=text(PAID),
         ),
+        Index(
+            "uq_payment_transaction_step",
+            "invoice_id",
+            "step",
+            unique=True,
+            sqlite_where=text("step IS NOT NULL"),
+            postgresql_where=text("step IS NOT NULL"),
+        ),
+        CheckConstraint("excess_minor >= 0 AND excess_minor <= amount_minor", "excess_is_a_part"),
     )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
@@ -348,6 +402,100 @@ class Transaction(Entity, kw_only=True, eq=False):
     """Until when that can be done."""
     carried_to_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), default=None)
     """Of an amount carried forward: the invoice that demands it again."""
+    step: Mapped[str | None] = mapped_column(default=None)
+    """Of a charge: what it was tried for, such as a day of dunning. There is one try for each invoice and step."""
+    on_session: Mapped[bool] = mapped_column(default=False)
+    """Whether the cardholder was there, and could confirm the payment."""
+    excess_minor: Mapped[int] = mapped_column(default=0)
+    """Came in beyond what was due: owed back, until it is refunded or granted as credit."""
+    charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_transaction.id"), index=True, default=None)
+    """Of a refund or a dispute: the charge."""
+    refund_request_id: Mapped[UUID | None] = mapped_column(index=True, default=None)
+    """Of a refund: what asked for it. No foreign key: the request has one to the charge, and two make a ring."""
+    reference: Mapped[str | None] = mapped_column(default=None)
+    """Of a payment that was recorded by hand: what the bank says of it."""
+
+
+class RefundRequest(Entity, kw_only=True, eq=False):
+    """That somebody asked for (a part of) a charge back, what the rules said, and what was decided."""
+
+    __tablename__ = "refund_request"
+    __table_args__ = (
+        Index(None, "account_id", "created_at", "id"),
+        Index(None, "status", "created_at", "id"),
+        CheckConstraint("amount_minor > 0", "positive"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    charge_id: Mapped[UUID] = mapped_column(ForeignKey("payment_transaction.id"), index=True)
+    reason: Mapped[RefundReason]
+    currency: Mapped[str]
+    amount_minor: Mapped[int]
+    """What was asked for, tax included."""
+    from_at: Mapped[datetime | None] = mapped_column(default=None)
+    to_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Of a service issue: when it was, half-open."""
+    line_ids: Mapped[list[Any]] = mapped_column(default_factory=list)
+    """Of a billing error: the lines that are wrong."""
+    note: Mapped[str] = mapped_column(default="")
+    """What whoever asked said to it."""
+    requested_by: Mapped[str]
+    status: Mapped[RefundStatus]
+    verdict: Mapped[dict[str, Any]]
+    """What the rules said when it was asked for: `allowed`, `maximumMinor`, `code`."""
+    approved_minor: Mapped[int | None] = mapped_column(default=None)
+    """What goes back, tax included: by the processor, or as credit."""
+    refund_minor: Mapped[int] = mapped_column(default=0)
+    """How much of that the processor pays back."""
+    granted_minor: Mapped[int] = mapped_column(default=0)
+    """How much of what was owed back was granted as credit instead."""
+    reviewed_by: Mapped[str | None] = mapped_column(default=None)
+    reviewed_at: Mapped[datetime | None] = mapped_column(default=None)
+    review_reason: Mapped[str | None] = mapped_column(default=None)
+    credit_note_id: Mapped[UUID | None] = mapped_column(ForeignKey("credit_note.id"), index=True, default=None)
+
+
+class Dunning(Entity, kw_only=True, eq=False):
+    """What follows unpaid invoices: one schedule per account, begun by the oldest, ended when all are settled."""
+
+    __tablename__ = "dunning"
+    __table_args__ = (
+        Index(
+            "uq_dunning_open",
+            "account_id",
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    invoice_id: Mapped[UUID] = mapped_column(ForeignKey("invoice.id"), index=True)
+    """The invoice that began it."""
+    started_at: Mapped[datetime]
+    """Day 0: the days count from here, 24 hours each."""
+    retry_days: Mapped[list[Any]]
+    suspend_day: Mapped[int]
+    cancel_day: Mapped[int]
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    def at(self, day: int) -> datetime:
+        """The instant of a day."""
+        return self.started_at + timedelta(days=day)
+
+
+class ProcessorEvent(Base, kw_only=True, eq=False):
+    """A message of the payment processor that was heard: each id once."""
+
+    __tablename__ = "processor_event"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    subject: Mapped[str]
+    """The processor's id of what it is about."""
+    heard_at: Mapped[datetime]
+    outcome: Mapped[str]
+    """What came of it, such as BOOKED, NOTHING_NEW or UNKNOWN_OBJECT."""
 
 
 class SandboxCharge(Base, kw_only=True, eq=False):
@@ -362,6 +510,61 @@ class SandboxCharge(Base, kw_only=True, eq=False):
     amount_minor: Mapped[int]
     status: Mapped[TransactionStatus]
     failure_code: Mapped[FailureCode | None] = mapped_column(default=None)
+    customer: Mapped[str]
+    refunded_minor: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+
+
+class SandboxRefund(Base, kw_only=True, eq=False):
+    """A refund as the embedded sandbox processor remembers it."""
+
+    __tablename__ = "sandbox_refund"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    processor_id: Mapped[str] = mapped_column(unique=True)
+    charge_id: Mapped[str] = mapped_column(ForeignKey("sandbox_charge.processor_id"), index=True)
+    amount_minor: Mapped[int]
+    status: Mapped[TransactionStatus]
+    created_at: Mapped[datetime]
+
+
+class SandboxDispute(Base, kw_only=True, eq=False):
+    """A dispute as the embedded sandbox processor remembers it: of each charge one."""
+
+    __tablename__ = "sandbox_dispute"
+
+    charge_id: Mapped[str] = mapped_column(ForeignKey("sandbox_charge.processor_id"), primary_key=True)
+    processor_id: Mapped[str] = mapped_column(unique=True)
+    amount_minor: Mapped[int]
+    status: Mapped[TransactionStatus]
+    """Open while pending; lost when it succeeded, won when it was canceled."""
+    created_at: Mapped[datetime]
+
+
+class SandboxConduct(Base, kw_only=True, eq=False):
+    """How the embedded sandbox processor behaves towards one customer."""
+
+    __tablename__ = "sandbox_conduct"
+
+    customer: Mapped[str] = mapped_column(primary_key=True)
+    answers: Mapped[SandboxAnswers]
+    messages: Mapped[SandboxMessages]
+
+
+class SandboxMessage(Base, kw_only=True, eq=False):
+    """A message that the embedded sandbox processor has to send."""
+
+    __tablename__ = "sandbox_message"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    subject: Mapped[str]
+    """Its own id of the charge, refund or dispute."""
+    key: Mapped[str | None]
+    """Of a charge or refund: the key that it was asked for with."""
+    copies: Mapped[int]
+    """How often it is still sent."""
+    is_shuffled: Mapped[bool]
     created_at: Mapped[datetime]
 
 

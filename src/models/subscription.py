@@ -49,7 +49,6 @@ class Subscription(Entity, kw_only=True, eq=False):
     started_at: Mapped[datetime]
     trial_end: Mapped[datetime | None] = mapped_column(default=None)
     cancel_at_period_end: Mapped[bool] = mapped_column(default=False)
-    past_due_at: Mapped[datetime | None] = mapped_column(default=None)
     suspended_at: Mapped[datetime | None] = mapped_column(default=None)
     canceled_at: Mapped[datetime | None] = mapped_column(default=None)
 

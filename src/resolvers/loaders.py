@@ -21,11 +21,14 @@ from ..models import (
     Price,
     PriceKind,
     Quote,
+    Transaction,
 )
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
+from ..services.dunning import DunningState, load_states
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView, suppose_change, view_quote
+from ..services.refundables import Refundable, load_refundables
 from ..services.relations import (
     METHODS_OF_ACCOUNT,
     Agreement,
@@ -137,6 +140,19 @@ class Loaders:
     def held_add_ons(self, account_id: UUID) -> Awaitable[Sequence[HeldAddOn]]:
         """An account's add-ons."""
         return self._loader("held_add_ons", relations.load_held_add_ons).load(account_id)
+
+    def dunning(self, account_id: UUID) -> Awaitable[DunningState | None]:
+        """How an account's dunning stands."""
+        return self._loader("dunning", load_states).load(account_id)
+
+    def refundable(self, charge: Transaction) -> Awaitable[Refundable]:
+        """What tells what may go back of a payment."""
+
+        async def read(session: ReadSession, charges: Sequence[Transaction]) -> list[Refundable]:
+            found = await load_refundables(session, charges)
+            return [found[row.id] for row in charges]
+
+        return self._loader("refundable", read).load(charge)
 
     def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
         """An account's usage figures."""

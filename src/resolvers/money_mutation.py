@@ -8,33 +8,62 @@ import strawberry
 from .. import models
 from ..database import Work
 from ..schema.billing import CreditNote, PaymentMethod
-from ..schema.plans import (
+from ..schema.payments import (
     AddPaymentMethodInput,
     AddPaymentMethodPayload,
     ConfirmPaymentInput,
     ConfirmPaymentPayload,
+    CreatePaymentSetupInput,
+    CreatePaymentSetupPayload,
     GrantCreditInput,
     GrantCreditPayload,
     IssueCreditNoteInput,
     IssueCreditNotePayload,
+    PaymentSetup,
+    RecordPaymentInput,
+    RecordPaymentPayload,
+    RemovePaymentMethodInput,
+    RemovePaymentMethodPayload,
+    RetryPaymentInput,
+    RetryPaymentPayload,
+    SetDefaultPaymentMethodInput,
+    SetDefaultPaymentMethodPayload,
     VoidInvoiceInput,
     VoidInvoicePayload,
 )
-from ..services import crediting, orders, payments
-from ..services.access import Principal, Right
+from ..services import crediting, methods, orders, receiving, retries
+from ..services.access import Right
 from ..services.accounts import lock_account
-from ..services.errors import InvalidInput, NotFound
+from ..services.errors import NotFound
 from ..services.idempotency import Outcome, Request, idempotent
 from ..services.permissions import Action, require_action
-from ..services.ports import MethodFacts
 from .access import find_account_id, find_id, mutation, require_right
 from .context import Info
-from .showing import show_account, show_invoice, show_placed, show_transaction
+from .showing import show_account, show_invoice, show_placed, show_subscription, show_transaction
 
 
 @strawberry.type
 class MoneyMutation:
     """What of Mutation moves money."""
+
+    @mutation(Right.MANAGE_BILLING)
+    async def create_payment_setup(
+        self,
+        info: Info,
+        input: Annotated[CreatePaymentSetupInput, strawberry.argument(description="Whose.")],
+    ) -> CreatePaymentSetupPayload:
+        """Let a cardholder enter a card at the processor: its script gives the token that `addPaymentMethod` takes."""
+        account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
+        async with info.context.work() as work:
+            account = await lock_account(work, account_id)
+            await require_action(work, info.context.principal, account, Action.CREATE_PAYMENT_SETUP)
+        customer = await methods.find_customer(info.context.processor, account)
+        async with info.context.work() as work:
+            (await lock_account(work, account_id)).processor_customer = customer
+        setup = await info.context.processor.open_setup(customer)
+        return CreatePaymentSetupPayload(
+            payment_setup=PaymentSetup(client_secret=setup.client_secret, publishable_key=setup.publishable_key)
+        )
 
     @mutation(Right.MANAGE_BILLING)
     async def add_payment_method(
@@ -44,19 +73,65 @@ class MoneyMutation:
     ) -> AddPaymentMethodPayload:
         """Add a payment method by the processor's token. The first one is the one that is charged."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
-        payments.check_token(input.token)
-        facts = await info.context.processor.read_method(input.token)
-        if facts is None:
-            raise InvalidInput("The processor knows no such payment method.", ["input", "token"])
+        methods.check_token(input.token)
         request = Request(input.idempotency_key, scope=str(account_id), given=[input.token, input.make_default])
-        async with info.context.work() as work:
-            outcome = await _add_method(
-                work, request, info.context.principal, account_id, input.token, facts, input.make_default
-            )
-        _note_replay(info, outcome)
+        added = await methods.add(
+            info.context.till(),
+            info.context.principal,
+            request,
+            account_id,
+            input.token,
+            make_default=input.make_default,
+        )
+        _note_replay(info, replayed=added.replayed)
         account = await show_account(info, account_id)
-        row = await info.context.load.row(models.PaymentMethod, UUID(outcome.answer["paymentMethodId"]))
-        return AddPaymentMethodPayload(account=account, payment_method=None if row is None else PaymentMethod.of(row))
+        return AddPaymentMethodPayload(account=account, payment_method=await _show_method(info, added.method_id))
+
+    @mutation(Right.MANAGE_BILLING)
+    async def set_default_payment_method(
+        self,
+        info: Info,
+        input: Annotated[SetDefaultPaymentMethodInput, strawberry.argument(description="Which method.")],
+    ) -> SetDefaultPaymentMethodPayload:
+        """Have another method charged from now on. What is overdue is tried with it at once."""
+        method = await _find_method(info, input.payment_method_id)
+        request = Request(input.idempotency_key, scope=str(method.account_id), given=input.payment_method_id)
+        made = await methods.make_default(info.context.till(), request, method.account_id, method.id)
+        _note_replay(info, replayed=made.replayed)
+        account = await show_account(info, method.account_id)
+        return SetDefaultPaymentMethodPayload(account=account, payment_method=await _show_method(info, method.id))
+
+    @mutation(Right.MANAGE_BILLING)
+    async def remove_payment_method(
+        self,
+        info: Info,
+        input: Annotated[RemovePaymentMethodInput, strawberry.argument(description="Which method.")],
+    ) -> RemovePaymentMethodPayload:
+        """Forget a payment method: it is never charged again. The last one stays while something is due."""
+        method = await _find_method(info, input.payment_method_id)
+        request = Request(input.idempotency_key, scope=str(method.account_id), given=input.payment_method_id)
+        removed = await methods.remove(info.context.till(), request, method.account_id, method.id)
+        _note_replay(info, replayed=removed.replayed)
+        return RemovePaymentMethodPayload(account=await show_account(info, method.account_id))
+
+    @mutation(Right.MANAGE_BILLING)
+    async def retry_payment(
+        self,
+        info: Info,
+        input: Annotated[RetryPaymentInput, strawberry.argument(description="Whose.")],
+    ) -> RetryPaymentPayload:
+        """Charge all open invoices now, the oldest first. It moves no day of dunning; all paid, all is restored."""
+        account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
+        request = Request(input.idempotency_key, scope="", given=None)
+        tried = await retries.retry_payment(info.context.till(), info.context.principal, request, account_id)
+        _note_replay(info, replayed=tried.replayed)
+        account = await show_account(info, account_id)
+        shown = [await show_transaction(info, transaction_id) for transaction_id in tried.transaction_ids]
+        return RetryPaymentPayload(
+            account=account,
+            subscription=await show_subscription(info, account_id),
+            transactions=[row for row in shown if row is not None],
+        )
 
     @mutation(Right.MANAGE_BILLING)
     async def confirm_payment(
@@ -69,8 +144,7 @@ class MoneyMutation:
         placed = await orders.confirm_payment(
             info.context.till(), info.context.principal, request, find_id(input.transaction_id, "Transaction")
         )
-        if placed.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        _note_replay(info, replayed=placed.replayed)
         return ConfirmPaymentPayload(**await show_placed(info, placed))
 
     @mutation(Right.OPERATE)
@@ -85,10 +159,32 @@ class MoneyMutation:
         request = Request(input.idempotency_key, scope=str(account_id), given=given)
         async with info.context.work() as work:
             outcome = await _grant_credit(work, request, account_id, input.amount_minor, input.currency, input.reason)
-        _note_replay(info, outcome)
+        _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, account_id)
         return GrantCreditPayload(
             account=account, transaction=await show_transaction(info, UUID(outcome.answer["transactionId"]))
+        )
+
+    @mutation(Right.OPERATE)
+    async def record_payment(
+        self,
+        info: Info,
+        input: Annotated[RecordPaymentInput, strawberry.argument(description="The transfer.")],
+    ) -> RecordPaymentPayload:
+        """Book a transfer that came for an invoice. What exceeds what is due is owed back. For operators."""
+        invoice = await _find_invoice(info, input.invoice_id)
+        given = [input.invoice_id, input.amount_minor, input.currency, input.reference]
+        request = Request(input.idempotency_key, scope=str(invoice.account_id), given=given)
+        async with info.context.work() as work:
+            outcome = await _record_payment(
+                work, request, invoice.account_id, invoice.id, input.amount_minor, input.currency, input.reference
+            )
+        _note_replay(info, replayed=outcome.replayed)
+        account = await show_account(info, invoice.account_id)
+        return RecordPaymentPayload(
+            account=account,
+            invoice=await show_invoice(info, invoice.id),
+            transaction=await show_transaction(info, UUID(outcome.answer["transactionId"])),
         )
 
     @mutation(Right.OPERATE)
@@ -102,7 +198,7 @@ class MoneyMutation:
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=[input.invoice_id, input.reason])
         async with info.context.work() as work:
             outcome = await _void_invoice(work, request, invoice.account_id, invoice.id, input.reason)
-        _note_replay(info, outcome)
+        _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return VoidInvoicePayload(
             account=account,
@@ -123,7 +219,7 @@ class MoneyMutation:
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=given)
         async with info.context.work() as work:
             outcome = await _issue_credit_note(work, request, invoice.account_id, invoice.id, parts, input.reason)
-        _note_replay(info, outcome)
+        _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return IssueCreditNotePayload(
             account=account,
@@ -146,25 +242,39 @@ async def _show_note(info: Info, outcome: Outcome) -> CreditNote | None:
     return None if row is None else CreditNote.of(row)
 
 
-def _note_replay(info: Info, outcome: Outcome) -> None:
-    if outcome.replayed:
+async def _find_method(info: Info, id: str) -> models.PaymentMethod:
+    key = find_id(id, "PaymentMethod")
+    row = None if key is None else await info.context.load.row(models.PaymentMethod, key)
+    if row is None or info.context.principal.role_in(row.account_id) is None:
+        raise NotFound("There is no such payment method for you.", ["input", "paymentMethodId"])
+    require_right(info, Right.MANAGE_BILLING, row.account_id)
+    return row
+
+
+async def _show_method(info: Info, method_id: UUID) -> PaymentMethod | None:
+    row = await info.context.load.row(models.PaymentMethod, method_id)
+    return None if row is None else PaymentMethod.of(row)
+
+
+def _note_replay(info: Info, *, replayed: bool) -> None:
+    if replayed:
         info.context.extensions["idempotency"] = {"replayed": True}
 
 
-@idempotent("addPaymentMethod")
-async def _add_method(
-    work: Work, principal: Principal, account_id: UUID, token: str, facts: MethodFacts, make_default: bool
+@idempotent("recordPayment")
+async def _record_payment(
+    work: Work, account_id: UUID, invoice_id: UUID, amount_minor: int, currency: str, reference: str
 ) -> dict[str, Any]:
     account = await lock_account(work, account_id)
-    await require_action(work, principal, account, Action.ADD_PAYMENT_METHOD)
-    method = await payments.add_method(work, account, token, facts, make_default=make_default)
-    return {"paymentMethodId": str(method.id)}
+    invoice = await work.session.get_one(models.Invoice, invoice_id, populate_existing=True)
+    transaction = await receiving.record_payment(work, account, invoice, amount_minor, currency, reference)
+    return {"transactionId": str(transaction.id)}
 
 
 @idempotent("grantCredit")
 async def _grant_credit(work: Work, account_id: UUID, amount_minor: int, currency: str, reason: str) -> dict[str, Any]:
     account = await lock_account(work, account_id)
-    transaction = await payments.grant_credit(work, account, amount_minor, currency, reason)
+    transaction = await receiving.grant_credit(work, account, amount_minor, currency, reason)
     return {"transactionId": str(transaction.id)}
 
 

@@ -27,13 +27,14 @@ from ..schema.billing import (
     Plan,
     PlanSubscription,
     Quote,
+    RefundRequest,
     TestClock,
     Transaction,
     show_budget,
     usage_of,
 )
 from ..schema.catalogue import TaxTableRow
-from ..schema.enums import Role, SubscriptionStatus
+from ..schema.enums import RefundStatus, Role, SubscriptionStatus
 from ..schema.fields import said
 from ..schema.node import GlobalId, Node, decode_id
 from ..schema.paging import After, Before, Connection, First, Last
@@ -45,6 +46,8 @@ from ..services.due_work import list_parked
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.notices import is_meant_for
 from ..services.paging import check_window, read_slice
+from ..services.refundables import ORDER as REQUESTS_ORDER
+from ..services.refundables import list_requests
 from .access import query, require_operator
 from .context import Info
 
@@ -114,8 +117,12 @@ async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
     return Alert.of(row) if _may(info, needed, row.account_id) else None
 
 
-def _show_notice(row: models.Notice, info: Info) -> Notice | None:
-    return Notice.of(row) if is_meant_for(info.context.principal, row) else None
+async def _show_notice(row: models.Notice, info: Info) -> Notice | None:
+    if not is_meant_for(info.context.principal, row):
+        return None
+    account = await info.context.load.account(row.account_id)
+    assert account is not None, "a foreign key guarantees the account"
+    return Notice.of(row, info.context.now_for(account))
 
 
 async def _show_quote(row: models.Quote, info: Info) -> Quote:
@@ -150,6 +157,7 @@ FINDERS: dict[str, Find] = {
     "LedgerEntry": _owned(models.LedgerEntry, Right.READ_BILLING, lambda row, _: LedgerEntry.of(row)),
     "TestClock": _find_test_clock,
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
+    "RefundRequest": _owned(models.RefundRequest, Right.READ_BILLING, lambda row, _: RefundRequest.of(row)),
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
     "Notice": _owned(models.Notice, Right.READ_BILLING, _show_notice),
@@ -347,6 +355,26 @@ class Query:
         async with info.context.read() as session:
             rows = await list_parked(session, first)
         return [ParkedAccount.of(row) for row in rows]
+
+    @query(Right.OPERATE)
+    async def refund_requests(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        status: Annotated[
+            list[RefundStatus] | None, strawberry.argument(description="In one of these states; all if left out.")
+        ] = None,
+    ) -> Connection[RefundRequest]:
+        """What customers asked for to go back, newest first, over all accounts."""
+        require_operator(info)
+        window = check_window(first, last, after, before)
+        statement = list_requests(tuple(status or ()))
+        async with info.context.read() as session:
+            part = await read_slice(session, REQUESTS_ORDER, statement, accounts.ORDER_KINDS, window)
+        return Connection[RefundRequest].of(part, RefundRequest.of)
 
     @query(Right.SIGNED_IN)
     async def server_info(self, info: Info) -> ServerInfo:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from ..models import BillingAccount, Interval, TestClock
 from ..models.types import new_id
+from ..services import methods
 from ..services.access import Principal
 from ..services.accounts import create_account
 from ..services.companies import update_company
@@ -17,7 +18,6 @@ from ..services.errors import InvalidInput
 from ..services.idempotency import Request
 from ..services.metering import record_usage
 from ..services.orders import place
-from ..services.payments import add_method
 from ..services.test_clocks import advance_clock, create_clock
 from ..services.tills import Till
 from ..services.usage import EventStatus, UsageInput
@@ -59,11 +59,8 @@ class Stage:
 
     async def give_card(self, token: str = "pm_card_visa") -> None:  # noqa: S107  # a published test card
         """Add a card, and charge it from now on."""
-        facts = await self.till.processor.read_method(token)
-        assert facts is not None, "a test card"
-        async with self.till.work() as work:
-            account = (await work.lock_accounts([self.account_id]))[self.account_id]
-            await add_method(work, account, token, facts, make_default=True)
+        request = Request(None, "", None)
+        await methods.add(self.till, self.principal, request, self.account_id, token, make_default=True)
 
     async def use(self, metric: str, *, quantity: int | None = None, level: int | None = None) -> None:
         """Use something now."""

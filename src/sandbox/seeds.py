@@ -25,6 +25,7 @@ from ..models import (
     Role,
     SubscriptionStatus,
 )
+from ..services import methods
 from ..services.access import Principal, PrincipalKind, Scope
 from ..services.accounts import create_account
 from ..services.catalogue_files import apply_catalogue, read_catalogue
@@ -36,7 +37,6 @@ from ..services.endings import start_trial
 from ..services.idempotency import Request
 from ..services.metering import record_usage
 from ..services.orders import place
-from ..services.payments import add_method
 from ..services.rules.periods import Period, period_number, to_instant, to_wall
 from ..services.tills import Till
 from ..services.tokens import create_key
@@ -330,11 +330,7 @@ async def _start(till: Till, tenant: Tenant, now: datetime) -> _Seeded:
 
 
 async def _give_card(till: Till, account_id: UUID, token: str) -> None:
-    facts = await till.processor.read_method(token)
-    assert facts is not None, "a test card"
-    async with till.work() as work:
-        account = (await work.lock_accounts([account_id]))[account_id]
-        await add_method(work, account, token, facts, make_default=True)
+    await methods.add(till, SEEDER, Request(None, "", None), account_id, token, make_default=True)
 
 
 def _spread(total: int, parts: int, chance: random.Random) -> list[int]:

@@ -1,9 +1,10 @@
 """The types of billing. They mention each other, so they live together. Each is made by `of` from what is stored."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from datetime import date as datetime_date
-from datetime import datetime
 from typing import Annotated, Any, Self, TypeAlias
+from uuid import UUID
 
 import strawberry
 
@@ -15,13 +16,22 @@ from ..services.alerts import ACTIONS_BY_LEVEL
 from ..services.bills import BillLine, taxes_of
 from ..services.changes import Change
 from ..services.cursors import encode_change
+from ..services.dunning import DunningState
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.invoicing import language_of
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window
 from ..services.permissions import Permission as PermissionState
-from ..services.permissions import list_invoice_permissions, list_permissions
+from ..services.permissions import (
+    list_invoice_permissions,
+    list_method_permissions,
+    list_permissions,
+    list_request_permissions,
+    list_transaction_permissions,
+)
 from ..services.quotes import QuoteView
+from ..services.refundables import Asked, Verdict, judge
+from ..services.refunds import MAX_LINES as MAX_REFUNDED_LINES
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
     BUDGET_OF_ACCOUNT,
@@ -40,6 +50,9 @@ from ..services.relations import (
     OPEN_USAGE_ALERTS,
     PENDING_OF_ACCOUNT,
     POSTINGS_OF_ENTRY,
+    REFUNDS_OF_CHARGE,
+    REFUNDS_OF_REQUEST,
+    REQUESTS_OF_ACCOUNT,
     TAX_EXEMPTION_OF_ACCOUNT,
     TAXES_OF_CREDIT_NOTE,
     TAXES_OF_INVOICE,
@@ -55,10 +68,19 @@ from ..services.relations import (
 )
 from ..services.rules.explanation import Step, explain, reckon
 from ..services.rules.money import to_decimal
+from ..services.rules.periods import Period as Span
 from ..services.rules.tax import TaxAmount
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
 from ..services.standing import Standing
-from ..services.texts import alert_message, failure_message, is_retryable, notice_actions, notice_text
+from ..services.texts import (
+    alert_message,
+    failure_message,
+    is_retryable,
+    notice_actions,
+    notice_params,
+    notice_text,
+    refund_message,
+)
 from ..services.usage import HistoryKey, list_buckets, trace_history
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
@@ -86,7 +108,10 @@ from .enums import (
     OveragePolicy,
     PaymentMethodKind,
     RecommendedActionKind,
+    RefundCode,
+    RefundReason,
     RefundState,
+    RefundStatus,
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
@@ -100,6 +125,8 @@ from .scalars import BigInt, CurrencyCode, JsonObject, Url
 
 MAX_POINTS = 400
 MAX_FILTER_VALUES = 100
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+END = datetime(9999, 12, 31, tzinfo=UTC)
 
 AccountId: TypeAlias = strawberry.Private[Any]
 
@@ -387,16 +414,29 @@ class SubscriptionEvent:
         )
 
 
-@strawberry.type(description="The tries to collect an unpaid invoice, and what follows.")
+@strawberry.type(description="The tries to collect what is unpaid, and what follows.")
 class Dunning:
     """Dunning."""
 
-    since: datetime = said("When the first payment failed.")
-    next_attempt_at: datetime | None = said("When it is tried again.")
-    suspends_at: datetime | None = said("When the account is suspended if still unpaid.")
+    since: datetime = said("When the first payment failed: day 0.")
+    next_attempt_at: datetime | None = said("When it is tried again, or who pays by transfer is reminded.")
+    suspends_at: datetime | None = said("When the account is suspended if still unpaid; null once it is.")
     cancels_at: datetime | None = said("When the subscription is cancelled if still unpaid.")
-    attempts: int = said("How many tries were made.")
+    attempts: int = said("How many charges were tried since then, the first one included.")
     amount_due: Money = said("What is to be paid in all.")
+
+    @classmethod
+    def of(cls, state: DunningState) -> Self:
+        """Dunning as it stands."""
+        row = state.dunning
+        return cls(
+            since=row.started_at,
+            next_attempt_at=state.next_attempt_at,
+            suspends_at=None if state.is_suspended else row.at(row.suspend_day),
+            cancels_at=row.at(row.cancel_day),
+            attempts=state.attempts,
+            amount_due=Money.of(state.due_minor, state.currency),
+        )
 
 
 @strawberry.type(description="An account's agreement to a plan.")
@@ -501,9 +541,10 @@ class PlanSubscription(Node):
         return Connection[SubscriptionEvent].of(part, SubscriptionEvent.of)
 
     @field
-    def dunning(self) -> Dunning | None:
+    async def dunning(self, info: Info) -> Dunning | None:
         """The tries to collect what is unpaid; null when nothing is."""
-        return None
+        state = await info.context.load.dunning(self.account_id)
+        return None if state is None else Dunning.of(state)
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------
@@ -709,6 +750,11 @@ class PaymentMethod(Node):
         """Whether it expires within 30 days."""
         account = await _account(info.context, self.account_id)
         return charges.expires_soon(self.exp_year, self.exp_month, info.context.now_for(account))
+
+    @field
+    def viewer_can(self, info: Info) -> list["Permission"]:
+        """What the caller may do with it."""
+        return [Permission.of(state) for state in list_method_permissions(info.context.principal, self.account_id)]
 
 
 @strawberry.type(description="Why something is not allowed.")
@@ -1368,9 +1414,181 @@ class Transaction(Node):
         return None if action is None else PaymentAction.of(action, self.row.expires_at)
 
     @field
+    def reference(self) -> str | None:
+        """What the bank says of a payment that was recorded by hand; null for others."""
+        return self.row.reference
+
+    @field
     def receipt(self) -> Document | None:
         """The receipt; null until it is made."""
         return None
+
+    @field
+    async def charge(self, info: Info) -> "Transaction | None":
+        """The payment that a refund or a dispute is about; null for others."""
+        row = (
+            None if self.row.charge_id is None else await info.context.load.row(models.Transaction, self.row.charge_id)
+        )
+        return None if row is None else Transaction.of(row)
+
+    @field
+    async def refunds(self, info: Info) -> list["Transaction"]:
+        """The refunds of a payment, in order."""
+        rows = await info.context.load.related(REFUNDS_OF_CHARGE, self.row.id)
+        return [Transaction.of(row) for row in rows]
+
+    @field
+    async def refundable_amount(self, info: Info) -> Money:
+        """What of a payment can still go back through the processor: requests that wait are counted as gone."""
+        item = await info.context.load.refundable(self.row)
+        return Money.of(item.refundable_minor, self.row.currency)
+
+    @field
+    async def refund_policy(
+        self,
+        info: Info,
+        reason: Annotated[RefundReason, strawberry.argument(description="Why it would go back.")],
+        from_: Annotated[
+            datetime | None,
+            strawberry.argument(
+                name="from", description="Of a SERVICE_ISSUE: when it began; the whole time if left out."
+            ),
+        ] = None,
+        to: Annotated[
+            datetime | None, strawberry.argument(description="Of a SERVICE_ISSUE: when it was over, exclusive.")
+        ] = None,
+        line_ids: Annotated[
+            list[strawberry.ID] | None,
+            strawberry.argument(description="Of a BILLING_ERROR: the lines that are wrong; all if left out."),
+        ] = None,
+    ) -> "RefundVerdict":
+        """What the rules would say of a refund, and how much they allow at most."""
+        account = await _account(info.context, self.account_id)
+        item = await info.context.load.refundable(self.row)
+        asked = read_asked(reason, None, from_, to, line_ids)
+        return RefundVerdict.of(judge(item, asked, info.context.now_for(account)), self.row.currency)
+
+    @field
+    def viewer_can(self, info: Info) -> list[Permission]:
+        """What the caller may do with it."""
+        return [Permission.of(state) for state in list_transaction_permissions(info.context.principal, self.row)]
+
+
+def read_asked(
+    reason: RefundReason,
+    amount_minor: int | None,
+    start: datetime | None,
+    end: datetime | None,
+    line_ids: list[strawberry.ID] | None,
+) -> Asked:
+    """What somebody wants back, as the services know it. A line that is none is one that no invoice has."""
+    period = None
+    if start is not None or end is not None:
+        period = Span((start or BEGINNING).replace(microsecond=0), (end or END).replace(microsecond=0))
+    ids = None
+    if line_ids is not None:
+        found = [decode_id(id_) for id_ in line_ids[:MAX_REFUNDED_LINES]]
+        ids = [(id_ and id_.type_name == "InvoiceLine" and id_.uuid()) or UUID(int=0) for id_ in found]
+    return Asked(reason=reason, amount_minor=amount_minor, period=period, line_ids=ids)
+
+
+@strawberry.type(description="What the rules say of a refund.")
+class RefundVerdict:
+    """A verdict."""
+
+    allowed: bool = said("Whether the rules allow it. An operator may override them, with a reason.")
+    maximum: Money = said("How much they allow at most, tax included.")
+    code: RefundCode = said("Why.")
+    message: str = said("The same for people to read.")
+
+    @classmethod
+    def of(cls, verdict: Verdict, currency: str) -> Self:
+        """A verdict with its words."""
+        return cls(
+            allowed=verdict.is_allowed,
+            maximum=Money.of(verdict.maximum_minor, currency),
+            code=verdict.code,
+            message=refund_message(verdict.code),
+        )
+
+
+@strawberry.type(description="That somebody asked for a payment, or a part of it, back.")
+class RefundRequest(Node):
+    """A request."""
+
+    row: strawberry.Private[models.RefundRequest]
+    account_id: AccountId
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the request again.")
+    reason: RefundReason = said("Why.")
+    status: RefundStatus = said("How far it got.")
+    amount: Money = said("What was asked for, tax included.")
+    approved_amount: Money | None = said("What was approved, tax included; null until it is.")
+    from_: datetime | None = strawberry.field(name="from", description="Of a SERVICE_ISSUE: when it began.")
+    to: datetime | None = said("Of a SERVICE_ISSUE: when it was over, exclusive.")
+    note: str = said("What whoever asked said to it.")
+    requested_by: str = said("Who asked, as api_key:ID, member:ID or operator:ID.")
+    verdict: RefundVerdict = said("What the rules said when it was asked for.")
+    review_reason: str | None = said("What the operator said to it.")
+    reviewed_at: datetime | None = said("When it was decided; null until then.")
+    created_at: datetime = said("When it was asked for.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.RefundRequest) -> Self:
+        """A request from its row."""
+        return cls(
+            row=row,
+            account_id=row.account_id,
+            id=encode_id("RefundRequest", row.id),
+            reason=row.reason,
+            status=row.status,
+            amount=Money.of(row.amount_minor, row.currency),
+            approved_amount=None if row.approved_minor is None else Money.of(row.approved_minor, row.currency),
+            from_=row.from_at,
+            to=row.to_at,
+            note=row.note,
+            requested_by=row.requested_by,
+            verdict=RefundVerdict.of(Verdict.of(row.verdict), row.currency),
+            review_reason=row.review_reason,
+            reviewed_at=row.reviewed_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def account(self, info: Info) -> "BillingAccount":
+        """Whose payment it is about."""
+        return BillingAccount.of(await _account(info.context, self.account_id))
+
+    @field
+    async def transaction(self, info: Info) -> Transaction:
+        """The payment."""
+        row = await info.context.load.row(models.Transaction, self.row.charge_id)
+        assert row is not None, "a foreign key guarantees the payment"
+        return Transaction.of(row)
+
+    @field
+    async def lines(self, info: Info) -> list["InvoiceLine"]:
+        """Of a BILLING_ERROR: the lines that are wrong."""
+        rows = [await info.context.load.row(models.InvoiceLine, UUID(line_id)) for line_id in self.row.line_ids]
+        return [InvoiceLine.of(row, self.row.currency) for row in rows if row is not None]
+
+    @field
+    async def refunds(self, info: Info) -> list[Transaction]:
+        """What went back by it, or was tried to."""
+        return [Transaction.of(row) for row in await info.context.load.related(REFUNDS_OF_REQUEST, self.row.id)]
+
+    @field
+    async def credit_note(self, info: Info) -> "CreditNote | None":
+        """What it took back of the invoice; null until it is approved, and for a duplicate."""
+        note_id = self.row.credit_note_id
+        row = None if note_id is None else await info.context.load.row(models.CreditNote, note_id)
+        return None if row is None else CreditNote.of(row)
+
+    @field
+    def viewer_can(self, info: Info) -> list[Permission]:
+        """What the caller may do with it."""
+        return [Permission.of(state) for state in list_request_permissions(info.context.principal, self.row)]
 
 
 @strawberry.type(description="A share of a budget at which an alert is raised.")
@@ -1566,9 +1784,10 @@ class Notice(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Notice) -> Self:
-        """A notice from its row."""
-        title, message = notice_text(row)
+    def of(cls, row: models.Notice, now: datetime) -> Self:
+        """A notice from its row, as it reads at the account's time."""
+        params = notice_params(row, now)
+        title, message = notice_text(row.code, params)
         return cls(
             account_id=row.account_id,
             id=encode_id("Notice", row.id),
@@ -1577,7 +1796,7 @@ class Notice(Node):
             severity=row.severity,
             title=title,
             message=message,
-            params=JsonObject(row.params),
+            params=JsonObject(params),
             actions=[NoticeAction(kind=kind, label=label, url=None) for kind, label in notice_actions(row)],
             dismissible=row.dismissible,
             raised_at=row.created_at,
@@ -1761,7 +1980,8 @@ class BillingAccount(Node):
     async def notices(self, info: Info) -> list[Notice] | None:
         """Banners, newest first; operators see theirs among them."""
         rows = await info.context.load.related(NOTICES_OF_ACCOUNT, self.account_id)
-        return [Notice.of(row) for row in rows if is_meant_for(info.context.principal, row)]
+        now = info.context.now_for(self.row)
+        return [Notice.of(row, now) for row in rows if is_meant_for(info.context.principal, row)]
 
     @guarded(Right.READ_BILLING)
     async def subscription(self, info: Info) -> PlanSubscription | None:
@@ -1931,6 +2151,15 @@ class BillingAccount(Node):
         chosen = filter.to_filter() if filter else TransactionFilter()
         part = await info.context.load.page(TRANSACTIONS_OF_ACCOUNT, self.account_id, chosen, window)
         return Connection[Transaction].of(part, Transaction.of)
+
+    @guarded(Right.READ_BILLING)
+    async def refund_requests(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[RefundRequest] | None:
+        """What was asked for to go back, newest first."""
+        window = check_window(first, last, after, before)
+        part = await info.context.load.page(REQUESTS_OF_ACCOUNT, self.account_id, NoFilter(), window)
+        return Connection[RefundRequest].of(part, RefundRequest.of)
 
     @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:

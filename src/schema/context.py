@@ -19,11 +19,14 @@ from ..models import (
     Price,
     PriceKind,
     Quote,
+    Transaction,
 )
 from ..services.access import Principal
+from ..services.dunning import DunningState
 from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView
+from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.standing import Scheduling, Standing
 from ..services.usage import History, HistoryKey, UsageFigure
@@ -84,6 +87,14 @@ class Loads(Protocol):
 
     def held_add_ons(self, account_id: UUID) -> Awaitable[Sequence[HeldAddOn]]:
         """An account's add-ons."""
+        ...
+
+    def dunning(self, account_id: UUID) -> Awaitable[DunningState | None]:
+        """How an account's dunning stands."""
+        ...
+
+    def refundable(self, charge: Transaction) -> Awaitable[Refundable]:
+        """What tells what may go back of a payment."""
         ...
 
     def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:

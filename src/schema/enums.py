@@ -19,8 +19,12 @@ from ..models import (
     MetricKind,
     NoticeSeverity,
     PaymentMethodKind,
+    RefundReason,
     RefundState,
+    RefundStatus,
     Role,
+    SandboxAnswers,
+    SandboxMessages,
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
@@ -33,7 +37,9 @@ from ..services.charges import NextBillingKind
 from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
 from ..services.permissions import Action
+from ..services.refunds import RefundDecision
 from ..services.rules.overage import OveragePolicy
+from ..services.rules.refunds import RefundCode
 from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
 from .fields import say_enum
@@ -66,9 +72,15 @@ __all__ = [
     "PaymentMethodKind",
     "PrincipalKind",
     "RecommendedActionKind",
+    "RefundCode",
+    "RefundDecision",
+    "RefundReason",
     "RefundState",
+    "RefundStatus",
     "RejectionCode",
     "Role",
+    "SandboxAnswers",
+    "SandboxMessages",
     "SubscriptionStatus",
     "TransactionKind",
     "TransactionStatus",
@@ -194,6 +206,66 @@ say_enum(
         "PROCESSOR_ERROR": "The processor had a fault.",
     },
 )
+say_enum(
+    RefundReason,
+    {
+        "DUPLICATE": "It was paid twice, or too much was paid: the excess goes back whole, without a credit note.",
+        "BILLING_ERROR": "Lines of the invoice are wrong.",
+        "SERVICE_ISSUE": "The service did not work for a time: the share of that time.",
+        "GOODWILL": "Without another reason, for a charge of the last seven days; not for annual plans.",
+    },
+)
+say_enum(
+    RefundStatus,
+    {
+        "REQUESTED": "Allowed by the rules; waits for an operator.",
+        "NOT_ALLOWED": "Not allowed by the rules; an operator may override them.",
+        "DENIED": "Denied by an operator, with a reason.",
+        "APPROVED": "Approved; the money is on its way.",
+        "SUCCEEDED": "The money went back, or was given as credit.",
+        "FAILED": "Approved, but the processor could not pay it back: it is owed.",
+    },
+)
+say_enum(
+    RefundCode,
+    {
+        "ALLOWED": "The rules allow it.",
+        "NOT_REFUNDABLE": "It is no payment that succeeded.",
+        "NOTHING_LEFT": "All of it went back, was credited, or is asked for already.",
+        "DISPUTED": "The bank is looking into it: until it has decided, nothing goes back.",
+        "NOT_A_DUPLICATE": "Nothing of it was paid twice.",
+        "NO_SUCH_LINES": "None of the lines named is left to be credited.",
+        "NO_SUCH_TIME": "Nothing that is paid by time was sold for that time.",
+        "ANNUAL_PLAN": "Annual plans give no goodwill, and nothing for time to come.",
+        "TOO_OLD": "The charge is older than seven days.",
+        "ABOVE_MAXIMUM": "More was asked for than the rules allow.",
+    },
+)
+say_enum(
+    RefundDecision,
+    {
+        "APPROVE": "It goes back the way it came.",
+        "CREDIT": "It is given as credit, which pays the next invoices.",
+        "DENY": "It is not given.",
+    },
+)
+say_enum(
+    SandboxAnswers,
+    {
+        "NORMAL": "As the test card says.",
+        "HANGS": "Nothing happens, and no answer comes.",
+        "LOST_AFTER_EFFECT": "It happens, and the answer is lost.",
+        "OTHER_AMOUNT": "The answer names another amount than was asked for.",
+    },
+)
+say_enum(
+    SandboxMessages,
+    {
+        "ONCE": "Each message once, in order.",
+        "TWICE_SHUFFLED": "Each message twice, in any order.",
+        "NONE": "No messages.",
+    },
+)
 say_enum(PaymentMethodKind, {"CARD": "A credit or debit card."})
 say_enum(
     BudgetScope,
@@ -296,6 +368,14 @@ say_enum(
         "GRANT_CREDIT": "`grantCredit`.",
         "VOID_INVOICE": "`voidInvoice`.",
         "ISSUE_CREDIT_NOTE": "`issueCreditNote`.",
+        "CREATE_PAYMENT_SETUP": "`createPaymentSetup`.",
+        "SET_DEFAULT_PAYMENT_METHOD": "`setDefaultPaymentMethod`.",
+        "REMOVE_PAYMENT_METHOD": "`removePaymentMethod`.",
+        "RETRY_PAYMENT": "`retryPayment`.",
+        "CONFIRM_PAYMENT": "`confirmPayment`.",
+        "RECORD_PAYMENT": "`recordPayment`.",
+        "REQUEST_REFUND": "`requestRefund`.",
+        "REVIEW_REFUND": "`reviewRefund`.",
     },
 )
 say_enum(
@@ -345,6 +425,12 @@ say_enum(
         "PURGE": "To delete what was kept long enough.",
         "REMIND": "To tell what is ahead.",
         "DRAW_DOCUMENT": "To draw a document.",
+        "OVERDUE": "Notes that an invoice was not paid in time.",
+        "EXPIRE_ACTION": "Gives up a charge that nobody confirmed.",
+        "TRY_PAYMENT": "Charges what is open again.",
+        "REFUND": "Pays a refund.",
+        "SUSPEND": "Suspends an account that did not pay.",
+        "GIVE_UP": "Ends the subscription of an account that did not pay.",
     },
 )
 say_enum(
@@ -360,6 +446,8 @@ say_enum(
         "WRITE_OFF": "What is owed was given up.",
         "GRANT_CREDIT": "An operator gave credit.",
         "BROUGHT_FORWARD": "What older entries left, after their years were over.",
+        "GRANT_OWED": "What was owed back, given as credit.",
+        "DISPUTE_LOST": "A dispute that was lost.",
     },
 )
 say_enum(
@@ -396,6 +484,7 @@ say_enum(
         "ACCOUNT_SUSPENDED": "The account is suspended until it is paid.",
         "ACCOUNT_CANCELED": "The account's subscription is over: reactivate it first.",
         "INVOICE_PAID": "A paid or credited invoice cannot be withdrawn: credit it instead.",
+        "REFUND_NOT_ALLOWED": "There is nothing that could go back, or not so much.",
         "FORBIDDEN": "Your role or scopes do not allow it.",
         "IDEMPOTENCY_MISMATCH": "The idempotency key was used with another input: take a new key.",
         "IDEMPOTENCY_IN_FLIGHT": "The first request with this key is still under way: ask again in a moment.",

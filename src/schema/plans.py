@@ -8,7 +8,6 @@ from .billing import (
     BillingAccount,
     CreditNote,
     Invoice,
-    PaymentMethod,
     PendingChange,
     PlanSubscription,
     Quote,
@@ -18,7 +17,7 @@ from .billing import (
 from .enums import Interval
 from .errors import UserError
 from .fields import maybe, once_key, refusals, said, say_enum
-from .scalars import BigInt, CurrencyCode
+from .scalars import BigInt
 
 
 class CancelMode(Enum):
@@ -251,112 +250,4 @@ class SetAddOnPayload:
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )
-    user_errors: list[UserError] = refusals()
-
-
-@strawberry.input(description="A payment method that the processor knows. Card numbers never come here.")
-class AddPaymentMethodInput:
-    """A payment method."""
-
-    account_id: strawberry.ID = said("Whose.")
-    token: str = said("The processor's token, such as pm_card_visa in the sandbox.")
-    make_default: bool = strawberry.field(default=True, description="Whether charges go to it from now on.")
-    idempotency_key: str = once_key(required=True)
-
-
-@strawberry.type(description="A payment method that was added, or why not.")
-class AddPaymentMethodPayload:
-    """The answer."""
-
-    account: BillingAccount | None = maybe("The account, as it is after it.")
-    payment_method: PaymentMethod | None = maybe("The payment method.")
-    user_errors: list[UserError] = refusals()
-
-
-@strawberry.input(description="A charge that the cardholder has confirmed with the bank.")
-class ConfirmPaymentInput:
-    """A confirmed charge."""
-
-    transaction_id: strawberry.ID = said("The charge.")
-    idempotency_key: str = once_key(required=True)
-
-
-@strawberry.type(description="What became of a charge, and of what it pays.")
-class ConfirmPaymentPayload:
-    """The answer."""
-
-    account: BillingAccount | None = maybe("The account, as it is after it.")
-    subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
-    invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
-    pending_change: PendingChange | None = maybe(
-        "The change while its payment waits for the cardholder; null once it is made."
-    )
-    user_errors: list[UserError] = refusals()
-
-
-@strawberry.input(description="Credit to give.")
-class GrantCreditInput:
-    """Credit."""
-
-    account_id: strawberry.ID = said("Whose.")
-    amount_minor: BigInt = said("How much, in minor units; above 0.")
-    currency: CurrencyCode = said("The account's own, so that nobody mistakes it.")
-    reason: str = said("Why, up to 500 characters: the customer reads it.")
-    idempotency_key: str = once_key(required=True)
-
-
-@strawberry.type(description="Credit that was given, or why not.")
-class GrantCreditPayload:
-    """The answer."""
-
-    account: BillingAccount | None = maybe("The account, as it is after it.")
-    transaction: Transaction | None = maybe("The movement that gives it.")
-    user_errors: list[UserError] = refusals()
-
-
-@strawberry.input(description="An invoice to withdraw.")
-class VoidInvoiceInput:
-    """An invoice to withdraw."""
-
-    invoice_id: strawberry.ID = said("The invoice: open, unpaid and uncredited.")
-    reason: str = said("Why, up to 500 characters: kept in the audit log.")
-    idempotency_key: str = once_key(required=True)
-
-
-@strawberry.type(description="An invoice that was withdrawn, or why not.")
-class VoidInvoicePayload:
-    """The answer."""
-
-    account: BillingAccount | None = maybe("The account, as it is after it.")
-    invoice: Invoice | None = maybe("The invoice.")
-    credit_note: CreditNote | None = maybe("The credit note for the whole of it.")
-    user_errors: list[UserError] = refusals()
-
-
-@strawberry.input(description="How much of a line to take back.")
-class CreditNoteLineInput:
-    """A part of a line."""
-
-    line_id: strawberry.ID = said("The invoice's line.")
-    amount_minor: BigInt = said("How much, net, in minor units; at most what is not credited yet.")
-
-
-@strawberry.input(description="A credit note to issue.")
-class IssueCreditNoteInput:
-    """A credit note."""
-
-    invoice_id: strawberry.ID = said("The invoice to correct: open or paid.")
-    lines: list[CreditNoteLineInput] = said("What to take back, 1 to 100 lines of the invoice, each once.")
-    reason: str = said("Why, up to 500 characters: kept in the audit log.")
-    idempotency_key: str = once_key(required=True)
-
-
-@strawberry.type(description="A credit note that was issued, or why not.")
-class IssueCreditNotePayload:
-    """The answer."""
-
-    account: BillingAccount | None = maybe("The account, as it is after it.")
-    invoice: Invoice | None = maybe("The invoice, as it is after it.")
-    credit_note: CreditNote | None = maybe("The credit note.")
     user_errors: list[UserError] = refusals()

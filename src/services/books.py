@@ -17,6 +17,7 @@ from ..models import (
     LedgerAccount,
     LedgerEntry,
     LedgerPosting,
+    RefundRequest,
     Transaction,
 )
 from .rules.periods import Period
@@ -188,8 +189,8 @@ def post_finalised(
 
 
 def post_credit_note(work: Work, account: BillingAccount, note: CreditNote, net_postings: Iterable[Posting]) -> None:
-    """A credit note: deferred, revenue and tax against receivables as far as the invoice was open, else the balance."""
-    to_balance = note.total_minor - note.to_invoice_minor
+    """A credit note: deferred, revenue and tax against receivables as far as the invoice was open, refunds, balance."""
+    to_balance = note.total_minor - note.to_invoice_minor - note.to_refund_minor
     post(
         work,
         account,
@@ -199,6 +200,7 @@ def post_credit_note(work: Work, account: BillingAccount, note: CreditNote, net_
             *net_postings,
             (LedgerAccount.TAX, note.tax_minor),
             (LedgerAccount.RECEIVABLES, -note.to_invoice_minor),
+            (LedgerAccount.REFUNDS_PAYABLE, -note.to_refund_minor),
             (LedgerAccount.CUSTOMER_CREDIT, -to_balance),
         ],
     )
@@ -275,5 +277,41 @@ def post_granted_credit(work: Work, account: BillingAccount, transaction: Transa
         [
             (LedgerAccount.GOODWILL, transaction.amount_minor),
             (LedgerAccount.CUSTOMER_CREDIT, -transaction.amount_minor),
+        ],
+    )
+
+
+def post_refund(work: Work, account: BillingAccount, transaction: Transaction, amount_minor: int) -> None:
+    """Money that went back; below 0 where it came back to us, because the bank could not take it."""
+    post(
+        work,
+        account,
+        EntryKind.REFUND,
+        f"transaction:{transaction.id}",
+        [(LedgerAccount.REFUNDS_PAYABLE, amount_minor), (LedgerAccount.CASH, -amount_minor)],
+    )
+
+
+def post_owed_granted(work: Work, account: BillingAccount, request: RefundRequest, amount_minor: int) -> None:
+    """What was owed back, given as credit instead."""
+    post(
+        work,
+        account,
+        EntryKind.GRANT_OWED,
+        f"refund_request:{request.id}",
+        [(LedgerAccount.REFUNDS_PAYABLE, amount_minor), (LedgerAccount.CUSTOMER_CREDIT, -amount_minor)],
+    )
+
+
+def post_dispute_lost(work: Work, account: BillingAccount, transaction: Transaction) -> None:
+    """What a bank took back for good."""
+    post(
+        work,
+        account,
+        EntryKind.DISPUTE_LOST,
+        f"transaction:{transaction.id}",
+        [
+            (LedgerAccount.DISPUTE_LOSSES, transaction.amount_minor),
+            (LedgerAccount.CASH, -transaction.amount_minor),
         ],
     )

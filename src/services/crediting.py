@@ -11,8 +11,8 @@ from .bills import CreditDraft
 from .closing import load_standing
 from .errors import InvalidInput, NotFound
 from .invoicing import credit_part, issue_credit_note, load_credited, load_lines, void_invoice
-from .payments import restore
 from .permissions import check_creditable
+from .receiving import restore
 
 MAX_LINES = 100
 MAX_REASON = 500

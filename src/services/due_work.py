@@ -141,6 +141,8 @@ PERIODS = (
     WorkKind.CLOSE_PERIOD,
     WorkKind.END_TRIAL,
     WorkKind.FINALISE_INVOICE,
+    WorkKind.SUSPEND,
+    WorkKind.GIVE_UP,
     WorkKind.EXPIRE_ACCOUNT,
 )
 """Work that changes what an order would be priced by."""
@@ -199,6 +201,18 @@ async def finish(work: Work, taken: Taken) -> None:
         .returning(DueWork.id)
     )
     if done.first() is None:
+        raise Fenced(f"{taken.kind} of {taken.account_id} is no longer ours")
+
+
+async def postpone(work: Work, taken: Taken, due_at: datetime) -> None:
+    """Look again later: what it is for has not ended yet. A holder whose time ran out is refused."""
+    moved = await work.session.execute(
+        update(DueWork)
+        .where(DueWork.id == taken.id, DueWork.tries == taken.tries, DueWork.done_at.is_(None))
+        .values(due_at=due_at, leased_until=None, tries=0, failure=None)
+        .returning(DueWork.id)
+    )
+    if moved.first() is None:
         raise Fenced(f"{taken.kind} of {taken.account_id} is no longer ours")
 
 

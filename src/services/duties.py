@@ -8,6 +8,7 @@ from uuid import UUID
 from ..database import Work
 from ..faults import reach
 from ..models import BillingAccount, NoticeSeverity, WorkKind
+from .arrears import give_up, note_overdue, suspend
 from .closing import (
     close_period,
     end_trial,
@@ -16,13 +17,15 @@ from .closing import (
     invoice_corrections,
     load_standing,
 )
+from .collection import try_payment
 from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back, is_behind, release
 from .errors import Conflict
 from .notices import clear_notice, raise_notice
 from .ports import ProcessorFailed
 from .reminders import remind
+from .repayment import settle_refund
 from .retention import purge_year
-from .settlement import expire_pending, settle
+from .settlement import expire_action, expire_pending, settle
 from .tills import Till
 
 log = logging.getLogger("plafond.duties")
@@ -45,6 +48,9 @@ DUTIES: dict[WorkKind, Duty] = {
     WorkKind.END_TRIAL: end_trial,
     WorkKind.FINALISE_INVOICE: finalise_period,
     WorkKind.INVOICE_CORRECTIONS: invoice_corrections,
+    WorkKind.OVERDUE: note_overdue,
+    WorkKind.SUSPEND: suspend,
+    WorkKind.GIVE_UP: give_up,
     WorkKind.EXPIRE_ACCOUNT: expire_account,
     WorkKind.PURGE: purge_year,
     WorkKind.REMIND: _remind,
@@ -55,6 +61,12 @@ async def perform(till: Till, taken: Taken) -> None:
     """Do one piece of work. Its effect and that it is done are one transaction."""
     if taken.kind is WorkKind.CHARGE:
         await settle(till, UUID(taken.subject), taken)
+    elif taken.kind is WorkKind.TRY_PAYMENT:
+        await try_payment(till, taken)
+    elif taken.kind is WorkKind.REFUND:
+        await settle_refund(till, UUID(taken.subject), taken)
+    elif taken.kind is WorkKind.EXPIRE_ACTION:
+        await expire_action(till, UUID(taken.subject), taken)
     elif taken.kind is WorkKind.EXPIRE_PENDING:
         await expire_pending(till, taken.account_id, UUID(taken.subject), taken)
     else:

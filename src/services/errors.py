@@ -39,6 +39,7 @@ class UserErrorCode(StrEnum):
     ACCOUNT_SUSPENDED = "ACCOUNT_SUSPENDED"
     ACCOUNT_CANCELED = "ACCOUNT_CANCELED"
     INVOICE_PAID = "INVOICE_PAID"
+    REFUND_NOT_ALLOWED = "REFUND_NOT_ALLOWED"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
     IDEMPOTENCY_IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
 
@@ -184,3 +185,9 @@ class InvoiceIsPaid(BillingError):
     """A paid or credited invoice cannot be withdrawn."""
 
     code = UserErrorCode.INVOICE_PAID
+
+
+class RefundNotAllowed(BillingError):
+    """There is nothing that could go back, or not so much."""
+
+    code = UserErrorCode.REFUND_NOT_ALLOWED

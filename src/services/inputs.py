@@ -143,6 +143,22 @@ def check_pairs(value: Any, path: Path) -> dict[str, str]:
     return dict(given)
 
 
+_MAYBE_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
+
+
+def refuse_card_number(value: str, path: Path) -> None:
+    """Refuse text with what looks like a card's number, by its length and check digit: it must never come here."""
+    for found in _MAYBE_CARD.finditer(value):
+        digits = [int(sign) for sign in found[0] if sign.isdigit()]
+        doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
+        if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0:
+            raise InvalidInput(
+                f"`{_name(path)}` looks like a card number. Those must never be sent here: enter cards with the "
+                "payment processor, and send the token that it gives.",
+                path,
+            )
+
+
 def _is_plain(text: str) -> bool:
     return not any(category(character) in _BREAKS or character in _TURNS_TEXT for character in text)
 

@@ -36,7 +36,7 @@ from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
 from .documents import freeze_credit_note, freeze_invoice, show_buyer, show_issuer
 from .errors import Conflict, InvoiceIsPaid
-from .notices import clear_notice, raise_notice
+from .notices import raise_notice
 from .permissions import check_voidable
 from .retention import keep_until_due
 from .rules.explanation import credit_basis
@@ -47,7 +47,7 @@ from .wording import LANGUAGES
 MINIMUM_MINOR = {"USD": 50, "EUR": 50, "GBP": 30, "JPY": 50, "KWD": 200, "CHF": 50, "CAD": 50, "AUD": 50}
 """What the processor charges at least, by currency."""
 DEFAULT_MINIMUM_MINOR = 50
-BY_OPERATORS = ("OPERATOR", "VOID")
+BY_OPERATORS = ("OPERATOR", "VOID", "REFUND")
 """The reasons of credit notes that operators issue by hand."""
 
 
@@ -322,15 +322,18 @@ async def issue_credit_note(
     reason: str,
     ends: bool,
     to_invoice_minor: int | None = None,
+    to_refund_minor: int = 0,
+    taxes: Sequence[TaxAmount] | None = None,
 ) -> CreditNote:
     """Number and freeze a credit note.
 
-    As far as its invoice is open (or as `to_invoice_minor` says) it lowers what is due, the rest is balance.
+    As far as its invoice is open (or as `to_invoice_minor` says) it lowers what is due, `to_refund_minor` is paid back,
+    the rest is balance. Its `taxes` follow from what it credits, unless an amount with tax in it was split.
     """
     account = standing.account
     now = work.clock.now_for(account)
     invoice = await work.session.get_one(Invoice, draft.invoice_id)
-    taxes = await _taxes_of_credit(work, draft)
+    taxes = await _taxes_of_credit(work, draft) if taxes is None else taxes
     subtotal = -subtotal_of(draft.lines)
     tax = sum(amount.amount_minor for amount in taxes)
     note = CreditNote(
@@ -354,6 +357,7 @@ async def issue_credit_note(
     note.to_invoice_minor = (
         min(note.total_minor, _open_minor(invoice)) if to_invoice_minor is None else to_invoice_minor
     )
+    note.to_refund_minor = to_refund_minor
     postings = await books.take_back(
         work,
         account,
@@ -387,13 +391,12 @@ async def issue_credit_note(
             CreditNoteTax(created_at=now, account_id=account.id, credit_note_id=note.id, **_tax_columns(amount))
         )
     books.post_credit_note(work, account, note, postings)
-    account.credit_minor += note.total_minor - note.to_invoice_minor
+    account.credit_minor += note.total_minor - note.to_invoice_minor - note.to_refund_minor
     invoice.credited_minor += note.to_invoice_minor
     invoice.updated_at = now
     if note.to_invoice_minor and invoice.due_minor == 0 and invoice.status is InvoiceStatus.OPEN:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
-        await clear_notice(work, account, "PAYMENT_FAILED", str(invoice.id))
     if reason in BY_OPERATORS and standing.subscription is not None:
         standing.subscription.version += 1  # a quote may rest on what was taken back
     work.audit(
@@ -477,7 +480,6 @@ async def void_invoice(work: Work, standing: Standing, invoice: Invoice, reason:
     ):
         carried.carried_to_invoice_id = None
     invoice.status, invoice.updated_at = InvoiceStatus.VOID, now
-    await clear_notice(work, account, "PAYMENT_FAILED", str(invoice.id))
     work.audit(account, "invoice.voided", f"invoice:{invoice.id}", after={"number": invoice.number, "reason": reason})
     work.emit(account, "invoice.voided", {"invoiceId": str(invoice.id), "number": invoice.number})
     return note

@@ -38,7 +38,6 @@ from .errors import (
     CompanyRequired,
     Conflict,
     IdempotencyInFlight,
-    InvalidTransition,
     NotFound,
     PaymentFailed,
     PaymentRequired,
@@ -46,6 +45,8 @@ from .errors import (
 from .idempotency import Request, once
 from .invoicing import foresee, minimum_of
 from .payments import RECOVERED_AFTER, find_default, open_attempt
+from .permissions import check_confirmable
+from .ports import ProcessorFailed
 from .rules.transitions import RUNNING, Step
 from .settlement import CONFIRMABLE, record_result, settle
 from .standing import Standing
@@ -239,6 +240,7 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
         _describe(priced),
         pending=pending,
         due_at=now + RECOVERED_AFTER,
+        on_session=True,
     )
     return Placed(account_id=account.id, transaction_id=transaction.id, pending_id=pending.id)
 
@@ -292,10 +294,7 @@ async def finalise_drafts(till: Till, account_id: UUID) -> None:
         for _, kind, started in drafts:
             await hasten(work, account, WorkKind.FINALISE_INVOICE, f"{kind}:{started}", now)
         clock = account.test_clock
-    if clock is None:
-        await catch_up(till, account_id)
-    else:
-        await run_account(till, account_id, clock.id, now)
+    await run_due(till, account_id, None if clock is None else clock.id, now)
     async with till.database.read() as session:
         unpaid = await session.scalars(
             select(Invoice.number).where(
@@ -308,6 +307,14 @@ async def finalise_drafts(till: Till, account_id: UUID) -> None:
         row = await session.get_one(BillingAccount, account_id)
     if numbers and row.collection_method is CollectionMethod.AUTOMATIC:
         raise PaymentRequired(f"Pay {', '.join(numbers)} first.", ["input"])
+
+
+async def run_due(till: Till, account_id: UUID, clock_id: UUID | None, now: datetime) -> None:
+    """Do what is due of one account by now, on the wall clock or on its test clock."""
+    if clock_id is None:
+        await catch_up(till, account_id)
+    else:
+        await run_account(till, account_id, clock_id, now)
 
 
 async def run_account(till: Till, account_id: UUID, clock_id: UUID, until: datetime) -> None:
@@ -361,11 +368,7 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
 
         async def act() -> dict[str, Any]:
             row = await work.session.get_one(Transaction, found.id, populate_existing=True)
-            if row.status is not TransactionStatus.REQUIRES_ACTION:
-                raise InvalidTransition(
-                    f"The charge is {row.status.lower().replace('_', ' ')}: there is nothing to confirm.",
-                    ["input", "transactionId"],
-                )
+            check_confirmable(row)
             return {"transactionId": str(row.id)}
 
         outcome = await once(
@@ -373,7 +376,10 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
         )
     if not outcome.replayed:
         assert found.processor_id is not None, "the processor asked for it"
-        await record_result(till, found.id, await till.processor.look_up(found.processor_id))
+        result = await till.processor.look_up(found.processor_id)
+        if result is None:
+            raise ProcessorFailed(f"the processor no longer knows {found.processor_id}")
+        await record_result(till, found.id, result)
     async with till.database.read() as session:
         row = await session.get_one(Transaction, found.id)
     if row.status is TransactionStatus.FAILED:

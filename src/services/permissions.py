@@ -9,14 +9,27 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import Work
-from ..models import BillingAccount, Invoice, InvoiceStatus, Subscription, SubscriptionStatus
+from ..models import (
+    BillingAccount,
+    Invoice,
+    InvoiceStatus,
+    RefundRequest,
+    RefundStatus,
+    Subscription,
+    SubscriptionStatus,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+)
 from .access import Principal, Right, explain_refusal
 from .errors import (
     AccountCanceled,
     AccountSuspended,
     BillingError,
+    Conflict,
     InvalidTransition,
     InvoiceIsPaid,
+    RefundNotAllowed,
     UserErrorCode,
 )
 from .rules.transitions import RUNNING
@@ -44,6 +57,14 @@ class Action(StrEnum):
     GRANT_CREDIT = "GRANT_CREDIT"
     VOID_INVOICE = "VOID_INVOICE"
     ISSUE_CREDIT_NOTE = "ISSUE_CREDIT_NOTE"
+    CREATE_PAYMENT_SETUP = "CREATE_PAYMENT_SETUP"
+    SET_DEFAULT_PAYMENT_METHOD = "SET_DEFAULT_PAYMENT_METHOD"
+    REMOVE_PAYMENT_METHOD = "REMOVE_PAYMENT_METHOD"
+    RETRY_PAYMENT = "RETRY_PAYMENT"
+    CONFIRM_PAYMENT = "CONFIRM_PAYMENT"
+    RECORD_PAYMENT = "RECORD_PAYMENT"
+    REQUEST_REFUND = "REQUEST_REFUND"
+    REVIEW_REFUND = "REVIEW_REFUND"
 
 
 ANY: States = frozenset({None, *S})
@@ -55,6 +76,8 @@ RIGHTS: dict[Action, Right] = {
     Action.GRANT_CREDIT: Right.OPERATE,
     Action.VOID_INVOICE: Right.OPERATE,
     Action.ISSUE_CREDIT_NOTE: Right.OPERATE,
+    Action.RECORD_PAYMENT: Right.OPERATE,
+    Action.REVIEW_REFUND: Right.OPERATE,
 }
 """What an action needs; `MANAGE_BILLING` where nothing is said."""
 
@@ -75,10 +98,25 @@ STATES_OF_TENANTS: dict[Action, States] = {
     Action.UPDATE_ACCOUNT: NOT_SUSPENDED,
     Action.UPDATE_COMPANY: ANY - {S.EXPIRED},
     Action.ADD_PAYMENT_METHOD: ANY - {S.EXPIRED},
+    Action.CREATE_PAYMENT_SETUP: ANY - {S.EXPIRED},
 }
 """The states in which tenants may do something; operators know none here."""
 
-OF_INVOICE = (Action.VOID_INVOICE, Action.ISSUE_CREDIT_NOTE)
+OF_OTHERS = frozenset(
+    {
+        Action.VOID_INVOICE,
+        Action.ISSUE_CREDIT_NOTE,
+        Action.RECORD_PAYMENT,
+        Action.SET_DEFAULT_PAYMENT_METHOD,
+        Action.REMOVE_PAYMENT_METHOD,
+        Action.CONFIRM_PAYMENT,
+        Action.REQUEST_REFUND,
+        Action.REVIEW_REFUND,
+    }
+)
+"""What is done to an invoice, a method, a transaction or a refund request, and shown there."""
+REFUNDABLE = (TransactionKind.CHARGE, TransactionKind.MANUAL)
+REVIEWABLE = (RefundStatus.REQUESTED, RefundStatus.NOT_ALLOWED, RefundStatus.FAILED)
 FIELD = ("input", "accountId")
 
 
@@ -171,6 +209,33 @@ def check_creditable(invoice: Invoice) -> None:
         )
 
 
+def check_payable(invoice: Invoice) -> None:
+    """Refuse to book a payment of what nobody was asked to pay yet."""
+    if invoice.status is InvoiceStatus.DRAFT:
+        raise InvalidTransition("The invoice is a draft: it can be paid once it is issued.", ["input", "invoiceId"])
+
+
+def check_confirmable(transaction: Transaction) -> None:
+    """Refuse to confirm what the cardholder was not asked about."""
+    if transaction.status is not TransactionStatus.REQUIRES_ACTION:
+        raise InvalidTransition(
+            f"The charge is {transaction.status.lower().replace('_', ' ')}: there is nothing to confirm.",
+            ["input", "transactionId"],
+        )
+
+
+def check_refundable(transaction: Transaction) -> None:
+    """Refuse to give back what never came."""
+    if transaction.kind not in REFUNDABLE or transaction.status is not TransactionStatus.SUCCEEDED:
+        raise RefundNotAllowed("Only a payment that succeeded can go back.", ["input", "transactionId"])
+
+
+def check_reviewable(request: RefundRequest) -> None:
+    """Refuse to decide twice."""
+    if request.status not in REVIEWABLE:
+        raise Conflict(f"The request was decided: it is {request.status.lower()}.", ["input", "refundRequestId"])
+
+
 def list_permissions(
     principal: Principal, account: BillingAccount, subscription: Subscription | None
 ) -> list[Permission]:
@@ -178,7 +243,7 @@ def list_permissions(
     return [
         _permission(principal, account.id, action, partial(_check, principal, account, subscription, action))
         for action in Action
-        if action not in OF_INVOICE
+        if action not in OF_OTHERS
     ]
 
 
@@ -192,7 +257,30 @@ def list_invoice_permissions(principal: Principal, invoice: Invoice) -> list[Per
     return [
         _permission(principal, invoice.account_id, Action.VOID_INVOICE, partial(check_voidable, invoice)),
         _permission(principal, invoice.account_id, Action.ISSUE_CREDIT_NOTE, partial(check_creditable, invoice)),
+        _permission(principal, invoice.account_id, Action.RECORD_PAYMENT, partial(check_payable, invoice)),
     ]
+
+
+def list_transaction_permissions(principal: Principal, transaction: Transaction) -> list[Permission]:
+    """Each action on a transaction, by the same checks that its mutation makes."""
+    account_id = transaction.account_id
+    return [
+        _permission(principal, account_id, Action.CONFIRM_PAYMENT, partial(check_confirmable, transaction)),
+        _permission(principal, account_id, Action.REQUEST_REFUND, partial(check_refundable, transaction)),
+    ]
+
+
+def list_method_permissions(principal: Principal, account_id: UUID) -> list[Permission]:
+    """Each action on a payment method of an account: those who pay may, in any state."""
+    return [
+        _permission(principal, account_id, action, lambda: None)
+        for action in (Action.SET_DEFAULT_PAYMENT_METHOD, Action.REMOVE_PAYMENT_METHOD)
+    ]
+
+
+def list_request_permissions(principal: Principal, request: RefundRequest) -> list[Permission]:
+    """Each action on a request for a refund, by the same checks that its mutation makes."""
+    return [_permission(principal, request.account_id, Action.REVIEW_REFUND, partial(check_reviewable, request))]
 
 
 def _permission(principal: Principal, account_id: UUID, action: Action, check: Callable[[], None]) -> Permission:

@@ -44,10 +44,13 @@ class ChargeOrder:
     key: str
     amount_minor: int
     currency: str
+    customer: str
+    """Who pays, as the processor knows the account."""
     token: str
     """The payment method, as the processor knows it."""
     on_session: bool
     """Whether the cardholder is there to confirm the payment."""
+    description: str
 
 
 class ChargeStatus(StrEnum):
@@ -74,9 +77,61 @@ class ChargeResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodFacts:
-    """What may be shown of a payment method."""
+class RefundOrder:
+    """What a processor is asked to pay back of a charge. The same key is the same refund."""
 
+    key: str
+    charge_id: str
+    """The processor's id of the charge."""
+    amount_minor: int
+    currency: str
+
+
+class RefundOutcome(StrEnum):
+    """What became of a refund. One that is pending is with the bank: it succeeds or fails in days."""
+
+    PENDING = "PENDING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefundResult:
+    """What a processor answers of a refund. One that it refuses has no id."""
+
+    status: RefundOutcome
+    processor_id: str | None
+    charge_id: str
+    """The processor's id of the charge."""
+    amount_minor: int
+    currency: str
+
+
+class DisputeStatus(StrEnum):
+    """Where a dispute stands: while it is open, and when it is lost, the bank has the money."""
+
+    OPEN = "OPEN"
+    WON = "WON"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisputeFacts:
+    """What a processor tells of a dispute."""
+
+    processor_id: str
+    charge_id: str
+    """The processor's id of the charge."""
+    status: DisputeStatus
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodFacts:
+    """What may be shown of a payment method, and the token that it is charged by."""
+
+    token: str
     kind: PaymentMethodKind
     brand: str
     last4: str
@@ -84,31 +139,93 @@ class MethodFacts:
     exp_year: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a frontend needs to let a cardholder enter a card at the processor."""
+
+    client_secret: str
+    publishable_key: str | None
+    """What the processor's own script is started with; none in the sandbox, which has no script."""
+
+
+class EventKind(StrEnum):
+    """What a processor's message is about."""
+
+    CHARGE = "CHARGE"
+    REFUND = "REFUND"
+    DISPUTE = "DISPUTE"
+    METHOD = "METHOD"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """A message of the processor that was proved to be its own. What it tells is read from the processor anew."""
+
+    id: str
+    kind: EventKind
+    subject: str
+    """The processor's id of the charge, refund, dispute or payment method."""
+    key: str | None = None
+    """Of a charge or refund: the key that it was asked for with, where the message has it."""
+
+
 class ProcessorFailed(Exception):
-    """The processor did not answer, or not in a way that tells what became of a charge."""
+    """The processor did not answer, or not in a way that tells what became of a call."""
 
 
 class Processor(Protocol):
     """Who collects money. Each call may raise `ProcessorFailed`: then nothing is known."""
 
+    async def open_customer(self, key: str, name: str) -> str:
+        """The processor's id of an account, which `key` names; made by the first call."""
+        ...
+
+    async def open_setup(self, customer: str) -> Setup:
+        """Let the cardholder enter a card, to be charged later without them."""
+        ...
+
+    async def attach_method(self, customer: str, token: str) -> MethodFacts | None:
+        """Bind a payment method to a customer; none for a token that it does not know, or another customer's."""
+        ...
+
     async def read_method(self, token: str) -> MethodFacts | None:
-        """A payment method by its token; none for a token it does not know."""
+        """A payment method by the token that it is charged by; none for one that it does not know."""
+        ...
+
+    async def detach_method(self, token: str) -> None:
+        """Forget a payment method: it is never charged again."""
         ...
 
     async def charge(self, order: ChargeOrder) -> ChargeResult:
         """Collect an amount, or say what became of the charge with this key."""
         ...
 
-    async def find(self, key: str) -> ChargeResult | None:
-        """What became of the charge with a key; none where no such charge was ever asked for."""
+    async def find(self, order: ChargeOrder) -> ChargeResult | None:
+        """What became of an order; none where no such charge was ever asked for. Asks for nothing."""
         ...
 
-    async def look_up(self, processor_id: str) -> ChargeResult:
-        """What became of a charge by now."""
+    async def look_up(self, processor_id: str) -> ChargeResult | None:
+        """What became of a charge by now; none where the processor does not know it."""
         ...
 
     async def cancel(self, processor_id: str) -> ChargeResult:
         """Give up a charge that waits for the cardholder; one that succeeded stays so."""
+        ...
+
+    async def refund(self, order: RefundOrder) -> RefundResult:
+        """Pay back a part of a charge, or say what became of the refund with this key."""
+        ...
+
+    async def find_refund(self, order: RefundOrder) -> RefundResult | None:
+        """What became of an order of a refund; none where it was never asked for. Asks for nothing."""
+        ...
+
+    async def look_up_refund(self, processor_id: str) -> RefundResult | None:
+        """What became of a refund by now; none where the processor does not know it."""
+        ...
+
+    async def look_up_dispute(self, processor_id: str) -> DisputeFacts | None:
+        """How a dispute stands by now; none where the processor does not know it."""
         ...
 
 

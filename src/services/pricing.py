@@ -179,23 +179,9 @@ def lines_at_change(s: Standing, target: Terms, at: datetime) -> list[BillLine]:
     subscription = s.subscription
     assert subscription is not None, "there is something to change"
     period = Period(subscription.current_period_start, subscription.current_period_end)
-    lines = _unused_plan(s, at)
-    rest = seconds_between(at, period.end)
-    whole = seconds_between(period.start, period.end)
-    plan = target.offer.plan
-    lines.append(
-        _charge(
-            s,
-            LineKind.PRORATION,
-            "PRORATION_CHARGE",
-            {"name": plan.name},
-            rest_basis(target.price_minor, 1, rest, whole, version=target.offer.version.number),
-            Period(at, period.end),
-            plan_key=plan.key,
-        )
-    )
+    lines = [*_unused_plan(s, at), _rest_of_plan(s, target, period, at)]
     for item in s.add_ons:
-        if plan.key not in item.add_on.plan_keys:
+        if target.offer.plan.key not in item.add_on.plan_keys:
             lines += _unused_add_on(s, item, at)
     return lines
 
@@ -224,6 +210,35 @@ def lines_at_cancellation(s: Standing, at: datetime) -> list[BillLine]:
     for item in s.add_ons:
         lines += _unused_add_on(s, item, at)
     return lines
+
+
+def lines_at_return(s: Standing, at: datetime, suspended_at: datetime) -> list[BillLine]:
+    """What the end of a suspension charges: the rest of periods that began, uncharged, after it began."""
+    subscription, terms = s.subscription, s.terms
+    assert subscription is not None, "what was suspended runs"
+    assert terms is not None, "what was suspended runs"
+    lines = []
+    period = Period(subscription.current_period_start, subscription.current_period_end)
+    if period.start > suspended_at:
+        lines.append(_rest_of_plan(s, terms, period, at))
+    if subscription.usage_period_start > suspended_at:
+        for item in s.add_ons:
+            lines += lines_of_add_on(s, Unit(item.add_on, item.held.quantity, item.held.price_minor), at)
+    return lines
+
+
+def _rest_of_plan(s: Standing, terms: Terms, period: Period, at: datetime) -> BillLine:
+    rest, whole = seconds_between(at, period.end), seconds_between(period.start, period.end)
+    plan = terms.offer.plan
+    return _charge(
+        s,
+        LineKind.PRORATION,
+        "PRORATION_CHARGE",
+        {"name": plan.name},
+        rest_basis(terms.price_minor, 1, rest, whole, version=terms.offer.version.number),
+        Period(at, period.end),
+        plan_key=plan.key,
+    )
 
 
 def lines_of_add_on(s: Standing, unit: Unit, at: datetime) -> list[BillLine]:

@@ -41,6 +41,7 @@ from ..models import (
     PlanVersion,
     Price,
     PriceKind,
+    RefundRequest,
     Subscription,
     SubscriptionAddOn,
     SubscriptionEvent,
@@ -243,6 +244,16 @@ POSTINGS_OF_ENTRY = Relation("postings", LedgerPosting, LedgerPosting.entry_id, 
 PENDING_OF_ACCOUNT = Relation(
     "pending", PendingChange, PendingChange.account_id, where=(PendingChange.status == PendingStatus.PENDING,)
 )
+REFUNDS_OF_CHARGE = Relation(
+    "refunds_of_charge",
+    Transaction,
+    Transaction.charge_id,
+    (Transaction.created_at, Transaction.id),
+    (Transaction.kind == TransactionKind.REFUND,),
+)
+REFUNDS_OF_REQUEST = Relation(
+    "refunds_of_request", Transaction, Transaction.refund_request_id, (Transaction.created_at, Transaction.id)
+)
 CHARGES_OF_PENDING = Relation("charges_of_pending", Transaction, Transaction.pending_change_id)
 
 CREDIT_NOTES_OF_ACCOUNT = PagedRelation(
@@ -257,6 +268,9 @@ ENTRIES_OF_ACCOUNT = PagedRelation(
 INVOICES_OF_ACCOUNT = PagedRelation("invoices", Invoice, Invoice.account_id, (Invoice.created_at, Invoice.id))
 TRANSACTIONS_OF_ACCOUNT = PagedRelation(
     "transactions", Transaction, Transaction.account_id, (Transaction.created_at, Transaction.id)
+)
+REQUESTS_OF_ACCOUNT = PagedRelation(
+    "refundRequests", RefundRequest, RefundRequest.account_id, (RefundRequest.created_at, RefundRequest.id)
 )
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)

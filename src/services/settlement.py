@@ -21,32 +21,33 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
-from . import books
 from .accounts import select_accounts
 from .changing import apply_change, still_holds
 from .closing import load_standing
-from .due_work import Taken, finish, withdraw
+from .due_work import Taken, enqueue, finish, withdraw
 from .errors import BillingError
-from .notices import raise_notice
-from .payments import fail_payment, note_result, pay_invoice
+from .hearing import Heard, note_heard
+from .notices import clear_notice, raise_notice
+from .payments import fail_payment, note_result
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
+from .receiving import owe_back, pay_invoice
 from .tills import Till
 
 log = logging.getLogger("plafond.settlement")
 
-ASKED_AGAIN = timedelta(minutes=1)
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
 
 
 async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -> None:
     """Have the processor collect an open charge, and write down what that leads to.
 
-    The key was committed before: asked again after a crash, it is the same charge. What cannot be known is unknown,
-    and looked up again before anything else is tried.
+    The key was committed before: after a crash the processor is asked what became of it, before it is asked again
+    under the same key. What cannot be known is unknown, and looked up before anything else is tried.
     """
     async with till.database.read() as session:
         transaction = await session.get_one(Transaction, transaction_id)
         method = await session.get_one(PaymentMethod, transaction.payment_method_id)
+        account = await session.get_one(BillingAccount, transaction.account_id)
     if transaction.status not in OPEN:
         if taken is not None:
             async with till.work() as work:
@@ -57,12 +58,14 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
         key=transaction.processor_key,
         amount_minor=transaction.amount_minor,
         currency=transaction.currency,
+        customer=account.processor_customer or "",
         token=method.processor_token,
-        on_session=transaction.pending_change_id is not None,
+        on_session=transaction.on_session,
+        description=transaction.description,
     )
     reach("charge.before_call")
     try:
-        result = await _collect(till, transaction, order)
+        result = await _collect(till, transaction, order, is_first=_is_first(transaction, taken))
     except ProcessorFailed:
         log.warning("the processor did not say what became of %s", order.key)
         await _note_unknown(till, transaction)
@@ -74,17 +77,25 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
     reach("charge.after_commit")
 
 
-async def _collect(till: Till, transaction: Transaction, order: ChargeOrder) -> ChargeResult:
-    """Ask for a charge; for a change whose time is over only whether it was made."""
+def _is_first(transaction: Transaction, taken: Taken | None) -> bool:
+    """Whether nobody can have asked the processor yet: not whoever opened it, nor an earlier try of the worker."""
+    if transaction.status is not TransactionStatus.PENDING:
+        return False
+    return taken is None or (taken.tries == 1 and taken.due_at <= transaction.created_at)
+
+
+async def _collect(till: Till, transaction: Transaction, order: ChargeOrder, *, is_first: bool) -> ChargeResult:
+    """Ask for a charge, after asking whether it was made; for a change whose time is over only that."""
     if transaction.pending_change_id is None:
-        return await till.processor.charge(order)
+        known = None if is_first else await till.processor.find(order)
+        return known or await till.processor.charge(order)
     async with till.database.read() as session:
         pending = await session.get_one(PendingChange, transaction.pending_change_id)
         account = (await session.scalars(select_accounts().where(BillingAccount.id == transaction.account_id))).one()
     is_over = till.database.clock.now_for(account) >= pending.expires_at
+    found = None if is_first else await till.processor.find(order)
     if not is_over and pending.status is PendingStatus.PENDING:
-        return await till.processor.charge(order)
-    found = await till.processor.find(order.key)
+        return found or await till.processor.charge(order)
     if found is None:
         return ChargeResult(
             status=ChargeStatus.CANCELED, processor_id="", amount_minor=order.amount_minor, currency=order.currency
@@ -103,28 +114,48 @@ async def _note_unknown(till: Till, transaction: Transaction) -> None:
             row.updated_at = work.clock.now_for(account)
 
 
-async def record_result(till: Till, transaction_id: UUID, result: ChargeResult, taken: Taken | None = None) -> None:
-    """Write down what became of a charge, once, and what follows from it, in one transaction."""
+async def record_result(
+    till: Till,
+    transaction_id: UUID,
+    result: ChargeResult,
+    taken: Taken | None = None,
+    heard: Heard | None = None,
+) -> None:
+    """Write down what became of a charge, once, and what follows from it, in one transaction.
+
+    Whoever tells it, and in which order, it ends alike: our own call, asking later, a message of the processor.
+    """
     async with till.database.read() as session:
         account_id = (await session.get_one(Transaction, transaction_id)).account_id
     async with till.work() as work:
         account = (await work.lock_accounts([account_id]))[account_id]
+        if heard is not None and not await note_heard(work, heard):
+            return
         if taken is not None:
             await finish(work, taken)
-        else:
-            await withdraw(work, account, WorkKind.CHARGE, str(transaction_id))
-        transaction = await work.session.get_one(Transaction, transaction_id)
-        if transaction.status not in (*OPEN, TransactionStatus.REQUIRES_ACTION):
-            if result.status is ChargeStatus.SUCCEEDED and transaction.status is not TransactionStatus.SUCCEEDED:
-                # It was given up here, and went through there all the same.
-                note_result(work, account, transaction, result)
-                await _give_back_later(work, account, transaction, {"transaction": str(transaction.id)})
+        transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
+        is_open = transaction.status in (*OPEN, TransactionStatus.REQUIRES_ACTION)
+        if not is_open and (
+            result.status is not ChargeStatus.SUCCEEDED or transaction.status is TransactionStatus.SUCCEEDED
+        ):
             return
-        if (result.amount_minor, result.currency) != (transaction.amount_minor, transaction.currency):
+        if result.status in (ChargeStatus.SUCCEEDED, ChargeStatus.REQUIRES_ACTION) and (
+            result.amount_minor,
+            result.currency,
+        ) != (transaction.amount_minor, transaction.currency):
             await _flag_mismatch(work, account, transaction, result)
             return
+        await withdraw(work, account, WorkKind.CHARGE, str(transaction_id))
+        if result.status is not ChargeStatus.REQUIRES_ACTION:
+            await withdraw(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id))
+        await clear_notice(work, account, "PAYMENT_MISMATCH", str(transaction.id))
         note_result(work, account, transaction, result)
-        if transaction.pending_change_id is not None:
+        if not is_open and transaction.pending_change_id is not None:
+            # It was given up here, and went through there all the same.
+            await owe_back(
+                work, account, transaction, transaction.amount_minor, {"change": str(transaction.pending_change_id)}
+            )
+        elif transaction.pending_change_id is not None:
             await _settle_change(work, account, transaction, result)
         elif transaction.invoice_id is not None:
             await _settle_invoice(work, account, transaction, result)
@@ -155,8 +186,11 @@ async def _settle_invoice(work: Work, account: BillingAccount, transaction: Tran
         await pay_invoice(work, account, invoice, transaction)
         return
     if result.status is ChargeStatus.REQUIRES_ACTION:
-        # Nobody is there to confirm it: that is a failure until somebody does.
         transaction.expires_at = work.clock.now_for(account) + CONFIRMABLE
+        await enqueue(work, account, WorkKind.EXPIRE_ACTION, str(transaction.id), transaction.expires_at)
+        if transaction.on_session:
+            return
+        # Nobody is there to confirm it: that is a failure until somebody does.
     await fail_payment(work, account, invoice, transaction)
 
 
@@ -180,7 +214,7 @@ async def _settle_change(work: Work, account: BillingAccount, transaction: Trans
                 transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
                 pending = await work.session.get_one(PendingChange, pending_id, populate_existing=True)
                 await _end_pending(work, account, pending, PendingStatus.EXPIRED)
-        await _give_back_later(work, account, transaction, {"change": str(pending_id)})
+        await owe_back(work, account, transaction, transaction.amount_minor, {"change": str(pending_id)})
         return
     if result.status is ChargeStatus.REQUIRES_ACTION:
         transaction.expires_at = pending.expires_at
@@ -208,26 +242,23 @@ async def _make_true(work: Work, account: BillingAccount, pending: PendingChange
     return True
 
 
-async def _give_back_later(
-    work: Work, account: BillingAccount, transaction: Transaction, params: dict[str, str]
-) -> None:
-    """Money came for something that is no more: it is booked as owed back, and operators are told."""
-    books.post_overpayment(work, account, transaction, transaction.amount_minor)
-    await raise_notice(
-        work,
-        account,
-        "PAYMENT_DUPLICATE",
-        str(transaction.id),
-        severity=NoticeSeverity.WARNING,
-        params=params,
-        for_operators=True,
-    )
-
-
 async def _end_pending(work: Work, account: BillingAccount, pending: PendingChange, status: PendingStatus) -> None:
     pending.status, pending.ended_at = status, work.clock.now_for(account)
     await withdraw(work, account, WorkKind.EXPIRE_PENDING, str(pending.id))
     await work.session.flush()
+
+
+async def expire_action(till: Till, transaction_id: UUID, taken: Taken | None = None) -> None:
+    """Give up a charge that nobody confirmed in time, or that is not needed any more."""
+    async with till.database.read() as session:
+        transaction = await session.get(Transaction, transaction_id)
+    if transaction is None or transaction.status is not TransactionStatus.REQUIRES_ACTION:
+        if taken is not None:
+            async with till.work() as work:
+                await finish(work, taken)
+        return
+    assert transaction.processor_id is not None, "the processor asked for it"
+    await record_result(till, transaction.id, await till.processor.cancel(transaction.processor_id), taken)
 
 
 async def expire_pending(till: Till, account_id: UUID, pending_id: UUID, taken: Taken | None = None) -> None:

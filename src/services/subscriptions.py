@@ -93,6 +93,20 @@ def note_step(
     work.emit(account, event, {"subscriptionId": str(subscription.id), "status": subscription.status, **facts})
 
 
+async def find_subscription(work: Work, account: BillingAccount) -> Subscription | None:
+    """The subscription of a locked account; none before its first."""
+    return (await work.session.scalars(select(Subscription).where(Subscription.account_id == account.id))).one_or_none()
+
+
+def take_step(
+    work: Work, account: BillingAccount, subscription: Subscription, step: Step, event: str, *, reason: str = ""
+) -> None:
+    """Change nothing of a subscription but its state."""
+    before = subscription.status
+    subscription.status = check_step(before, step)
+    note_step(work, account, subscription, step, before, event=event, reason=reason)
+
+
 # --- usage periods ---------------------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,11 @@
 """What people read. Each text stands beside a stable code and its figures, so that a client can word it anew."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..models import Alert, AlertLevel, FailureCode, Notice
+from .rules.refunds import RefundCode
 from .wording import format_money
 
 _FAILURES = {
@@ -47,11 +48,56 @@ Text = tuple[str, str]
 
 
 def _payment_failed(params: Params) -> Text:
+    numbers = ", ".join(params["invoices"])
+    more = params["count"] - len(params["invoices"])
+    what = f"Invoice {numbers}" if params["count"] == 1 else f"Invoices {numbers}"
+    what += f" and {more} more" if more else ""
+    amount = _money(params)
+    title = "Payment overdue" if params["isSent"] else "Payment failed"
+    if params["isSent"]:
+        said = f"{what}: {amount} was not paid in time. Pay it by transfer, or add a payment method and try it."
+    else:
+        said = f"{what}: {amount} could not be charged. Update the payment method, or try the payment again."
+    left = _days(params["daysLeft"])
+    if params["status"] == "SUSPENDED":
+        return "The account is suspended", (
+            f"{said} Until then the account only reads; on {_day(params['cancelsAt'])}, {left}, the subscription ends."
+        )
+    if params["status"] in ("PAST_DUE", "ACTIVE"):
+        return title, f"{said} Without payment the account is suspended on {_day(params['suspendsAt'])}, {left}."
+    return title, said
+
+
+def _days(count: int) -> str:
+    return {0: "today", 1: "in 1 day"}.get(count, f"in {count} days")
+
+
+def _refund_failed(params: Params) -> Text:
     return (
-        "Payment failed",
+        "A refund failed",
         (
-            f"Invoice {params['invoice']} could not be charged. Update the payment method or try again: "
-            f"without payment the account is suspended on {_day(params['suspendsAt'])}."
+            f"{_money(params)} of “{params['charge']}” could not be paid back, and is owed. Review the request again: "
+            "try it once more, or give it as credit."
+        ),
+    )
+
+
+def _refund_unknown(params: Params) -> Text:
+    return (
+        "The processor tells of a refund that was not asked for here",
+        (
+            f"{params['refund']} of “{params['charge']}”: {params['toldMinor']:,} minor units of "
+            f"{params['toldCurrency']}. Nothing was booked: look it up there."
+        ),
+    )
+
+
+def _payment_disputed(params: Params) -> Text:
+    return (
+        "A payment is disputed",
+        (
+            f"The cardholder's bank took {_money(params)} of “{params['charge']}” back. Until it has decided, nothing "
+            "of the payment is refunded. Answer it with the processor."
         ),
     )
 
@@ -163,6 +209,9 @@ def _account_parked(_: Params) -> Text:
 
 _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_FAILED": _payment_failed,
+    "PAYMENT_DISPUTED": _payment_disputed,
+    "REFUND_FAILED": _refund_failed,
+    "REFUND_UNKNOWN": _refund_unknown,
     "TRIAL_ENDING": _trial_ending,
     "TRIAL_ENDED": _trial_ended,
     "RENEWAL_AHEAD": _renewal_ahead,
@@ -205,9 +254,42 @@ _ACTION_LABELS = {
 }
 
 
-def notice_text(notice: Notice) -> tuple[str, str]:
+def notice_params(notice: Notice, now: datetime) -> Params:
+    """The figures of a notice at an instant: how many days are left passes with the days."""
+    params = notice.params
+    if notice.code != "PAYMENT_FAILED":
+        return params
+    end_at = params["cancelsAt"] if params["status"] == "SUSPENDED" else params["suspendsAt"]
+    return {**params, "daysLeft": days_until(datetime.fromisoformat(end_at), now)}
+
+
+def days_until(end_at: datetime, now: datetime) -> int:
+    """Days from an instant to another, begun ones counted; 0 once it is there."""
+    return max(0, -((now - end_at) // timedelta(days=1)))
+
+
+def notice_text(code: str, params: Params) -> tuple[str, str]:
     """A notice's title and message."""
-    return _NOTICES[notice.code](notice.params)
+    return _NOTICES[code](params)
+
+
+_REFUNDS = {
+    RefundCode.ALLOWED: "It can go back; an operator makes it so.",
+    RefundCode.NOT_REFUNDABLE: "Only a payment that succeeded can go back.",
+    RefundCode.NOTHING_LEFT: "Nothing is left of it: all went back, was credited, or is asked for already.",
+    RefundCode.DISPUTED: "The payment is disputed: until the bank has decided, nothing goes back.",
+    RefundCode.NOT_A_DUPLICATE: "Nothing of it was paid twice.",
+    RefundCode.NO_SUCH_LINES: "None of the lines named is left to be credited.",
+    RefundCode.NO_SUCH_TIME: "Nothing that is paid by time was sold for that time.",
+    RefundCode.ANNUAL_PLAN: "Annual plans give no goodwill, and nothing for time to come.",
+    RefundCode.TOO_OLD: "Goodwill is for charges of the last seven days.",
+    RefundCode.ABOVE_MAXIMUM: "It is more than the rules allow: an operator has to decide.",
+}
+
+
+def refund_message(code: RefundCode) -> str:
+    """What the rules say of a refund, in a sentence."""
+    return _REFUNDS[code]
 
 
 def notice_actions(notice: Notice) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from plafond import sandbox
 from plafond.adapters.sandbox_processor import SandboxProcessor
 from plafond.database import Database, Work
 from plafond.models import CollectionMethod, Company, Interval, Invoice, InvoiceStatus
-from plafond.services import decisions, endings, orders, payments, test_clocks
+from plafond.services import decisions, endings, methods, orders, receiving, test_clocks
 from plafond.services.accounts import create_account
 from plafond.services.catalogue_files import apply_catalogue, read_catalogue
 from plafond.services.closing import load_standing
@@ -92,11 +92,7 @@ async def open_account(
 
 async def add_card(till: Till, account_id: UUID, card: str) -> None:
     """A card that is charged from now on."""
-    facts = await till.processor.read_method(card)
-    assert facts is not None, card
-    async with till.work() as work:
-        account = (await work.lock_accounts([account_id]))[account_id]
-        await payments.add_method(work, account, card, facts, make_default=True)
+    await methods.add(till, OPERATOR, _request(), account_id, card, make_default=True)
 
 
 async def order(
@@ -153,7 +149,7 @@ async def grant(till: Till, account_id: UUID, amount_minor: int) -> None:
     """Give an account credit."""
     async with till.work() as work:
         account = (await work.lock_accounts([account_id]))[account_id]
-        await payments.grant_credit(work, account, amount_minor, account.currency, "test")
+        await receiving.grant_credit(work, account, amount_minor, account.currency, "test")
 
 
 async def withdraw_open_invoice(till: Till, account_id: UUID) -> None:

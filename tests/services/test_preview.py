@@ -16,7 +16,7 @@ from plafond.services.companies import update_company
 from plafond.services.endings import cancel_at_period_end, start_trial
 from plafond.services.errors import BillingError
 from plafond.services.idempotency import Request
-from plafond.services.payments import grant_credit
+from plafond.services.receiving import grant_credit
 from plafond.services.test_clocks import advance_clock, create_clock
 from plafond.services.tills import Till
 

@@ -21,6 +21,7 @@ class Step(StrEnum):
     FAIL_PAYMENT = "FAIL_PAYMENT"
     PAY = "PAY"
     SUSPEND = "SUSPEND"
+    GIVE_UP = "GIVE_UP"
     REACTIVATE = "REACTIVATE"
     EXPIRE = "EXPIRE"
 
@@ -48,6 +49,8 @@ TRANSITIONS: dict[tuple[S | None, Step], S] = {
     (S.PAST_DUE, Step.PAY): S.ACTIVE,
     (S.SUSPENDED, Step.PAY): S.ACTIVE,
     (S.PAST_DUE, Step.SUSPEND): S.SUSPENDED,
+    (S.PAST_DUE, Step.GIVE_UP): S.CANCELED,
+    (S.SUSPENDED, Step.GIVE_UP): S.CANCELED,
     (S.CANCELED, Step.REACTIVATE): S.ACTIVE,
     (S.CANCELED, Step.EXPIRE): S.EXPIRED,
 }

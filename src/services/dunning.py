@@ -1,0 +1,215 @@
+"""Dunning: the days that follow unpaid invoices. One schedule per account, begun by the oldest, moved by nothing."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from ..database import ReadSession, Work
+from ..models import (
+    BillingAccount,
+    CollectionMethod,
+    DueWork,
+    Dunning,
+    Invoice,
+    InvoiceStatus,
+    NoticeSeverity,
+    PlanVersion,
+    Subscription,
+    SubscriptionStatus,
+    Transaction,
+    TransactionKind,
+    WorkKind,
+)
+from .due_work import enqueue, withdraw
+from .notices import clear_notice, raise_notice
+from .texts import days_until
+
+SHOWN_INVOICES = 5
+DUTIES = (WorkKind.TRY_PAYMENT, WorkKind.SUSPEND, WorkKind.GIVE_UP)
+
+
+@dataclass(frozen=True)
+class Days:
+    """On which days after the first failure something happens; a day is 24 hours."""
+
+    retry: tuple[int, ...] = (3, 5, 7)
+    suspend: int = 7
+    cancel: int = 14
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Self:
+        """The days of a plan version; the default for what it leaves out."""
+        default = cls()
+        return cls(
+            retry=tuple(stored.get("retryDays", default.retry)),
+            suspend=stored.get("suspendDay", default.suspend),
+            cancel=stored.get("cancelDay", default.cancel),
+        )
+
+
+async def find_running(work: Work, account: BillingAccount) -> Dunning | None:
+    """The schedule that runs for a locked account; none while nothing is overdue."""
+    found: Dunning | None = await work.session.scalar(
+        select(Dunning).where(Dunning.account_id == account.id, Dunning.ended_at.is_(None))
+    )
+    return found
+
+
+async def begin(work: Work, account: BillingAccount, invoice: Invoice, subscription: Subscription | None) -> Dunning:
+    """Begin the schedule with an invoice that could not be collected, by this day's plan. One that runs goes on."""
+    running = await find_running(work, account)
+    if running is not None:
+        return running
+    version = None if subscription is None else await work.session.get(PlanVersion, subscription.plan_version_id)
+    days = Days.of({} if version is None else version.dunning)
+    now = work.clock.now_for(account)
+    dunning = Dunning(
+        created_at=now,
+        account_id=account.id,
+        invoice_id=invoice.id,
+        started_at=now,
+        retry_days=list(days.retry),
+        suspend_day=days.suspend,
+        cancel_day=days.cancel,
+    )
+    work.session.add(dunning)
+    await work.session.flush()
+    for day in sorted({*days.retry, days.cancel}):
+        await enqueue(work, account, WorkKind.TRY_PAYMENT, step_of(dunning, day), dunning.at(day))
+    await enqueue(work, account, WorkKind.SUSPEND, str(dunning.id), dunning.at(days.suspend))
+    await enqueue(work, account, WorkKind.GIVE_UP, str(dunning.id), dunning.at(days.cancel))
+    return dunning
+
+
+async def end(work: Work, account: BillingAccount, dunning: Dunning) -> None:
+    """The schedule is over: nothing of it happens any more."""
+    dunning.ended_at = dunning.updated_at = work.clock.now_for(account)
+    for day in sorted({*dunning.retry_days, dunning.cancel_day}):
+        await withdraw(work, account, WorkKind.TRY_PAYMENT, step_of(dunning, day))
+    for kind in (WorkKind.SUSPEND, WorkKind.GIVE_UP):
+        await withdraw(work, account, kind, str(dunning.id))
+    await clear_notice(work, account, "PAYMENT_FAILED", str(dunning.id))
+    await work.session.flush()
+
+
+def step_of(dunning: Dunning, day: int) -> str:
+    """What a scheduled try is known by."""
+    return f"dunning:{dunning.id}:{day}"
+
+
+def read_step(step: str) -> tuple[UUID, int] | None:
+    """The schedule and the day of a scheduled try; none for one that somebody asked for."""
+    what, _, rest = step.partition(":")
+    if what != "dunning":
+        return None
+    dunning_id, _, day = rest.partition(":")
+    return UUID(dunning_id), int(day)
+
+
+async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscription: Subscription | None) -> None:
+    """Say what is due, and what happens when it stays so. Told again on each day that something happens."""
+    await work.session.flush()
+    now = work.clock.now_for(account)
+    overdue = (
+        Invoice.account_id == account.id,
+        Invoice.status == InvoiceStatus.OPEN,
+        Invoice.payment_failed_at.is_not(None),
+    )
+    invoices = (
+        await work.session.scalars(select(Invoice).where(*overdue).order_by(Invoice.issued_at, Invoice.id).limit(100))
+    ).all()
+    count = await work.session.scalar(select(func.count()).select_from(Invoice).where(*overdue))
+    status = subscription.status if subscription else None
+    is_suspended = status is SubscriptionStatus.SUSPENDED
+    await raise_notice(
+        work,
+        account,
+        "PAYMENT_FAILED",
+        str(dunning.id),
+        severity=NoticeSeverity.BLOCKING if is_suspended else NoticeSeverity.CRITICAL,
+        params={
+            "invoices": [invoice.number for invoice in invoices[:SHOWN_INVOICES]],
+            "count": count,
+            "amountMinor": sum(invoice.due_minor for invoice in invoices),
+            "currency": account.currency,
+            "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
+            "status": status,
+            "suspendsAt": dunning.at(dunning.suspend_day),
+            "cancelsAt": dunning.at(dunning.cancel_day),
+            "daysLeft": days_until(dunning.at(dunning.cancel_day if is_suspended else dunning.suspend_day), now),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class DunningState:
+    """How an account's dunning stands."""
+
+    dunning: Dunning
+    is_suspended: bool
+    next_attempt_at: datetime | None
+    attempts: int
+    due_minor: int
+    currency: str
+
+
+async def load_states(session: ReadSession, account_ids: Sequence[UUID]) -> list[DunningState | None]:
+    """How the dunning of each account stands, in their order; none where nothing is overdue."""
+    running = {
+        row.account_id: row
+        for row in await session.scalars(
+            select(Dunning).where(Dunning.account_id.in_(account_ids), Dunning.ended_at.is_(None))
+        )
+    }
+    if not running:
+        return [None] * len(account_ids)
+    upcoming = await session.execute(
+        select(DueWork.account_id, func.min(DueWork.due_at))
+        .where(
+            DueWork.account_id.in_(running),
+            DueWork.kind == WorkKind.TRY_PAYMENT,
+            DueWork.subject.startswith("dunning:"),
+            DueWork.done_at.is_(None),
+        )
+        .group_by(DueWork.account_id)
+    )
+    next_at: dict[UUID, datetime] = dict(upcoming.tuples().all())
+    tries = await session.execute(
+        select(Transaction.account_id, func.count())
+        .join(Dunning, Dunning.account_id == Transaction.account_id)
+        .where(
+            Dunning.id.in_([row.id for row in running.values()]),
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.invoice_id.is_not(None),
+            Transaction.updated_at >= Dunning.started_at,
+        )
+        .group_by(Transaction.account_id)
+    )
+    attempts = {account_id: int(count) for account_id, count in tries}
+    due: dict[UUID, int] = defaultdict(int)
+    for invoice in await session.scalars(
+        select(Invoice).where(Invoice.account_id.in_(running), Invoice.status == InvoiceStatus.OPEN)
+    ):
+        due[invoice.account_id] += invoice.due_minor
+    about = await session.execute(
+        select(BillingAccount.id, BillingAccount.currency, Subscription.status)
+        .outerjoin(Subscription, Subscription.account_id == BillingAccount.id)
+        .where(BillingAccount.id.in_(running))
+    )
+    found = {
+        account_id: DunningState(
+            dunning=running[account_id],
+            is_suspended=status is SubscriptionStatus.SUSPENDED,
+            next_attempt_at=next_at.get(account_id),
+            attempts=attempts.get(account_id, 0),
+            due_minor=due[account_id],
+            currency=currency,
+        )
+        for account_id, currency, status in about
+    }
+    return [found.get(account_id) for account_id in account_ids]

@@ -1,0 +1,164 @@
+"""What a refund leads to: asked of the processor between two transactions, its outcome written down once."""
+
+import logging
+from datetime import timedelta
+from uuid import UUID
+
+from ..database import Work
+from ..faults import reach
+from ..models import (
+    BillingAccount,
+    NoticeSeverity,
+    RefundRequest,
+    RefundStatus,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+    WorkKind,
+)
+from . import books
+from .due_work import Taken, finish, postpone, withdraw
+from .hearing import Heard, note_heard
+from .notices import clear_notice, raise_notice
+from .ports import ProcessorFailed, RefundOrder, RefundOutcome, RefundResult
+from .refunds import note_refunded
+from .settlement import OPEN
+from .tills import Till
+
+log = logging.getLogger("plafond.repayment")
+
+LOOKED_AT_AGAIN = timedelta(hours=6)
+"""A refund that is with the bank tells its end by a message; should that get lost, it is asked for."""
+
+
+async def settle_refund(till: Till, refund_id: UUID, taken: Taken | None = None) -> None:
+    """Have the processor pay back, and write down what became of it. After a crash it is asked about before again."""
+    async with till.database.read() as session:
+        refund = await session.get_one(Transaction, refund_id)
+        charge = await session.get_one(Transaction, refund.charge_id)
+    if refund.status not in OPEN:
+        if taken is not None:
+            async with till.work() as work:
+                await finish(work, taken)
+        return
+    assert refund.processor_key is not None, "a refund has its key from the start"
+    assert charge.processor_id is not None, "what succeeded has the processor's id"
+    order = RefundOrder(
+        key=refund.processor_key,
+        charge_id=charge.processor_id,
+        amount_minor=refund.amount_minor,
+        currency=refund.currency,
+    )
+    reach("refund.before_call")
+    try:
+        known = None if taken is None else await till.processor.find_refund(order)
+        result = known or await till.processor.refund(order)
+    except ProcessorFailed:
+        log.warning("the processor did not say what became of %s", order.key)
+        async with till.work() as work:
+            account = (await work.lock_accounts([refund.account_id]))[refund.account_id]
+            row = await work.session.get_one(Transaction, refund.id)
+            if row.status is TransactionStatus.PENDING:
+                row.status, row.updated_at = TransactionStatus.UNKNOWN, work.clock.now_for(account)
+        if taken is not None:
+            raise
+        return
+    reach("refund.after_call")
+    await record_refund(till, refund_id, result, taken)
+    reach("refund.after_commit")
+
+
+async def record_refund(
+    till: Till, refund_id: UUID, result: RefundResult, taken: Taken | None = None, heard: Heard | None = None
+) -> None:
+    """Write down what became of a refund, once, whoever tells it and in which order."""
+    async with till.database.read() as session:
+        account_id = (await session.get_one(Transaction, refund_id)).account_id
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        if heard is not None and not await note_heard(work, heard):
+            return
+        now = work.clock.now_for(account)
+        refund = await work.session.get_one(Transaction, refund_id, populate_existing=True)
+        if (result.amount_minor, result.currency) != (refund.amount_minor, refund.currency):
+            await _flag_mismatch(work, account, refund, result)
+            if taken is not None:
+                await postpone(work, taken, now + LOOKED_AT_AGAIN)
+            return
+        if result.status is RefundOutcome.PENDING:
+            if refund.status in OPEN:
+                refund.status, refund.processor_id = TransactionStatus.PENDING, result.processor_id
+                refund.updated_at = now
+            if taken is not None:
+                await postpone(work, taken, now + LOOKED_AT_AGAIN)
+            return
+        if taken is not None:
+            await finish(work, taken)
+        else:
+            await withdraw(work, account, WorkKind.REFUND, str(refund_id))
+        await clear_notice(work, account, "PAYMENT_MISMATCH", str(refund.id))
+        await _end(work, account, refund, result)
+
+
+async def _end(work: Work, account: BillingAccount, refund: Transaction, result: RefundResult) -> None:
+    """A refund went through, or did not. A bank may send back later what had gone through."""
+    now = work.clock.now_for(account)
+    before = refund.status
+    has_ended = before in (TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)
+    is_failed = result.status is RefundOutcome.FAILED
+    if has_ended and (not is_failed or before is TransactionStatus.FAILED):
+        return
+    request = await work.session.get_one(RefundRequest, refund.refund_request_id)
+    charge = await work.session.get_one(Transaction, refund.charge_id)
+    refund.status = TransactionStatus.FAILED if is_failed else TransactionStatus.SUCCEEDED
+    refund.processor_id = result.processor_id or refund.processor_id
+    refund.updated_at = request.updated_at = now
+    if not is_failed:
+        request.status = RefundStatus.SUCCEEDED
+        books.post_refund(work, account, refund, refund.amount_minor)
+        await clear_notice(work, account, "PAYMENT_DUPLICATE", str(charge.id))
+    else:
+        request.status = RefundStatus.FAILED
+        if before is TransactionStatus.SUCCEEDED:
+            books.post_refund(work, account, refund, -refund.amount_minor)
+        await raise_notice(
+            work,
+            account,
+            "REFUND_FAILED",
+            str(request.id),
+            severity=NoticeSeverity.CRITICAL,
+            params={"amountMinor": refund.amount_minor, "currency": refund.currency, "charge": charge.description},
+            for_operators=True,
+        )
+    await note_refunded(work, charge)
+    event = "payment.failed" if is_failed else "refund.succeeded"
+    work.audit(
+        account,
+        event,
+        f"transaction:{refund.id}",
+        before={"status": before},
+        after={"status": refund.status, "amountMinor": refund.amount_minor},
+    )
+    work.emit(
+        account,
+        event,
+        {"transactionId": str(refund.id), "kind": TransactionKind.REFUND, "refundRequestId": str(request.id)},
+    )
+
+
+async def _flag_mismatch(work: Work, account: BillingAccount, refund: Transaction, result: RefundResult) -> None:
+    """The processor speaks of another amount than ours: nothing is booked silently."""
+    await raise_notice(
+        work,
+        account,
+        "PAYMENT_MISMATCH",
+        str(refund.id),
+        severity=NoticeSeverity.CRITICAL,
+        params={
+            "expectedMinor": refund.amount_minor,
+            "expectedCurrency": refund.currency,
+            "toldMinor": result.amount_minor,
+            "toldCurrency": result.currency,
+        },
+        for_operators=True,
+    )

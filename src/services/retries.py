@@ -1,0 +1,84 @@
+"""Trying a payment again because somebody asked for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+
+from ..database import ReadSession, Work
+from ..models import BillingAccount, Invoice, Transaction, TransactionStatus, WorkKind
+from ..models.types import new_id
+from .access import Principal, Right
+from .accounts import lock_for
+from .collection import list_payable
+from .due_work import enqueue
+from .errors import Conflict, InvalidTransition, PaymentFailed, PaymentRequired
+from .idempotency import Request, once
+from .orders import run_due
+from .payments import find_default
+from .permissions import Action, check_state
+from .standing import load_standing
+from .subscriptions import find_subscription
+from .texts import failure_message
+from .tills import Till
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """The charges that a retry made, by id, the oldest invoice's first."""
+
+    account_id: UUID
+    transaction_ids: Sequence[UUID]
+    replayed: bool
+
+
+async def retry_payment(till: Till, principal: Principal, request: Request, account_id: UUID | None) -> Tried:
+    """Charge all that is open now. It moves no day of dunning; when all is paid the account is restored."""
+    async with till.work() as work:
+        account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
+        clock_id, now = account.test_clock_id, work.clock.now_for(account)
+
+        async def act() -> dict[str, Any]:
+            check_state(account, await find_subscription(work, account), Action.RETRY_PAYMENT)
+            await _check_retry(work, account, now)
+            step = f"retry:{new_id()}"
+            await enqueue(work, account, WorkKind.TRY_PAYMENT, step, now)
+            return {"step": step}
+
+        outcome = await once(
+            work, request.key, mutation="retryPayment", scope=str(account.id), given=request.given, act=act
+        )
+    step = outcome.answer["step"]
+    if not outcome.replayed:
+        await run_due(till, account.id, clock_id, now)
+    attempts = await _list_attempts(till, account.id, step)
+    if not attempts:
+        raise Conflict("Another charge of this account is under way: look again in a moment.", ["input", "accountId"])
+    failed = [row for row in attempts if row.status is TransactionStatus.FAILED]
+    if len(failed) == len(attempts):
+        code = failed[0].failure_code
+        why = failure_message(code) if code else "The charge was declined."
+        raise PaymentFailed(f"{why} A new try takes a new idempotency key.", ["input"])
+    return Tried(account_id=account.id, transaction_ids=[attempt.id for attempt in attempts], replayed=outcome.replayed)
+
+
+async def _check_retry(work: Work, account: BillingAccount, now: datetime) -> None:
+    if not await list_payable(work, account):
+        raise InvalidTransition("Nothing is to be paid.", ["input", "accountId"])
+    standing = await load_standing(ReadSession(work.session), account, now)
+    if find_default(standing) is None:
+        raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])
+
+
+async def _list_attempts(till: Till, account_id: UUID, step: str) -> Sequence[Transaction]:
+    async with till.database.read() as session:
+        rows = await session.scalars(
+            select(Transaction)
+            .join(Invoice, Invoice.id == Transaction.invoice_id)
+            .where(Transaction.account_id == account_id, Transaction.step == step)
+            .order_by(Invoice.issued_at, Invoice.id)
+        )
+        return rows.all()
