@@ -131,7 +131,7 @@ def audit_books() -> None:
     async def run(database: Database) -> None:
         async with database.read() as session:
             await take_snapshot(session)
-            found = await audit(session)
+            found = await audit(session, database.clock.now())
             size = await measure_books(session)
         for finding in found:
             whose = f"account {finding.account_id}: " if finding.account_id else ""

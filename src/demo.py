@@ -46,7 +46,8 @@ ACCOUNT = """
     usage { metric { key name } used limit percent level resetsAt } } }
 """
 FOLLOW = """
-subscription ($id: ID!, $after: String) { accountChanged(accountId: $id, after: $after) { kind node {
+subscription ($id: ID!, $after: String) { accountChanged(
+    accountId: $id, after: $after, kinds: [USAGE, ALERT]) { kind node {
     ... on MetricUsage { metric { key } used limit percent level }
     ... on Alert { level message } } } }
 """

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from .adapters.sandbox_processor import SandboxProcessor
 from .database import Actor, Database
+from .sandbox.messages import deliver_messages
 from .services import alerts
 from .services.drawing import draw_due
 from .services.duties import do_due
@@ -45,6 +47,8 @@ async def do_due_work(till: Till) -> int:
     """One round. Gives how much was done: 0 means that nothing was due."""
     database = till.database
     done = await do_due(till)
+    if isinstance(till.processor, SandboxProcessor):
+        done += await deliver_messages(till)
     ended = await alerts.find_ended(database)
     if ended:
         async with database.work(WORKER) as work:

@@ -18,7 +18,7 @@ from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import URLFetcher
 
-from ..services.papers import Paper, PaperKind, PaperLine, PaperTax, Party
+from ..services.papers import Content, Paper, PaperKind, PaperLine, PaperTax, Party, Receipt
 from ..services.wording import (
     agree,
     format_day,
@@ -37,13 +37,13 @@ _REGION_BEFORE_CODE = ("US", "CA", "AU")
 """Countries that write an address's last line as city, region and postal code."""
 
 
-def draw(paper: Paper) -> bytes:
+def draw(content: Content) -> bytes:
     """The PDF/A-3 of a document, with its EN 16931 XML inside where it carries one."""
-    page = HTML(string=write_page(paper), url_fetcher=_fetch_nothing())
+    page = HTML(string=write_page(content), url_fetcher=_fetch_nothing())
     pdf: bytes = page.write_pdf(stylesheets=[_style()], font_config=_fonts(), pdf_variant="pdf/a-3a")
-    if paper.why_no_xml is not None:
+    if isinstance(content, Receipt) or content.why_no_xml is not None:
         return pdf
-    return _embed(pdf, build_xml(paper), paper)
+    return _embed(pdf, build_xml(content), content)
 
 
 def read_xml(pdf: bytes) -> bytes:
@@ -55,15 +55,27 @@ def read_xml(pdf: bytes) -> bytes:
     return xml
 
 
-def write_page(paper: Paper) -> str:
+def write_page(content: Content) -> str:
     """The HTML of a document. Every text in it is escaped."""
-    locale = agree(paper.locale, paper.language)
+    locale = agree(content.locale, content.language)
+    shared = {
+        "title": _title(content),
+        "locale": locale,
+        "address": lambda party: _address(party, locale),
+        "word": lambda key: word(content.language, key),
+        "money": lambda minor: _format_money(minor, content.currency, locale),
+    }
+    if isinstance(content, Receipt):
+        return _write_receipt(content, locale, shared)
+    return _write_paper(content, locale, shared)
+
+
+def _write_paper(paper: Paper, locale: str, shared: dict[str, Any]) -> str:
     heads = [word(paper.language, key) for key in ("quantity", "unit_price", _tax_key(paper), "amount")]
     rows = [_figures(line, paper.currency, locale) for line in paper.lines]
-    return _template().render(
+    return _template("document.html").render(
+        shared,
         paper=paper,
-        title=_title(paper),
-        locale=locale,
         is_invoice=paper.kind is PaperKind.INVOICE,
         facts=_facts(paper, locale),
         taxes=[_describe_tax(row, paper, locale) for row in paper.taxes],
@@ -71,11 +83,40 @@ def write_page(paper: Paper) -> str:
         heads=heads,
         lines=zip(paper.lines, rows, strict=True),
         widths=[max(map(_measure, column)) for column in zip(heads, *rows, strict=True)],
-        address=lambda party: _address(party, locale),
-        word=lambda key: word(paper.language, key),
-        money=lambda minor: _format_money(minor, paper.currency, locale),
         days=lambda line: format_days(line.starts_on, line.ends_on, locale),
     )
+
+
+def _write_receipt(receipt: Receipt, locale: str, shared: dict[str, Any]) -> str:
+    is_refund = receipt.kind is PaperKind.REFUND_RECEIPT
+    facts = [
+        ("number", receipt.number),
+        ("issued_on", format_day(receipt.issued_on, locale)),
+        ("invoice", receipt.invoice_number),
+        ("method", _name_means(receipt)),
+        ("reference", receipt.reference),
+    ]
+    if receipt.invoice_number is None:
+        what = word(receipt.language, "refund" if is_refund else "payment")
+    else:
+        key = "refund_of" if is_refund else "payment_of"
+        what = word(receipt.language, key).format(number=receipt.invoice_number)
+    amount = _format_money(receipt.amount_minor, receipt.currency, locale)
+    return _template("receipt.html").render(
+        shared,
+        paper=receipt,
+        facts=[(word(receipt.language, key), value) for key, value in facts if value],
+        is_refund=is_refund,
+        what=what,
+        width=max(_measure(amount), _measure(word(receipt.language, "amount"))),
+    )
+
+
+def _name_means(receipt: Receipt) -> str:
+    """What the money went through: a card, or a transfer."""
+    if receipt.pays_by is None:
+        return word(receipt.language, "bank_transfer")
+    return _name_method(receipt.pays_by, card_digits(receipt.pays_by))
 
 
 def _embed(pdf: bytes, xml: bytes, paper: Paper) -> bytes:
@@ -101,7 +142,7 @@ def _embed(pdf: bytes, xml: bytes, paper: Paper) -> bytes:
         return file.read_bytes()
 
 
-def _title(paper: Paper) -> str:
+def _title(paper: Content) -> str:
     return f"{word(paper.language, paper.kind.value.lower())} {paper.number}"
 
 
@@ -170,7 +211,7 @@ def _say_payment(paper: Paper, locale: str) -> str:
         )
     if paper.pays_by is None:
         return word(paper.language, "charged_somehow")
-    return word(paper.language, "charged").format(method=_name_method(paper.pays_by, card_digits(paper)))
+    return word(paper.language, "charged").format(method=_name_method(paper.pays_by, card_digits(paper.pays_by)))
 
 
 def _name_method(pays_by: str, digits: str | None) -> str:
@@ -199,7 +240,7 @@ def _printable(value: Any) -> Any:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -208,7 +249,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("document.html")
+    return environment.get_template(name)
 
 
 @cache

@@ -38,9 +38,9 @@ def price_line(line: PaperLine) -> tuple[int, int]:
     return 1, line.amount_minor
 
 
-def card_digits(paper: Paper) -> str | None:
+def card_digits(pays_by: str | None) -> str | None:
     """The last digits of the card that is charged, if it is a card."""
-    found = re.search(r"(\d{4,6})$", paper.pays_by or "")
+    found = re.search(r"(\d{4,6})$", pays_by or "")
     return found[1] if found else None
 
 
@@ -180,7 +180,7 @@ def _payment(paper: Paper) -> dict[str, Any]:
     """How it is paid, by UNTDID 4461: 48 is a card, 58 a SEPA transfer and 30 another transfer."""
     if paper.kind is PaperKind.CREDIT_NOTE:
         return {}
-    if (digits := card_digits(paper)) is not None:
+    if (digits := card_digits(paper.pays_by)) is not None:
         return {"BT-81": "48", "BT-87": digits}
     bank = paper.issuer_bank
     if bank is None or not bank.iban or paper.pays_by is not None:

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from ..services.papers import Paper
+from ..services.papers import Content, parse_content
 from ..services.ports import DrawingFailed
 
 log = logging.getLogger("plafond.pdf")
@@ -36,9 +36,9 @@ class PdfPool:
         for worker in self._workers:
             self._idle.put_nowait(worker)
 
-    async def draw(self, paper: Paper) -> bytes:
+    async def draw(self, content: Content) -> bytes:
         """The PDF of a document. Refuses with `DrawingFailed`."""
-        return await self._have_done(paper.number, draw_document, paper.model_dump_json())
+        return await self._have_done(content.number, draw_document, content.model_dump_json())
 
     async def read_xml(self, pdf: bytes) -> bytes:
         """The XML inside a document that carries one. Refuses with `DrawingFailed`."""
@@ -89,10 +89,10 @@ class PdfPool:
 
 
 def draw_document(content: str) -> bytes:
-    """The PDF of a document's content, as `Paper.model_dump_json` writes it."""
+    """The PDF of a document's content, given as JSON."""
     from .drawing import draw  # noqa: PLC0415  # the serving process never loads WeasyPrint
 
-    return draw(Paper.model_validate_json(content))
+    return draw(parse_content(content))
 
 
 def read_xml(pdf: bytes) -> bytes:

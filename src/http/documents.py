@@ -15,7 +15,7 @@ from ..models import Document
 from ..services.drawing import draw_now, find_opened
 from ..services.errors import ErrorCode
 from ..services.links import LinkForm, OpenedLink, open_link
-from ..services.papers import Paper
+from ..services.papers import read_content
 from ..services.ports import Draughtsman, DrawingFailed
 from .errors import answer_error
 
@@ -64,7 +64,7 @@ class DocumentEndpoint:
         if found is None:
             return None
         document, pdf = found
-        if opened.form is LinkForm.XML and Paper.model_validate(document.content).why_no_xml is not None:
+        if opened.form is LinkForm.XML and read_content(document.content).why_no_xml is not None:
             return None
         if pdf is None:
             pdf = await self._have_drawn(document, opened)

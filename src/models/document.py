@@ -16,6 +16,7 @@ class DocumentKind(StrEnum):
 
     INVOICE = "INVOICE"
     CREDIT_NOTE = "CREDIT_NOTE"
+    RECEIPT = "RECEIPT"
 
 
 class Document(Entity, kw_only=True, eq=False):
@@ -27,9 +28,9 @@ class Document(Entity, kw_only=True, eq=False):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
     kind: Mapped[DocumentKind]
     subject_id: Mapped[UUID]
-    """The invoice's or credit note's id."""
+    """The id of the invoice, credit note or transaction."""
     content: Mapped[dict[str, Any]]
-    """A `services.papers.Paper`."""
+    """A `services.papers.Paper`, or of a transaction a `Receipt`."""
     content_hash: Mapped[str]
     bytes_hash: Mapped[str | None] = mapped_column(default=None)
     """SHA-256 of the drawn bytes; none while they are not drawn."""

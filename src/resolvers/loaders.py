@@ -21,6 +21,7 @@ from ..models import (
     Price,
     PriceKind,
     Quote,
+    SandboxConduct,
     Transaction,
 )
 from ..services import catalogue, relations
@@ -144,6 +145,15 @@ class Loaders:
     def dunning(self, account_id: UUID) -> Awaitable[DunningState | None]:
         """How an account's dunning stands."""
         return self._loader("dunning", load_states).load(account_id)
+
+    def conduct(self, customer: str) -> Awaitable[SandboxConduct | None]:
+        """How the sandbox's processor was told to behave towards a customer."""
+
+        async def read(session: ReadSession, customers: Sequence[str]) -> list[SandboxConduct | None]:
+            rows = await relations.load_conducts(session, customers)
+            return [rows.get(name) for name in customers]
+
+        return self._loader("conduct", read).load(customer)
 
     def refundable(self, charge: Transaction) -> Awaitable[Refundable]:
         """What tells what may go back of a payment."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import strawberry
 
+from ..adapters.sandbox_processor import close_disputes, set_conduct
 from ..sandbox.scenarios import create_scenario
 from ..schema.billing import TestClock
 from ..schema.sandbox import (
@@ -13,10 +14,16 @@ from ..schema.sandbox import (
     CreateScenarioPayload,
     CreateTestClockInput,
     CreateTestClockPayload,
+    DisputeOutcome,
+    SetSandboxProcessorInput,
+    SetSandboxProcessorPayload,
 )
 from ..services.access import Right
+from ..services.accounts import lock_account
+from ..services.errors import Conflict
+from ..services.methods import find_customer
 from ..services.test_clocks import advance_clock, create_clock
-from .access import find_id, mutation, require_operator
+from .access import find_account_id, find_id, mutation, require_operator
 from .context import Info
 from .showing import show_account
 
@@ -60,3 +67,22 @@ class SandboxMutation:
         till = info.context.till()
         account = await create_scenario(till, info.context.principal, input.name, info.context.database.clock.now())
         return CreateScenarioPayload(account=await show_account(info, account.id))
+
+    @mutation(Right.OPERATE)
+    async def set_sandbox_processor(
+        self,
+        info: Info,
+        input: Annotated[SetSandboxProcessorInput, strawberry.argument(description="Towards whom, and how.")],
+    ) -> SetSandboxProcessorPayload:
+        """Have the embedded processor hang, lose answers or send its messages twice, towards one account."""
+        account_id = find_account_id(info, input.account_id, Right.OPERATE)
+        if info.context.settings.stripe_key is not None:
+            raise Conflict("Payments of this sandbox go to Stripe: the embedded processor is not used.", ["input"])
+        async with info.context.work() as work:
+            account = await lock_account(work, account_id)
+            account.processor_customer = await find_customer(info.context.processor, account)
+            await set_conduct(work, account.processor_customer, input.answers, input.messages)
+            if input.close_disputes is not None:
+                won = input.close_disputes is DisputeOutcome.WON
+                await close_disputes(work, account.processor_customer, won=won)
+        return SetSandboxProcessorPayload(account=await show_account(info, account_id))

@@ -1,16 +1,26 @@
 """The fields of Subscription: rows read from a cursor on, woken by the bus. A session per look, none per stream."""
 
-from collections.abc import AsyncGenerator, Collection
-from typing import Annotated, TypeAlias
+from collections.abc import AsyncGenerator, Callable, Collection
+from typing import Annotated, Any, TypeAlias
 
 import strawberry
 
+from .. import models
 from ..models import BillingAccount as AccountRow
-from ..schema.billing import AccountChange, Alert, MetricUsage, usage_of
+from ..schema.billing import (
+    AccountChange,
+    Alert,
+    Invoice,
+    MetricUsage,
+    PaymentMethod,
+    PlanSubscription,
+    Transaction,
+    usage_of,
+)
 from ..schema.enums import ChangeKind
-from ..schema.node import decode_id
+from ..schema.node import Node, decode_id
 from ..services.access import Right
-from ..services.changes import Change, follow, load_alerts
+from ..services.changes import BILLING_KINDS, Change, follow, load_alerts, right_over
 from ..services.cursors import decode_change
 from ..services.errors import ErrorCode, RequestRefused
 from .access import require_right, subscription
@@ -24,15 +34,23 @@ ResumeArgument: TypeAlias = Annotated[
     ),
 ]
 
+NODES: dict[ChangeKind, tuple[type[models.Base], Callable[[Any, int], Node]]] = {
+    ChangeKind.INVOICE: (models.Invoice, Invoice.of),
+    ChangeKind.TRANSACTION: (models.Transaction, Transaction.of),
+    ChangeKind.SUBSCRIPTION: (models.Subscription, PlanSubscription.of),
+    ChangeKind.PAYMENT_METHOD: (models.PaymentMethod, lambda row, _: PaymentMethod.of(row)),
+}
+"""What changed, by its row as it is now, for the kinds that only need that."""
 
-async def _open(info: Info, account_id: str) -> AccountRow:
-    """The account to stream; another tenant's is the same as none."""
+
+async def _open(info: Info, account_id: str, right: Right = Right.READ_USAGE) -> AccountRow:
+    """The account to stream, for those who hold the right over it; another tenant's is the same as none."""
     await info.context.authenticate()
     found = decode_id(account_id)
     key = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
     if key is None or info.context.principal.role_in(key) is None:
         raise RequestRefused(ErrorCode.NOT_FOUND, "There is no such account for you.")
-    require_right(info, Right.READ_USAGE, key)
+    require_right(info, right, key)
     account = await info.context.load.account(key)
     if account is None:
         raise RequestRefused(ErrorCode.NOT_FOUND, "There is no such account for you.")
@@ -42,11 +60,13 @@ async def _open(info: Info, account_id: str) -> AccountRow:
 async def _follow(
     info: Info, account: AccountRow, after: str | None, kinds: Collection[ChangeKind]
 ) -> AsyncGenerator[Change]:
+    right = right_over(kinds)
+
     async def may_go_on() -> None:
         await info.context.authenticate()
         if info.context.principal.role_in(account.id) is None:
             raise RequestRefused(ErrorCode.UNAUTHENTICATED, "Your access to the account has ended.")
-        require_right(info, Right.READ_USAGE, account.id)
+        require_right(info, right, account.id)
 
     place = None if after is None else decode_change(account.id, after)
     async for change in follow(
@@ -60,7 +80,7 @@ async def _shorthand(
     info: Info, account_id: str, after: str | None, kind: ChangeKind
 ) -> AsyncGenerator[tuple[AccountRow, Change]]:
     """The changes of one kind. A snapshot tells such a stream nothing, and a gap is its end."""
-    account = await _open(info, account_id)
+    account = await _open(info, account_id, right_over({kind}))
     async for change in _follow(info, account, after, {kind}):
         if change.kind is ChangeKind.GAP:
             raise RequestRefused(
@@ -68,6 +88,21 @@ async def _shorthand(
             )
         if change.kind is kind:
             yield account, change
+
+
+async def _find_node(info: Info, account: AccountRow, change: Change) -> Node | None:
+    """What changed, as it is now; none where it is gone by now."""
+    if change.metric_key is not None:
+        return usage_of(await info.context.load.figures(account.id), change.metric_key, change.sequence)
+    if change.subject_id is None:
+        return None
+    if change.kind is ChangeKind.ALERT:
+        async with info.context.read() as session:
+            alert = (await load_alerts(session, [change.subject_id]))[change.subject_id]
+        return Alert.of(alert, change.sequence)
+    model, show = NODES[change.kind]
+    row = await info.context.load.row(model, change.subject_id)
+    return None if row is None else show(row, change.sequence)
 
 
 @strawberry.type(description="What can be followed live. Each event carries a cursor to resume from.")
@@ -81,22 +116,20 @@ class Subscription:
         account_id: AccountArgument,
         after: ResumeArgument = None,
         kinds: Annotated[
-            list[ChangeKind] | None, strawberry.argument(description="Only these kinds; all when nothing is said.")
+            list[ChangeKind] | None,
+            strawberry.argument(description="Only these kinds; all that the caller may see when nothing is said."),
         ] = None,
     ) -> AsyncGenerator[AccountChange, None]:
         """All changes of an account in one stream. Without `after` it starts with a SNAPSHOT: read the page then."""
         account = await _open(info, account_id)
-        chosen = set(ChangeKind) if kinds is None else set(kinds)
+        if kinds is not None:
+            chosen = set(kinds)
+            require_right(info, right_over(chosen), account.id)
+        else:
+            may_see_money = info.context.principal.may(Right.READ_BILLING, account.id)
+            chosen = set(ChangeKind) - (set() if may_see_money else BILLING_KINDS)
         async for change in _follow(info, account, after, chosen):
-            node: Alert | MetricUsage | None = None
-            if change.alert_id is not None:
-                async with info.context.read() as session:
-                    row = (await load_alerts(session, [change.alert_id]))[change.alert_id]
-                node = Alert.of(row, change.sequence)
-            elif change.metric_key is not None:
-                figures = await info.context.load.figures(account.id)
-                node = usage_of(figures, change.metric_key, change.sequence)
-            yield AccountChange.of(change, account.id, node)
+            yield AccountChange.of(change, account.id, await _find_node(info, account, change))
 
     @subscription(Right.READ_USAGE)
     async def alert_raised(
@@ -104,9 +137,9 @@ class Subscription:
     ) -> AsyncGenerator[Alert, None]:
         """Each alert as it is raised; without `after` only those raised from now on."""
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
-            assert change.alert_id is not None, "alerts name theirs"
+            assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:
-                row = (await load_alerts(session, [change.alert_id]))[change.alert_id]
+                row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
             if row.sequence == change.sequence:  # raised by this change, not resolved by it
                 yield Alert.of(row)
 
@@ -116,9 +149,9 @@ class Subscription:
     ) -> AsyncGenerator[Alert, None]:
         """Each alert as it is raised or resolved; without `after` only changes from now on."""
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
-            assert change.alert_id is not None, "alerts name theirs"
+            assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:
-                row = (await load_alerts(session, [change.alert_id]))[change.alert_id]
+                row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
             yield Alert.of(row, change.sequence)
 
     @subscription(Right.READ_USAGE)
@@ -139,4 +172,34 @@ class Subscription:
             figures = await info.context.load.figures(account.id)
             found = usage_of(figures, change.metric_key, change.sequence)
             if found is not None:
+                yield found
+
+    @subscription(Right.READ_BILLING)
+    async def invoice_changed(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[Invoice, None]:
+        """Each invoice as it is finalised, paid, not paid or withdrawn; without `after` only changes from now on."""
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.INVOICE):
+            found = await _find_node(info, account, change)
+            if isinstance(found, Invoice):
+                yield found
+
+    @subscription(Right.READ_BILLING)
+    async def transaction_changed(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[Transaction, None]:
+        """Each payment, refund and dispute as it moves; without `after` only changes from now on."""
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.TRANSACTION):
+            found = await _find_node(info, account, change)
+            if isinstance(found, Transaction):
+                yield found
+
+    @subscription(Right.READ_BILLING)
+    async def subscription_changed(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[PlanSubscription, None]:
+        """The account's plan as it starts, changes or ends; without `after` only changes from now on."""
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.SUBSCRIPTION):
+            found = await _find_node(info, account, change)
+            if isinstance(found, PlanSubscription):
                 yield found

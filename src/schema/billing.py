@@ -16,9 +16,9 @@ from ..services.alerts import ACTIONS_BY_LEVEL
 from ..services.bills import BillLine, taxes_of
 from ..services.changes import Change
 from ..services.cursors import encode_change
-from ..services.dunning import DunningState
+from ..services.documents import language_of
+from ..services.dunning import Days, DunningState
 from ..services.errors import ErrorCode, RequestRefused
-from ..services.invoicing import language_of
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window
 from ..services.permissions import Permission as PermissionState
@@ -112,6 +112,8 @@ from .enums import (
     RefundReason,
     RefundState,
     RefundStatus,
+    SandboxAnswers,
+    SandboxMessages,
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
@@ -228,6 +230,20 @@ class PlanLimit:
     unlimited: bool = said("Whether there is no limit.")
 
 
+@strawberry.type(description="What follows an unpaid invoice, on days of 24 hours from when its payment failed first.")
+class DunningDays:
+    """The days of dunning of a plan."""
+
+    retry_days: list[int] = said("When its payment is tried again, ascending.")
+    suspend_day: int = said("When, still unpaid, the account is suspended.")
+    cancel_day: int = said("When it is tried for the last time, and else the subscription ends.")
+
+    @classmethod
+    def of(cls, days: Days) -> Self:
+        """The days as they are shown."""
+        return cls(retry_days=list(days.retry), suspend_day=days.suspend, cancel_day=days.cancel)
+
+
 @strawberry.type(description="A plan as it is offered now. A running subscription keeps the version it was sold.")
 class Plan(Node):
     """A plan."""
@@ -241,6 +257,9 @@ class Plan(Node):
     archived_at: datetime | None = said("When it was taken off the offer; null while it is on it.")
     version: int = said("Rises by one with each published change.")
     features: list[str] = said("What comes with it, for people to read.")
+    dunning: DunningDays = said(
+        "What follows an unpaid invoice. The plan that an account is on at that moment decides."
+    )
     created_at: datetime = said("When it was made.")
     updated_at: datetime = said("When it last changed.")
 
@@ -257,6 +276,7 @@ class Plan(Node):
             archived_at=offer.plan.archived_at,
             version=offer.version.number,
             features=[str(feature) for feature in offer.version.features],
+            dunning=DunningDays.of(Days.of(offer.version.dunning)),
             created_at=offer.plan.created_at,
             updated_at=offer.version.created_at,
         )
@@ -446,6 +466,9 @@ class PlanSubscription(Node):
     row: strawberry.Private[models.Subscription]
     account_id: AccountId
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the subscription again.")
+    cursor: str | None = said(
+        "In a stream its place there: a subscription given this as `after` goes on behind it. Null elsewhere."
+    )
     status: SubscriptionStatus = said("Where it stands.")
     interval: Interval = said("How often the plan is paid.")
     current_period_start: datetime = said("When the running billing period began.")
@@ -457,12 +480,13 @@ class PlanSubscription(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Subscription) -> Self:
-        """A subscription from its row."""
+    def of(cls, row: models.Subscription, sequence: int | None = None) -> Self:
+        """A subscription from its row; in a stream at the place of the change."""
         return cls(
             row=row,
             account_id=row.account_id,
             id=encode_id("PlanSubscription", row.id),
+            cursor=None if sequence is None else encode_change(row.account_id, sequence),
             status=row.status,
             interval=row.interval,
             current_period_start=row.current_period_start,
@@ -961,7 +985,7 @@ class PreviewLine:
             period=Period(start=line.start, end=line.end),
             tax_category=line.taxes[0].category,
             tax_rate=_rate(sum(rate.rate_ppm for rate in line.taxes)),
-            credited_invoice_number=line.credited.invoice_number if line.credited else None,
+            credited_invoice_number=(line.credited.invoice_number or None) if line.credited else None,
             explain=Explanation.of(line.basis, currency),
         )
 
@@ -1059,6 +1083,9 @@ class Invoice(Node):
     invoice_id: strawberry.Private[Any]
     currency: strawberry.Private[str]
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the invoice again.")
+    cursor: str | None = said(
+        "In a stream its place there: a subscription given this as `after` goes on behind it. Null elsewhere."
+    )
     kind: InvoiceKind = said("What it came from.")
     number: str | None = said("Unique and gapless per issuer; null while a draft.")
     status: InvoiceStatus = said("Where it stands.")
@@ -1082,8 +1109,8 @@ class Invoice(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Invoice) -> Self:
-        """An invoice from its row."""
+    def of(cls, row: models.Invoice, sequence: int | None = None) -> Self:
+        """An invoice from its row; in a stream at the place of the change."""
         currency = row.currency
         return cls(
             row=row,
@@ -1091,6 +1118,7 @@ class Invoice(Node):
             invoice_id=row.id,
             currency=currency,
             id=encode_id("Invoice", row.id),
+            cursor=None if sequence is None else encode_change(row.account_id, sequence),
             kind=row.kind,
             number=row.number,
             status=row.status,
@@ -1205,12 +1233,13 @@ class CreditNote(Node):
     account_id: AccountId
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the credit note again.")
     number: str = said("Unique and gapless per issuer, in a series of its own.")
-    reason: str = said("Why, as a stable code: CHANGE, CANCELLATION, VOID, CORRECTION or OPERATOR.")
+    reason: str = said("Why, as a stable code: CHANGE, CANCELLATION, VOID, CORRECTION, OPERATOR or REFUND.")
     issued_at: datetime = said("When it was issued.")
     subtotal: Money = said("The sum of the lines, net.")
     tax: Money = said("All tax taken back.")
     total: Money = said("Net and tax.")
     to_invoice: Money = said("How much of it lowered what was due of the invoice.")
+    to_refund: Money = said("How much of it is paid back by a refund.")
     to_balance: Money = said("How much of it went to the credit balance.")
     bill_to: JsonObject = said("Whom it is made out to.")
     content_hash: str = said("SHA-256 of what was frozen, in hex.")
@@ -1232,7 +1261,8 @@ class CreditNote(Node):
             tax=Money.of(row.tax_minor, currency),
             total=Money.of(row.total_minor, currency),
             to_invoice=Money.of(row.to_invoice_minor, currency),
-            to_balance=Money.of(row.total_minor - row.to_invoice_minor, currency),
+            to_refund=Money.of(row.to_refund_minor, currency),
+            to_balance=Money.of(row.total_minor - row.to_invoice_minor - row.to_refund_minor, currency),
             bill_to=JsonObject(row.bill_to),
             content_hash=row.content_hash,
             created_at=row.created_at,
@@ -1362,6 +1392,9 @@ class Transaction(Node):
     row: strawberry.Private[models.Transaction]
     account_id: AccountId
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the transaction again.")
+    cursor: str | None = said(
+        "In a stream its place there: a subscription given this as `after` goes on behind it. Null elsewhere."
+    )
     kind: TransactionKind = said("What kind of movement.")
     status: TransactionStatus = said("How far it got.")
     refund_state: RefundState = said("How much of a charge went back.")
@@ -1372,13 +1405,14 @@ class Transaction(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Transaction) -> Self:
-        """A transaction from its row."""
+    def of(cls, row: models.Transaction, sequence: int | None = None) -> Self:
+        """A transaction from its row; in a stream at the place of the change."""
         code = row.failure_code
         return cls(
             row=row,
             account_id=row.account_id,
             id=encode_id("Transaction", row.id),
+            cursor=None if sequence is None else encode_change(row.account_id, sequence),
             kind=row.kind,
             status=row.status,
             refund_state=row.refund_state,
@@ -1419,9 +1453,11 @@ class Transaction(Node):
         return self.row.reference
 
     @field
-    def receipt(self) -> Document | None:
-        """The receipt; null until it is made."""
-        return None
+    async def receipt(self, info: Info) -> Document | None:
+        """The receipt of a payment or refund that went through; null for others."""
+        if self.row.status is not TransactionStatus.SUCCEEDED:
+            return None
+        return await show_document(info.context, models.DocumentKind.RECEIPT, self.row.id)
 
     @field
     async def charge(self, info: Info) -> "Transaction | None":
@@ -1763,6 +1799,14 @@ class NoticeAction:
     kind: str = said("A stable code, such as UPDATE_PAYMENT_METHOD.")
     label: str = said("For the button.")
     url: Url | None = said("Where it leads; null where the frontend has its own page for it.")
+
+
+@strawberry.type(description="How the sandbox's embedded processor behaves towards an account.")
+class SandboxConduct:
+    """A conduct."""
+
+    answers: SandboxAnswers = said("How it answers.")
+    messages: SandboxMessages = said("How it sends its messages.")
 
 
 @strawberry.type(description="A banner. It goes when its cause is gone.")
@@ -2152,6 +2196,13 @@ class BillingAccount(Node):
         part = await info.context.load.page(TRANSACTIONS_OF_ACCOUNT, self.account_id, chosen, window)
         return Connection[Transaction].of(part, Transaction.of)
 
+    @guarded(Right.OPERATE)
+    async def sandbox_processor(self, info: Info) -> SandboxConduct | None:
+        """How the sandbox's embedded processor behaves towards it; null where it never had to, and in production."""
+        customer = self.row.processor_customer
+        row = None if customer is None else await info.context.load.conduct(customer)
+        return None if row is None else SandboxConduct(answers=row.answers, messages=row.messages)
+
     @guarded(Right.READ_BILLING)
     async def refund_requests(
         self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
@@ -2244,7 +2295,7 @@ class AccountChange:
 
     @field
     def node(self) -> Node | None:
-        """What changed, as it is now; null for SNAPSHOT and GAP."""
+        """What changed, as it is now; null for SNAPSHOT and GAP, and for what is gone by now."""
         found: Node | None = self.node_
         return found
 

@@ -43,6 +43,27 @@ class PlanPriceInput:
     amount_minor: BigInt = said("What is due each time, in the currency's minor unit.")
 
 
+@strawberry.input(description="What follows an unpaid invoice, on days of 24 hours from when its payment failed first.")
+class DunningDaysInput:
+    """Days of dunning."""
+
+    retry_days: list[int] | None = strawberry.field(
+        default=None, description="When its payment is tried again: up to 10 days, ascending. 3, 5, 7 when left out."
+    )
+    suspend_day: int | None = strawberry.field(
+        default=None, description="When, still unpaid, the account is suspended. 7 when left out."
+    )
+    cancel_day: int | None = strawberry.field(
+        default=None,
+        description="When it is tried for the last time, and else the subscription ends: 1 to 90, 14 when left out.",
+    )
+
+    def to_given(self) -> dict[str, object]:
+        """As the services read it."""
+        days = {"retry_days": self.retry_days, "suspend_day": self.suspend_day, "cancel_day": self.cancel_day}
+        return {name: value for name, value in days.items() if value is not None}
+
+
 @strawberry.input(description="A plan as it shall be offered.")
 class PublishPlanInput:
     """A plan."""
@@ -54,6 +75,9 @@ class PublishPlanInput:
     features: list[str] = strawberry.field(default_factory=list, description="What comes with it, for people to read.")
     prices: list[PlanPriceInput] = strawberry.field(
         default_factory=list, description="One for each interval and currency that it is sold in; none when negotiated."
+    )
+    dunning: DunningDaysInput | None = strawberry.field(
+        default=None, description="The days that follow an unpaid invoice; the default when left out."
     )
     private_to_account_id: strawberry.ID | None = strawberry.field(
         default=None, description="The one account it was negotiated with; public when left out. It never changes."
@@ -91,6 +115,7 @@ class PublishPlanInput:
             "limits": limits,
             "month": amounts[Interval.MONTH],
             "year": amounts[Interval.YEAR],
+            "dunning": None if self.dunning is None else self.dunning.to_given(),
         }
 
     def account_id(self) -> UUID | None:
@@ -114,6 +139,9 @@ class PublishPlanInput:
                     if [price.currency] == rest[:1] and price.interval.lower() == interval
                 ]
                 return ("input", "prices", *places[:1])
+            case ["dunning", name, *rest]:
+                names = {"retry_days": "retryDays", "suspend_day": "suspendDay", "cancel_day": "cancelDay"}
+                return ("input", "dunning", names.get(name, name), *rest)
             case ["private_to", *_]:
                 return ("input", "privateToAccountId")
             case rest:

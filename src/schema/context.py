@@ -19,6 +19,7 @@ from ..models import (
     Price,
     PriceKind,
     Quote,
+    SandboxConduct,
     Transaction,
 )
 from ..services.access import Principal
@@ -91,6 +92,10 @@ class Loads(Protocol):
 
     def dunning(self, account_id: UUID) -> Awaitable[DunningState | None]:
         """How an account's dunning stands."""
+        ...
+
+    def conduct(self, customer: str) -> Awaitable[SandboxConduct | None]:
+        """How the sandbox's processor was told to behave towards a customer."""
         ...
 
     def refundable(self, charge: Transaction) -> Awaitable[Refundable]:

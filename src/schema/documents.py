@@ -32,7 +32,7 @@ class Document:
 
 
 async def show_document(context: Context, kind: models.DocumentKind, subject_id: UUID) -> Document | None:
-    """The PDF of an invoice or credit note; null where none was issued."""
+    """The PDF of an invoice, credit note or transaction; null where none was issued."""
     rows = await context.load.related(DOCUMENT_OF_SUBJECT[kind], subject_id)
     if not rows:
         return None

@@ -336,6 +336,10 @@ say_enum(
     {
         "ALERT": "An alert was raised or resolved: `node` is the alert as it is now.",
         "USAGE": "A metric's figure moved: `node` is the figure as it is now.",
+        "INVOICE": "An invoice was finalised, paid, not paid or withdrawn: `node` is the invoice as it is now.",
+        "TRANSACTION": "A payment, refund or dispute moved: `node` is the transaction as it is now.",
+        "SUBSCRIPTION": "The plan started, changed or ended: `node` is the subscription as it is now.",
+        "PAYMENT_METHOD": "A payment method came, went or expires soon: `node` is the method as it is now.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
     },

@@ -1,12 +1,27 @@
 """What only the sandbox has: test clocks and scenarios. The inputs and answers."""
 
 from datetime import datetime
+from enum import Enum
 
 import strawberry
 
 from .billing import BillingAccount, TestClock
+from .enums import SandboxAnswers, SandboxMessages
 from .errors import UserError
-from .fields import maybe, refusals, said
+from .fields import maybe, refusals, said, say_enum
+
+
+class DisputeOutcome(Enum):
+    """How a bank decides a dispute."""
+
+    WON = "WON"
+    LOST = "LOST"
+
+
+say_enum(
+    DisputeOutcome,
+    {"WON": "The payment stays.", "LOST": "The bank keeps the money."},
+)
 
 
 @strawberry.input(description="A test clock to make. Accounts are hung on it when they are made.")
@@ -38,6 +53,24 @@ class AdvanceTestClockPayload:
     """The answer."""
 
     test_clock: TestClock | None = maybe("The clock, after all that was due on the way.")
+    user_errors: list[UserError] = refusals()
+
+
+@strawberry.input(description="How the sandbox's processor shall behave towards one account, to rehearse failures.")
+class SetSandboxProcessorInput:
+    """A conduct."""
+
+    account_id: strawberry.ID = said("Towards whom.")
+    answers: SandboxAnswers = said("How it answers.")
+    messages: SandboxMessages = said("How it sends its messages.")
+    close_disputes: DisputeOutcome | None = maybe("How the banks decide the account's open disputes now.")
+
+
+@strawberry.type(description="How the sandbox's processor behaves from now on, or why not.")
+class SetSandboxProcessorPayload:
+    """The answer."""
+
+    account: BillingAccount | None = maybe("The account; `sandboxProcessor` says how it is treated.")
     user_errors: list[UserError] = refusals()
 
 

@@ -1,25 +1,29 @@
 """The audit of the books: what must always hold of what is stored, checked from the rows and nothing else.
 
-The invariants are I1–I6 and I8 of the security design, and the chain of the audit log (I13). Their checks are a
-constant number of statements over all accounts: what SQL can compare it compares, the rest is streamed and reckoned
-again by the rules.
+The invariants are I1–I6, I8 and I11–I14 of the security design. Their checks are a constant number of statements over
+all accounts: what SQL can compare it compares, the rest is streamed and reckoned again by the rules.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, select, text
 
 from ..database import ReadSession
 from ..models import BillingAccount, Invoice, LedgerEntry
 from .invariants.amounts import check_credits, check_settlement
+from .invariants.answers import check_answers
 from .invariants.books import check_balances, check_deferrals, check_entries, check_triggers
-from .invariants.chain import check_chain
-from .invariants.charges import check_charges, check_sandbox_charges
-from .invariants.documents import check_documents, check_drawn
+from .invariants.chain import check_chain, check_trail
+from .invariants.charges import check_charges, check_messages, check_sandbox_charges, check_sandbox_refunds
+from .invariants.documents import check_documents, check_drawn, check_receipts
 from .invariants.numbers import check_numbers
 from .invariants.periods import check_causes, check_plan_lines, check_subscriptions, check_usage_periods
 from .invariants.reading import Finding, Findings, dialect_of, is_finalised
+from .invariants.refunds import check_payments, check_refunds, check_requests
+from .invariants.tenants import check_tenants
+from .invariants.waiting import check_waiting
 
 __all__ = ["Finding", "Size", "audit", "measure_books", "take_snapshot"]
 
@@ -30,16 +34,28 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
     check_deferrals,
     check_charges,
     check_sandbox_charges,
+    check_sandbox_refunds,
+    check_messages,
     check_settlement,
     check_credits,
+    check_payments,
+    check_refunds,
+    check_requests,
     check_documents,
+    check_receipts,
     check_drawn,
     check_numbers,
     check_usage_periods,
     check_subscriptions,
     check_plan_lines,
     check_causes,
+    check_tenants,
     check_chain,
+    check_trail,
+)
+CHECKS_BY_THE_CLOCK: tuple[Callable[[ReadSession, Findings, datetime], Awaitable[None]], ...] = (
+    check_answers,
+    check_waiting,
 )
 
 
@@ -70,9 +86,14 @@ async def measure_books(session: ReadSession) -> Size:
     return Size(accounts, invoices, entries)
 
 
-async def audit(session: ReadSession) -> list[Finding]:
-    """Check all invariants. Gives what is wrong, by invariant; nothing where the books are in order."""
+async def audit(session: ReadSession, now: datetime) -> list[Finding]:
+    """Check all invariants, at an instant of the wall clock: what waits may do so for a while only.
+
+    Gives what is wrong, by invariant; nothing where the books are in order.
+    """
     found = Findings()
     for check in CHECKS:
         await check(session, found)
+    for check_by_the_clock in CHECKS_BY_THE_CLOCK:
+        await check_by_the_clock(session, found, now)
     return found.listed()

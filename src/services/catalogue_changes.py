@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -25,6 +26,7 @@ from ..models import (
 )
 from .catalogue import find_plan
 from .catalogue_entries import AddOnEntry, IssuerEntry, Locate, MetricEntry, PlanEntry, read_entry
+from .dunning import Days
 from .errors import BillingError, InvalidInput, NotFound, Refusals
 from .relations import PlanOffer
 
@@ -340,6 +342,7 @@ def _contents(entry: PlanEntry) -> dict[str, object]:
         "features": list(entry.features),
         **_flatten("limits", limits),
         **_name_prices(entry.prices()),
+        **_name_days(_stored_dunning(entry)),
     }
 
 
@@ -353,7 +356,18 @@ async def _contents_of(session: AsyncSession, offer: PlanOffer) -> dict[str, obj
         "features": list(offer.version.features),
         **_flatten("limits", {row.metric_key: _show_limit(row.quantity) for row in limits}),
         **_name_prices({key: price.amount_minor for key, price in prices.items()}),
+        **_name_days(offer.version.dunning),
     }
+
+
+def _name_days(stored: Mapping[str, Any]) -> dict[str, object]:
+    days = Days.of(stored)
+    named = {"retry_days": list(days.retry), "suspend_day": days.suspend, "cancel_day": days.cancel}
+    return _flatten("dunning", named)
+
+
+def _stored_dunning(entry: PlanEntry) -> dict[str, Any]:
+    return {} if entry.dunning is None else entry.dunning.to_stored()
 
 
 def _show_limit(quantity: int | None) -> int | str:
@@ -391,7 +405,12 @@ def _publisher(entry: PlanEntry, offer: PlanOffer | None, number: int, account_i
 async def _add_version(work: Work, plan: Plan, entry: PlanEntry, number: int) -> None:
     now = work.clock.now()
     version = PlanVersion(
-        created_at=now, plan_id=plan.id, number=number, features=list(entry.features), published_at=now
+        created_at=now,
+        plan_id=plan.id,
+        number=number,
+        features=list(entry.features),
+        published_at=now,
+        dunning=_stored_dunning(entry),
     )
     work.session.add(version)
     await work.session.flush()

@@ -7,10 +7,21 @@ from decimal import Decimal
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from stdnum.eu import vat as eu_vat
 
 from ..models import Interval, LineKind, MetricKind
+from .dunning import Days
 from .errors import BillingError, InvalidInput
 from .rules.countries import COUNTRIES
 from .rules.money import MAX_MINOR, exponent_of
@@ -152,6 +163,48 @@ class MetricEntry(_Entry):
     overage: OverageEntry | None = None
 
 
+class DunningEntry(_Entry):
+    """What follows an unpaid invoice: on which days of 24 hours, counted from when its payment failed first.
+
+    `cancel_day` comes first, since the others are held against it.
+    """
+
+    cancel_day: Annotated[int, Field(ge=1, le=90, strict=True)] = Days.cancel
+    """The day of a last try; unpaid after it, the subscription ends."""
+    suspend_day: Annotated[int, Field(ge=1, strict=True, validate_default=True)] = Days.suspend
+    retry_days: Annotated[
+        list[Annotated[int, Field(ge=1, strict=True)]], Field(max_length=10, validate_default=True)
+    ] = list(Days.retry)
+    """The days of the tries before it."""
+
+    @field_validator("suspend_day")
+    @classmethod
+    def check_suspend_day(cls, day: int, info: ValidationInfo) -> int:
+        """Suspending comes before cancelling, or on its day."""
+        cls._check_day(day, info)
+        return day
+
+    @field_validator("retry_days")
+    @classmethod
+    def check_retry_days(cls, days: list[int], info: ValidationInfo) -> list[int]:
+        """Tries follow each other, and none comes after the last one."""
+        if days != sorted(set(days)):
+            raise ValueError("The days of tries rise: each is there once, after those before it.")
+        for day in days[-1:]:
+            cls._check_day(day, info)
+        return days
+
+    @staticmethod
+    def _check_day(day: int, info: ValidationInfo) -> None:
+        last = info.data.get("cancel_day", day)  # a wrong one is told by itself
+        if day > last:
+            raise ValueError(f"Day {day} comes too late: on day {last} the subscription is cancelled.")
+
+    def to_stored(self) -> dict[str, Any]:
+        """As a plan's version keeps it."""
+        return {"retryDays": self.retry_days, "suspendDay": self.suspend_day, "cancelDay": self.cancel_day}
+
+
 class PlanEntry(_Entry):
     """A plan. Without prices it is negotiated."""
 
@@ -164,6 +217,8 @@ class PlanEntry(_Entry):
     limits: dict[Key, Limit]
     month: Amounts = {}
     year: Amounts = {}
+    dunning: DunningEntry | None = None
+    """None is the default."""
     private_to: Text | None = None
     """The external id of the one account it was negotiated with."""
     archived: bool | None = None

@@ -1,6 +1,6 @@
 """An account's stream of changes: what came after a cursor, in order of commit, and when to look again."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Database, ReadSession, account_topic
 from ..models import Alert, BillingAccount, Counter, OutboxEvent
+from .access import Right
 from .cursors import encode_change
 from .ports import Bus
 
@@ -26,11 +27,68 @@ class ChangeKind(StrEnum):
 
     ALERT = "ALERT"
     USAGE = "USAGE"
+    INVOICE = "INVOICE"
+    TRANSACTION = "TRANSACTION"
+    SUBSCRIPTION = "SUBSCRIPTION"
+    PAYMENT_METHOD = "PAYMENT_METHOD"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
 
-ALERT_EVENTS = ("usage.alert_raised", "usage.alert_resolved")
+EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
+    ChangeKind.ALERT: ("usage.alert_raised", "usage.alert_resolved"),
+    ChangeKind.INVOICE: (
+        "invoice.finalized",
+        "invoice.paid",
+        "invoice.payment_failed",
+        "invoice.uncollectible",
+        "invoice.voided",
+    ),
+    ChangeKind.TRANSACTION: (
+        "payment.succeeded",
+        "payment.failed",
+        "payment.requires_action",
+        "refund.requested",
+        "refund.approved",
+        "refund.denied",
+        "refund.succeeded",
+        "dispute.opened",
+        "dispute.closed",
+    ),
+    ChangeKind.SUBSCRIPTION: (
+        "subscription.started",
+        "subscription.changed",
+        "subscription.scheduled",
+        "subscription.resumed",
+        "subscription.reactivated",
+        "subscription.past_due",
+        "subscription.suspended",
+        "subscription.canceled",
+        "subscription.expired",
+        "subscription.trial_ending",
+    ),
+    ChangeKind.PAYMENT_METHOD: ("payment_method.added", "payment_method.removed", "payment_method.expiring"),
+}
+"""The outbox events that tell of each kind of change. Usage is not among them: it is read from the figures."""
+KIND_OF_EVENT = {event: kind for kind, events in EVENTS_BY_KIND.items() for event in events}
+SUBJECT_KEYS = {
+    ChangeKind.ALERT: "alertId",
+    ChangeKind.INVOICE: "invoiceId",
+    ChangeKind.TRANSACTION: "transactionId",
+    ChangeKind.SUBSCRIPTION: "subscriptionId",
+    ChangeKind.PAYMENT_METHOD: "paymentMethodId",
+}
+"""What an event's payload names the changed object by."""
+
+BILLING_KINDS = frozenset(
+    {ChangeKind.INVOICE, ChangeKind.TRANSACTION, ChangeKind.SUBSCRIPTION, ChangeKind.PAYMENT_METHOD}
+)
+"""Changes of what only those may see who may see money."""
+
+
+def right_over(kinds: Collection[ChangeKind]) -> Right:
+    """The right that following these kinds takes."""
+    return Right.READ_BILLING if BILLING_KINDS.intersection(kinds) else Right.READ_USAGE
 
 
 @dataclass(frozen=True)
@@ -40,7 +98,8 @@ class Change:
     sequence: int
     kind: ChangeKind
     at: datetime
-    alert_id: UUID | None = None
+    subject_id: UUID | None = None
+    """Which object, of changes that an event tells of."""
     metric_key: str | None = None
 
     def cursor(self, account_id: UUID) -> str:
@@ -51,12 +110,13 @@ class Change:
 async def read_changes(
     session: ReadSession, account_id: UUID, after: int, kinds: Collection[ChangeKind]
 ) -> Sequence[Change]:
-    """What came after a sequence number, in order: of usage the last state only."""
+    """What came after a sequence number, in order: of all but alerts the last state only."""
     # The head is read first, and nothing beyond it is handed out: between two statements others may commit, and a
     # figure from after an alert that was not seen yet would put the cursor past that alert.
     head = await session.scalar(select(BillingAccount.sequence).where(BillingAccount.id == account_id)) or 0
     found: list[Change] = []
-    if ChangeKind.ALERT in kinds:
+    wanted = [event for kind, events in EVENTS_BY_KIND.items() if kind in kinds for event in events]
+    if wanted:
         events = (
             await session.scalars(
                 select(OutboxEvent)
@@ -64,7 +124,7 @@ async def read_changes(
                     OutboxEvent.account_id == account_id,
                     OutboxEvent.sequence > after,
                     OutboxEvent.sequence <= head,
-                    OutboxEvent.kind.in_(ALERT_EVENTS),
+                    OutboxEvent.kind.in_(wanted),
                 )
                 .order_by(OutboxEvent.sequence)
                 .limit(BATCH)
@@ -72,10 +132,7 @@ async def read_changes(
         ).all()
         if len(events) == BATCH:
             head = events[-1].sequence
-        found += [
-            Change(event.sequence, ChangeKind.ALERT, event.at, alert_id=UUID(event.payload["alertId"]))
-            for event in events
-        ]
+        found += _changes_of(events)
     if ChangeKind.USAGE in kinds:
         counters = await session.scalars(
             select(Counter).where(Counter.account_id == account_id, Counter.sequence > after, Counter.sequence <= head)
@@ -85,6 +142,21 @@ async def read_changes(
             for counter in counters
         ]
     return sorted(found, key=lambda change: change.sequence)
+
+
+def _changes_of(events: Sequence[OutboxEvent]) -> Collection[Change]:
+    """What events tell of. Of one object several are one change, told in the place of the last.
+
+    Whoever resumes before that place is told again, and whoever resumes behind it has seen it. An alert is told each
+    time: where it was raised and where it was resolved are two places, which its readers tell apart.
+    """
+    found: dict[Hashable, Change] = {}
+    for event in events:
+        kind = KIND_OF_EVENT[event.kind]
+        subject_id = UUID(event.payload[SUBJECT_KEYS[kind]])
+        key = event.sequence if kind is ChangeKind.ALERT else (kind, subject_id)
+        found[key] = Change(event.sequence, kind, event.at, subject_id)
+    return found.values()
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from ..models import (
     Subscription,
     SubscriptionStatus,
 )
-from .bills import BillLine, split_bill
+from .bills import BillLine
 from .calendars import end_of_billing_period, end_of_usage_period
 from .closing import bill_of_draft
-from .invoicing import Totals, minimum_of, total_up
+from .invoicing import Totals, foresee_documents, minimum_of, total_up
 from .limits import add_units
 from .plan_limits import Limits
 from .pricing import (
@@ -88,8 +88,8 @@ class _Course:
     end: datetime
     billing_end: datetime
     zone: str
-    balance_minor: int
-    carried_minor: int
+    paid: Standing
+    """What the invoices up to there leave of the balance, and carried."""
 
 
 def monthly_cost_minor(subscription: Subscription) -> int:
@@ -106,7 +106,7 @@ def add_ons_minor(add_ons: Sequence[HeldAddOn]) -> int:
 
 def list_previews(standing: Standing, closes: int = CLOSES_AHEAD) -> list[Preview]:
     """The invoices to come, nearest first: drafts that wait, then the next closes; only those with lines."""
-    found = _draft_previews(standing)
+    found, rest = _draft_previews(standing)
     subscription = standing.subscription
     if subscription is None or subscription.status not in RUNNING:
         return found
@@ -114,8 +114,7 @@ def list_previews(standing: Standing, closes: int = CLOSES_AHEAD) -> list[Previe
         return [*found, *_trial_end(standing)]
     if subscription.status is SubscriptionStatus.SUSPENDED:
         return found
-    applied = sum(preview.totals.balance_minor for preview in found)
-    course = _course_of(standing, standing.balance_minor - applied, 0 if found else standing.carried_minor)
+    course = _course_of(rest)
     for ahead in range(closes):
         preview, goes_on = _close(standing, course, is_first=ahead == 0)
         if preview is not None:
@@ -125,20 +124,25 @@ def list_previews(standing: Standing, closes: int = CLOSES_AHEAD) -> list[Previe
     return found
 
 
-def _draft_previews(standing: Standing) -> list[Preview]:
+def _draft_previews(standing: Standing) -> tuple[list[Preview], Standing]:
+    """The invoices of drafts that wait, and how the account would stand when they are issued and paid."""
     found = []
-    balance, carried = standing.balance_minor, standing.carried_minor
     for draft in standing.drafts:
         started = datetime.fromisoformat(draft.cause.removeprefix("period:"))
-        lines = split_bill(bill_of_draft(standing, started)).invoice
-        if not lines:
+        bill = bill_of_draft(standing, started)
+        foreseen = foresee_documents(standing, bill)
+        standing = foreseen.after
+        if not foreseen.lines:
             continue
-        totals = total_up(lines, carried_minor=carried, balance_minor=balance)
-        balance, carried = balance - totals.balance_minor, 0
         assert draft.finalise_at is not None, "a draft waits until an instant"
         closed_at = draft.finalise_at - timedelta(minutes=standing.issuer.draft_minutes)
-        found.append(Preview(closed_at, draft.kind, lines, totals))
-    return found
+        found.append(Preview(closed_at, draft.kind, foreseen.lines, foreseen.totals))
+    return found, replace(standing, drafts=[])
+
+
+def stand_after_drafts(standing: Standing) -> Standing:
+    """How an account would stand when its drafts are finalised, as a change at once has them first."""
+    return _draft_previews(standing)[1]
 
 
 def _trial_end(standing: Standing) -> list[Preview]:
@@ -159,7 +163,7 @@ def _trial_end(standing: Standing) -> list[Preview]:
     return [Preview(at, InvoiceKind.START, bill.lines, totals, is_trial_end=True)]
 
 
-def _course_of(standing: Standing, balance_minor: int, carried_minor: int) -> _Course:
+def _course_of(standing: Standing) -> _Course:
     subscription, terms = standing.subscription, standing.terms
     assert subscription is not None, "just checked"
     assert terms is not None, "a subscription has sold something"
@@ -171,8 +175,7 @@ def _course_of(standing: Standing, balance_minor: int, carried_minor: int) -> _C
         end=subscription.usage_period_end,
         billing_end=subscription.current_period_end,
         zone=subscription.zone,
-        balance_minor=balance_minor,
-        carried_minor=carried_minor,
+        paid=standing,
     )
 
 
@@ -200,14 +203,12 @@ def _close(standing: Standing, course: _Course, *, is_first: bool) -> tuple[Prev
         usage = Period(at, end_of_usage_period(anchor, course.zone, number))
         course.number, course.start, course.end = number, usage.start, usage.end
         fixed = lines_at_close(standing, course.terms, course.units, billing=billing, usage=usage)
-    lines = split_bill(bill_of(standing, [*fixed, *usage_lines])).invoice
-    if not lines:
+    foreseen = foresee_documents(course.paid, bill_of(standing, [*fixed, *usage_lines]))
+    course.paid = foreseen.after
+    if not foreseen.lines:
         return None, goes_on
-    totals = total_up(lines, carried_minor=course.carried_minor, balance_minor=course.balance_minor)
-    course.balance_minor -= totals.balance_minor
-    small = 0 < totals.due_minor < minimum_of(standing.currency)
-    course.carried_minor = totals.due_minor if small and goes_on else 0
-    return Preview(at, InvoiceKind.PERIOD if goes_on else InvoiceKind.FINAL, lines, totals), goes_on
+    kind = InvoiceKind.PERIOD if goes_on else InvoiceKind.FINAL
+    return Preview(at, kind, foreseen.lines, foreseen.totals), goes_on
 
 
 def is_next_of(subscription: Subscription, at: datetime) -> bool:
@@ -259,6 +260,7 @@ def stand_after(standing: Standing, target: Terms, limits: Limits, at: datetime,
     raised = add_units(limits, [(item.add_on, item.held.quantity) for item in kept])
     changed = _copy(subscription)
     changed.interval, changed.price_minor = target.interval, target.price_minor
+    changed.cancel_at_period_end = False
     moves = (
         interval_moves_anchor(subscription.interval, target.interval)
         and subscription.status is not SubscriptionStatus.TRIALING

@@ -122,11 +122,11 @@ async def check_add_on_is_free(work: Work, standing: Standing, add_on: AddOn) ->
             raise ChangeIsPending("An order of this add-on waits for its payment: confirm it first.", ["input"])
 
 
-async def without_ahead(work: Work, standing: Standing, at: datetime) -> Standing:
+async def without_ahead(session: ReadSession, standing: Standing, at: datetime) -> Standing:
     """A standing whose figures leave out what was sent ahead of an instant: it belongs to the next period."""
     subscription = standing.subscription
     assert subscription is not None, "there is something to change"
-    rows = await work.session.execute(
+    rows = await session.execute(
         select(UsageEvent.metric_key, func.sum(UsageEvent.change))
         .where(
             UsageEvent.account_id == standing.account.id,
@@ -168,7 +168,7 @@ async def decide_change(
         raise PaymentRequired("Pay what is due first.", ["input"])
     target = PlanTarget(terms)
     if interval_moves_anchor(current.interval, terms.interval):
-        standing = await without_ahead(work, standing, at)
+        standing = await without_ahead(ReadSession(work.session), standing, at)
     return Priced(ChangeAct.CHANGE_PLAN, target, price_change(standing, ChangeAct.CHANGE_PLAN, target, at), at)
 
 

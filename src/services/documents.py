@@ -3,45 +3,67 @@
 import logging
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
 
 from ..database import Work
 from ..models import (
     BillingAccount,
     CollectionMethod,
+    Company,
     CreditNote,
     Document,
     DocumentKind,
     Invoice,
     InvoiceLine,
+    Issuer,
+    PaymentMethod,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
     WorkKind,
 )
 from .bills import BillLine, subtotal_of, taxes_of
 from .due_work import enqueue
-from .papers import Bank, Paper, PaperKind, PaperLine, PaperSize, PaperTax, Party
+from .papers import Bank, Content, Paper, PaperKind, PaperLine, PaperSize, PaperTax, Party, Receipt
+from .retention import keep_until_due
 from .rules.tax import TaxAmount
 from .standing import Standing
+from .wording import LANGUAGES
 
 log = logging.getLogger("plafond.documents")
 
 LETTER_COUNTRIES = frozenset({"US", "CA", "MX"})
+RECEIPT_KINDS: dict[TransactionKind, Literal[PaperKind.RECEIPT, PaperKind.REFUND_RECEIPT]] = {
+    TransactionKind.CHARGE: PaperKind.RECEIPT,
+    TransactionKind.MANUAL: PaperKind.RECEIPT,
+    TransactionKind.REFUND: PaperKind.REFUND_RECEIPT,
+}
+"""The movements of money that have a receipt once they went through."""
+
+
+def language_of(account: BillingAccount) -> str:
+    """The language of an account's documents."""
+    language = account.locale.replace("_", "-").split("-")[0].lower()
+    return language if language in LANGUAGES else "en"
 
 
 def show_buyer(standing: Standing) -> dict[str, Any]:
     """The buyer, as it stands on a document."""
-    return _buyer(standing).model_dump(mode="json")
+    return _buyer(standing.account, standing.company).model_dump(mode="json")
 
 
 def show_issuer(standing: Standing) -> dict[str, Any]:
     """The seller, as it stands on a document."""
-    return _seller(standing).model_dump(mode="json")
+    return _seller(standing.issuer).model_dump(mode="json")
 
 
-def _buyer(standing: Standing) -> Party:
-    company = standing.company
+def _buyer(account: BillingAccount, company: Company | None) -> Party:
     if company is None:
-        return Party(name=standing.account.name, country="")
+        return Party(name=account.name, country="")
     return Party(
         name=company.legal_name,
         address_lines=tuple(company.address_lines),
@@ -55,8 +77,7 @@ def _buyer(standing: Standing) -> Party:
     )
 
 
-def _seller(standing: Standing) -> Party:
-    issuer = standing.issuer
+def _seller(issuer: Issuer) -> Party:
     return Party(
         name=issuer.legal_name,
         address_lines=tuple(issuer.address_lines),
@@ -81,8 +102,7 @@ def _bank(standing: Standing) -> Bank | None:
     )
 
 
-def _size(standing: Standing) -> PaperSize:
-    company = standing.company
+def _size(company: Company | None) -> PaperSize:
     if company is not None and company.paper_size:
         return PaperSize(company.paper_size)
     return PaperSize.LETTER if company is not None and company.country in LETTER_COUNTRIES else PaperSize.A4
@@ -106,15 +126,15 @@ async def freeze_invoice(
         number=invoice.number,
         language=invoice.language,
         locale=account.locale,
-        size=_size(standing),
+        size=_size(standing.company),
         currency=invoice.currency,
         issued_on=standing.day_of(invoice.issued_at),
         due_on=standing.day_of(invoice.due_at) if invoice.due_at else None,
         starts_on=standing.day_of(invoice.period_start),
         ends_on=_last_day(standing, invoice.period_end),
-        issuer=_seller(standing),
+        issuer=_seller(standing.issuer),
         issuer_bank=_bank(standing),
-        bill_to=_buyer(standing),
+        bill_to=_buyer(standing.account, standing.company),
         lines=tuple(
             PaperLine(
                 position=row.position + 1,
@@ -162,14 +182,14 @@ async def freeze_credit_note(
         number=note.number,
         language=note.language,
         locale=account.locale,
-        size=_size(standing),
+        size=_size(standing.company),
         currency=note.currency,
         issued_on=standing.day_of(note.issued_at),
         due_on=None,
         starts_on=standing.day_of(min(line.start for line in lines)),
         ends_on=_last_day(standing, max(line.end for line in lines)),
         # Both parties as they stand on what is corrected.
-        issuer=Party.model_validate(invoice.issuer) if invoice.issuer else _seller(standing),
+        issuer=Party.model_validate(invoice.issuer) if invoice.issuer else _seller(standing.issuer),
         bill_to=Party.model_validate(invoice.bill_to),
         lines=tuple(
             PaperLine(
@@ -198,6 +218,46 @@ async def freeze_credit_note(
     await _keep(work, account, DocumentKind.CREDIT_NOTE, note.id, paper)
 
 
+def name_receipt(transaction: Transaction) -> str:
+    """What a receipt is called: receipts have no numbers of their own, and need none."""
+    end = transaction.id.hex[-12:].upper()
+    return f"R-{end[:4]}-{end[4:8]}-{end[8:]}"
+
+
+async def freeze_receipt(work: Work, account: BillingAccount, transaction: Transaction) -> None:
+    """Freeze what the receipt of a payment or refund shows, now that it went through, and have it drawn."""
+    assert transaction.status is TransactionStatus.SUCCEEDED, "only what went through has a receipt"
+    issuer, company, invoice_number, method = (
+        await work.session.execute(
+            select(Issuer, Company, Invoice.number, PaymentMethod)
+            .select_from(Issuer)
+            .outerjoin(Company, Company.account_id == account.id)
+            .outerjoin(Invoice, Invoice.id == transaction.invoice_id)
+            .outerjoin(PaymentMethod, PaymentMethod.id == transaction.payment_method_id)
+            .where(Issuer.id == account.issuer_id)
+        )
+    ).one()
+    now = work.clock.now_for(account)
+    receipt = Receipt(
+        kind=RECEIPT_KINDS[transaction.kind],
+        number=name_receipt(transaction),
+        language=language_of(account),
+        locale=account.locale,
+        size=_size(company),
+        currency=transaction.currency,
+        issued_on=now.astimezone(ZoneInfo(account.timezone)).date(),
+        issuer=_seller(issuer),
+        bill_to=_buyer(account, company),
+        invoice_number=invoice_number,
+        amount_minor=transaction.amount_minor,
+        pays_by=None if method is None else f"{method.brand} {method.last4}",
+        reference=transaction.reference,
+        footer=company.footer if company else None,
+    )
+    await _keep(work, account, DocumentKind.RECEIPT, transaction.id, receipt)
+    await keep_until_due(work, account, issuer, now)
+
+
 def _taxes(amounts: Sequence[TaxAmount]) -> tuple[PaperTax, ...]:
     return tuple(
         PaperTax(
@@ -212,15 +272,15 @@ def _taxes(amounts: Sequence[TaxAmount]) -> tuple[PaperTax, ...]:
     )
 
 
-async def _keep(work: Work, account: BillingAccount, kind: DocumentKind, subject_id: UUID, paper: Paper) -> None:
+async def _keep(work: Work, account: BillingAccount, kind: DocumentKind, subject_id: UUID, content: Content) -> None:
     now = work.clock.now_for(account)
     document = Document(
         created_at=now,
         account_id=account.id,
         kind=kind,
         subject_id=subject_id,
-        content=paper.model_dump(mode="json"),
-        content_hash=paper.digest(),
+        content=content.model_dump(mode="json"),
+        content_hash=content.digest(),
     )
     work.session.add(document)
     # By the wall clock, whatever the account's: drawing is nothing of its history.

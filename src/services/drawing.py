@@ -12,7 +12,7 @@ from ..models import Document, DocumentBytes, NoticeSeverity, WorkKind
 from .due_work import Fenced, Taken, claim, finish, give_back
 from .links import OpenedLink
 from .notices import clear_notice, raise_notice
-from .papers import Paper
+from .papers import read_content
 from .ports import Draughtsman, DrawingFailed
 
 log = logging.getLogger("plafond.drawing")
@@ -35,7 +35,7 @@ async def draw_due(database: Database, actor: Actor, draughtsman: Draughtsman, *
 
 async def draw_now(database: Database, actor: Actor, draughtsman: Draughtsman, document: Document) -> bytes | None:
     """The bytes of a document that somebody waits for: those kept, where others were faster. None where it is gone."""
-    pdf = await draughtsman.draw(Paper.model_validate(document.content))
+    pdf = await draughtsman.draw(read_content(document.content))
     async with database.work(actor) as work:
         return await _keep(work, document, pdf)
 
@@ -61,7 +61,7 @@ async def _try_to_draw(database: Database, actor: Actor, draughtsman: Draughtsma
         if document is not None and document.drawn_at is None:
             if taken.tries > MAX_TRIES:
                 raise DrawingFailed("whoever drew it ended before it was done, each time")
-            pdf = await draughtsman.draw(Paper.model_validate(document.content))
+            pdf = await draughtsman.draw(read_content(document.content))
             reach("document.drawn")
         async with database.work(actor) as work:
             await finish(work, taken)

@@ -178,7 +178,7 @@ async def load_states(session: ReadSession, account_ids: Sequence[UUID]) -> list
         )
         .group_by(DueWork.account_id)
     )
-    next_at: dict[UUID, datetime] = dict(upcoming.tuples().all())
+    next_at: dict[UUID, datetime] = dict(upcoming.all())
     tries = await session.execute(
         select(Transaction.account_id, func.count())
         .join(Dunning, Dunning.account_id == Transaction.account_id)

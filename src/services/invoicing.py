@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,11 +30,13 @@ from ..models import (
     TransactionKind,
     TransactionStatus,
     UsageRating,
+    WorkKind,
 )
 from ..models.money import OPEN_ATTEMPT
 from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
-from .documents import freeze_credit_note, freeze_invoice, show_buyer, show_issuer
+from .documents import freeze_credit_note, freeze_invoice, language_of, show_buyer, show_issuer
+from .due_work import enqueue
 from .errors import Conflict, InvoiceIsPaid
 from .notices import raise_notice
 from .permissions import check_voidable
@@ -42,7 +44,6 @@ from .retention import keep_until_due
 from .rules.explanation import credit_basis
 from .rules.tax import NO_RULE, TaxAmount, TaxRate, credited_tax
 from .standing import Standing, read_taxes
-from .wording import LANGUAGES
 
 MINIMUM_MINOR = {"USD": 50, "EUR": 50, "GBP": 30, "JPY": 50, "KWD": 200, "CHF": 50, "CAD": 50, "AUD": 50}
 """What the processor charges at least, by currency."""
@@ -82,15 +83,41 @@ def total_up(lines: Sequence[BillLine], *, carried_minor: int, balance_minor: in
     return Totals(subtotal, tax, total, carried_minor, min(max(0, balance_minor), total + carried_minor))
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What would come of a bill."""
+
+    lines: Sequence[BillLine]
+    """Of its invoice; empty where none would be issued."""
+    totals: Totals
+    brought_minor: int
+    """What its own credit notes bring to the balance."""
+    after: Standing
+    """How the account would stand, but for its balance and what is carried as before."""
+
+
 def foresee(standing: Standing, bill: Bill) -> tuple[Totals, int]:
     """What the invoice of a bill would come to, and how much of the balance applied its own credit notes bring."""
+    foreseen = foresee_documents(standing, bill)
+    return foreseen.totals, min(foreseen.brought_minor, foreseen.totals.balance_minor)
+
+
+def foresee_documents(standing: Standing, bill: Bill) -> Foreseen:
+    """What the documents of a bill would come to, and what they would leave of the balance, and carried."""
     split = split_bill(bill)
     paid = {row.line.invoice_id for row in standing.lines if row.is_paid}
     brought = sum(-total_of(note.lines) for note in split.credit_notes if note.invoice_id in paid)
     totals = total_up(
         split.invoice, carried_minor=standing.carried_minor, balance_minor=standing.balance_minor + brought
     )
-    return totals, min(brought, totals.balance_minor)
+    carried = standing.carried_minor
+    if split.invoice:
+        is_charged = standing.account.collection_method is CollectionMethod.AUTOMATIC
+        is_small = 0 < totals.due_minor < minimum_of(standing.currency)
+        carried = totals.due_minor if is_charged and is_small else 0
+    kept = standing.kept_balance_minor + totals.balance_minor - brought
+    after = replace(standing, kept_balance_minor=kept, carried_minor=carried)
+    return Foreseen(split.invoice, totals, brought, after)
 
 
 @dataclass
@@ -185,6 +212,9 @@ async def _issue_invoice(
     reach("invoice.after_books")
     invoice.status = InvoiceStatus.OPEN
     _settle_small(work, standing, invoice)
+    if is_sent and invoice.status is InvoiceStatus.OPEN:
+        overdue_at = invoice.due_at + timedelta(seconds=1)
+        await enqueue(work, account, WorkKind.OVERDUE, str(invoice.id), overdue_at)
     if any(rate.reason == NO_RULE for line in lines for rate in line.taxes):
         await _tell_of_missing_rule(work, standing)
     await keep_until_due(work, account, standing.issuer, invoice.issued_at)
@@ -629,12 +659,6 @@ async def _take_number(work: Work, standing: Standing, document: Invoice | Credi
     document.number = f"{prefix}{series.last_number:06d}"
     document.issued_at = issued_at
     await work.session.flush()
-
-
-def language_of(account: BillingAccount) -> str:
-    """The language of an account's documents."""
-    language = account.locale.replace("_", "-").split("-")[0].lower()
-    return language if language in LANGUAGES else "en"
 
 
 async def load_credited(work: Work, invoice_id: UUID) -> dict[UUID, int]:

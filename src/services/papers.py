@@ -4,8 +4,9 @@ import hashlib
 from collections import defaultdict
 from datetime import date
 from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from .rules.money import exponent_of
 
@@ -15,6 +16,8 @@ class PaperKind(StrEnum):
 
     INVOICE = "INVOICE"
     CREDIT_NOTE = "CREDIT_NOTE"
+    RECEIPT = "RECEIPT"
+    REFUND_RECEIPT = "REFUND_RECEIPT"
 
 
 class PaperSize(StrEnum):
@@ -26,6 +29,10 @@ class PaperSize(StrEnum):
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """The hex SHA-256 of the content: what is frozen cannot change unseen."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 class Party(_Frozen):
@@ -87,7 +94,7 @@ class PaperTax(_Frozen):
 class Paper(_Frozen):
     """An invoice or credit note as it is printed. `total = subtotal + tax`; `due = total + carried in − balance`."""
 
-    kind: PaperKind
+    kind: Literal[PaperKind.INVOICE, PaperKind.CREDIT_NOTE]
     number: str
     language: str
     """Of the texts: en, de, fr, es, nl or ja."""
@@ -122,10 +129,6 @@ class Paper(_Frozen):
     purchase_order: str | None = None
     footer: str | None = None
 
-    def digest(self) -> str:
-        """The hex SHA-256 of the content: what is frozen cannot change unseen."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
     @property
     def why_no_xml(self) -> str | None:
         """Why no EN 16931 XML is embedded; none where it is."""
@@ -145,3 +148,50 @@ class Paper(_Frozen):
         if "AE" in categories and self.bill_to.vat_id is None:
             return "a reverse charge needs the buyer's VAT id"
         return None
+
+
+class Receipt(_Frozen):
+    """A receipt as it is printed: that money came or went back. What was sold for it, and its tax, the invoice says."""
+
+    kind: Literal[PaperKind.RECEIPT, PaperKind.REFUND_RECEIPT]
+    number: str
+    language: str
+    """Of the texts: en, de, fr, es, nl or ja."""
+    locale: str
+    """Of figures and dates, such as de-AT."""
+    size: PaperSize
+    currency: str
+    issued_on: date
+    """The day on which it went through."""
+    issuer: Party
+    bill_to: Party
+    """Who paid, or was paid back."""
+    invoice_number: str | None = None
+    """What was paid; none where the money was for nothing that came about."""
+    amount_minor: int
+    """Always positive."""
+    pays_by: str | None = None
+    """The card it went through, such as `visa 4242`; none of a transfer."""
+    reference: str | None = None
+    """What the bank says of a transfer."""
+    footer: str | None = None
+
+    @property
+    def why_no_xml(self) -> str:
+        """Why no EN 16931 XML is embedded."""
+        return "a receipt is no invoice"
+
+
+Content: TypeAlias = Paper | Receipt
+"""What a document shows."""
+_CONTENTS: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
+
+
+def read_content(stored: object) -> Content:
+    """What a document shows, from how it is stored. Refuses with `ValueError` what nothing was frozen as."""
+    return _CONTENTS.validate_python(stored)
+
+
+def parse_content(text: str) -> Content:
+    """The same from its JSON."""
+    return _CONTENTS.validate_json(text)

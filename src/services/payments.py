@@ -91,15 +91,10 @@ async def open_attempt(
 async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_at: datetime) -> Transaction | None:
     """Have a finalised invoice charged. While a payment is overdue the rest waits; without a method it fails.
 
-    `due_at` is when it was to be finalised: after an outage it is charged before what came due later. What is paid by
-    transfer is overdue from the first instant after it was due.
+    `due_at` is when it was to be finalised: after an outage it is charged before what came due later.
     """
     account = standing.account
-    if invoice.status is not InvoiceStatus.OPEN:
-        return None
-    if account.collection_method is CollectionMethod.SEND_INVOICE:
-        assert invoice.due_at is not None, "an issued invoice is due"
-        await enqueue(work, account, WorkKind.OVERDUE, str(invoice.id), invoice.due_at + timedelta(seconds=1))
+    if invoice.status is not InvoiceStatus.OPEN or account.collection_method is not CollectionMethod.AUTOMATIC:
         return None
     if await dunning.find_running(work, account) is not None:
         return None

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ..models import FailureCode, PaymentMethodKind
-from .papers import Paper
+from .papers import Content
 
 
 class Listener(Protocol):
@@ -236,7 +236,7 @@ class DrawingFailed(Exception):
 class Draughtsman(Protocol):
     """Who draws documents, outside of this process. Each call may raise `DrawingFailed`."""
 
-    async def draw(self, paper: Paper) -> bytes:
+    async def draw(self, content: Content) -> bytes:
         """The PDF of a document."""
         ...
 

@@ -18,6 +18,7 @@ from ..models import (
     WorkKind,
 )
 from . import books, dunning, inputs
+from .documents import freeze_receipt
 from .due_work import hasten
 from .errors import InvalidInput
 from .invoicing import issue_bill
@@ -163,6 +164,7 @@ async def record_payment(
         f"transaction:{transaction.id}",
         after={"amountMinor": amount_minor, "reference": reference, "invoice": invoice.number},
     )
+    await freeze_receipt(work, account, transaction)
     work.emit(account, "payment.succeeded", {"transactionId": str(transaction.id), "kind": TransactionKind.MANUAL})
     return transaction
 

@@ -20,6 +20,7 @@ from ..models import (
 from . import books, inputs
 from .bills import CreditDraft
 from .closing import load_standing
+from .documents import freeze_receipt
 from .due_work import enqueue
 from .errors import Conflict, InvalidInput, RefundNotAllowed
 from .invoicing import credit_part, issue_credit_note
@@ -215,7 +216,7 @@ async def _approve(
                 ["input", "amountMinor"],
             )
         if decision is RefundDecision.CREDIT:
-            _grant_owed(work, account, request, amount)
+            await _grant_owed(work, account, request, amount)
             return None
         return await _open_refund(work, account, request, charge, amount)
     refund_minor = 0 if decision is RefundDecision.CREDIT else min(amount, item.left_minor)
@@ -287,16 +288,22 @@ async def _decide_again(
     owed = request.refund_minor
     if decision is RefundDecision.CREDIT:
         request.refund_minor = 0
-        _grant_owed(work, account, request, owed)
+        await _grant_owed(work, account, request, owed)
         return None
     return await _open_refund(work, account, request, charge, owed)
 
 
-def _grant_owed(work: Work, account: BillingAccount, request: RefundRequest, amount_minor: int) -> None:
+async def _grant_owed(work: Work, account: BillingAccount, request: RefundRequest, amount_minor: int) -> None:
     request.granted_minor = amount_minor
     request.status = RefundStatus.SUCCEEDED
     account.credit_minor += amount_minor
     books.post_owed_granted(work, account, request, amount_minor)
+    await _clear_duplicate(work, account, request)
+
+
+async def _clear_duplicate(work: Work, account: BillingAccount, request: RefundRequest) -> None:
+    if request.reason is RefundReason.DUPLICATE:
+        await clear_notice(work, account, "PAYMENT_DUPLICATE", str(request.charge_id))
 
 
 async def _open_refund(
@@ -329,6 +336,8 @@ async def _open_refund(
         books.post_refund(work, account, refund, amount_minor)
         request.status = RefundStatus.SUCCEEDED
         await note_refunded(work, charge)
+        await _clear_duplicate(work, account, request)
+        await freeze_receipt(work, account, refund)
         work.emit(account, "payment.succeeded", {"transactionId": str(refund.id), "kind": TransactionKind.REFUND})
     else:
         await enqueue(work, account, WorkKind.REFUND, str(refund.id), now + RECOVERED_AFTER)

@@ -42,6 +42,7 @@ from ..models import (
     Price,
     PriceKind,
     RefundRequest,
+    SandboxConduct,
     Subscription,
     SubscriptionAddOn,
     SubscriptionEvent,
@@ -406,3 +407,9 @@ async def load_notes_of_cancellation(session: ReadSession, account_id: UUID) -> 
         .order_by(CreditNote.issued_at, CreditNote.number)
     )
     return rows.all()
+
+
+async def load_conducts(session: ReadSession, customers: Sequence[str]) -> dict[str, SandboxConduct]:
+    """How the sandbox's processor was told to behave, by customer."""
+    rows = await session.scalars(select(SandboxConduct).where(SandboxConduct.customer.in_(customers)))
+    return {row.customer: row for row in rows}

@@ -9,6 +9,7 @@ from ..faults import reach
 from ..models import (
     BillingAccount,
     NoticeSeverity,
+    RefundReason,
     RefundRequest,
     RefundStatus,
     Transaction,
@@ -17,6 +18,7 @@ from ..models import (
     WorkKind,
 )
 from . import books
+from .documents import freeze_receipt
 from .due_work import Taken, finish, postpone, withdraw
 from .hearing import Heard, note_heard
 from .notices import clear_notice, raise_notice
@@ -116,7 +118,9 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
     if not is_failed:
         request.status = RefundStatus.SUCCEEDED
         books.post_refund(work, account, refund, refund.amount_minor)
-        await clear_notice(work, account, "PAYMENT_DUPLICATE", str(charge.id))
+        if request.reason is RefundReason.DUPLICATE:
+            await clear_notice(work, account, "PAYMENT_DUPLICATE", str(charge.id))
+        await freeze_receipt(work, account, refund)
     else:
         request.status = RefundStatus.FAILED
         if before is TransactionStatus.SUCCEEDED:

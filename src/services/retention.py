@@ -15,6 +15,7 @@ from ..models import (
     Deferral,
     Document,
     DocumentBytes,
+    DocumentKind,
     EntryKind,
     Invoice,
     InvoiceLine,
@@ -77,11 +78,14 @@ async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
     credits_first = InvoiceLine.credited_line_id.is_not(None)
     await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines), credits_first))
     await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines)))
-    await session.execute(delete(Transaction).where(Transaction.invoice_id.in_(invoices)))
+    movements = list(await session.scalars(select(Transaction.id).where(Transaction.invoice_id.in_(invoices))))
+    await session.execute(delete(Transaction).where(Transaction.id.in_(movements)))
     await session.execute(delete(Invoice).where(Invoice.id.in_(invoices)))
     documents = list(
         await session.scalars(
-            select(Document.id).where(Document.account_id == account.id, Document.subject_id.in_([*invoices, *notes]))
+            select(Document.id).where(
+                Document.account_id == account.id, Document.subject_id.in_([*invoices, *notes, *movements])
+            )
         )
     )
     await session.execute(delete(DocumentBytes).where(DocumentBytes.document_id.in_(documents)))
@@ -97,7 +101,7 @@ async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
 
 
 async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> list[object]:
-    """The invoices of the year and before that are settled, and that nothing younger names."""
+    """The invoices of the year and before that are settled, and that nothing younger names or has paid."""
     later = InvoiceLine.__table__.alias("later")
     noted = (
         select(CreditNoteLine.id)
@@ -126,6 +130,13 @@ async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> 
         .correlate(Invoice)
         .exists()
     )
+    paid_later = (
+        select(Document.id)
+        .join(Transaction, Transaction.id == Document.subject_id)
+        .where(Transaction.invoice_id == Invoice.id, Document.kind == DocumentKind.RECEIPT, Document.created_at >= end)
+        .correlate(Invoice)
+        .exists()
+    )
     rows = await work.session.scalars(
         select(Invoice.id).where(
             Invoice.account_id == account.id,
@@ -134,6 +145,7 @@ async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> 
             ~noted,
             ~credited,
             ~carried,
+            ~paid_later,
         )
     )
     return list(rows)

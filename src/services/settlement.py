@@ -24,6 +24,7 @@ from ..models import (
 from .accounts import select_accounts
 from .changing import apply_change, still_holds
 from .closing import load_standing
+from .documents import freeze_receipt
 from .due_work import Taken, enqueue, finish, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
@@ -159,6 +160,8 @@ async def record_result(
             await _settle_change(work, account, transaction, result)
         elif transaction.invoice_id is not None:
             await _settle_invoice(work, account, transaction, result)
+        if result.status is ChargeStatus.SUCCEEDED:
+            await freeze_receipt(work, account, transaction)
 
 
 async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:

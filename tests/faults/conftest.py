@@ -191,7 +191,7 @@ async def check_books(database: Database, due: Due, *, failed: frozenset[UUID] =
     """
     async with database.read() as session:
         await take_snapshot(session)
-        assert await audit(session) == []
+        assert await audit(session, database.clock.now()) == []
         invoices = (await session.scalars(select(Invoice).order_by(Invoice.issued_at, Invoice.number))).all()
         charges = (
             await session.execute(

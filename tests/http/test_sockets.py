@@ -15,14 +15,17 @@ from sqlalchemy import select, update
 
 from plafond.database import ACCESS_TOPIC, Actor, account_topic
 from plafond.models import Alert, ApiKey, BillingAccount, Member, Role
+from plafond.models.types import new_id
 from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind
-from plafond.services.cursors import encode_change
+from plafond.services.cursors import decode_change, encode_change
+from plafond.services.decisions import decide_add_on
 from plafond.services.metering import record_usage
 from plafond.services.tokens import revoke_key
 from plafond.services.usage import EventStatus, UsageInput
 
 from ..conftest import NOW, World
+from ..services import engine
 
 ACTOR = Actor(name="system:test", origin="test")
 SENDER = Principal(kind=PrincipalKind.OPERATOR, id="system:test", display_name="Test", is_operator=True)
@@ -194,12 +197,31 @@ def listeners(world: World, account_id: UUID) -> int:
 
 CHANGES = """subscription($id: ID!, $after: String, $kinds: [ChangeKind!]) {
   accountChanged(accountId: $id, after: $after, kinds: $kinds) {
-    cursor kind at account { name } node { id ... on Alert { threshold } ... on MetricUsage { used } } } }"""
+    cursor kind at account { name } node { id ... on Alert { threshold } ... on MetricUsage { used }
+      ... on Invoice { invoiceStatus: status cursor transactions(first: 5) { nodes { amount { amountMinor } } } }
+      ... on Transaction { transactionStatus: status cursor invoice { number } }
+      ... on PlanSubscription { cursor addOns { addOn { key } quantity } }
+      ... on PaymentMethod { last4 } } } }"""
 RAISED = "subscription($id: ID!, $after: String) { alertRaised(accountId: $id, after: $after) { id cursor threshold } }"
 CHANGED = """subscription($id: ID!, $after: String) {
   alertChanged(accountId: $id, after: $after) { id cursor threshold resolvedAt } }"""
 USAGE = """subscription($id: ID!, $after: String, $metrics: [String!]) {
   usageChanged(accountId: $id, after: $after, metrics: $metrics) { used metric { key } } }"""
+
+INVOICE = """subscription($id: ID!, $after: String) {
+  invoiceChanged(accountId: $id, after: $after) { id cursor status } }"""
+TRANSACTION = """subscription($id: ID!, $after: String) {
+  transactionChanged(accountId: $id, after: $after) { id cursor status kind amount { amountMinor } } }"""
+PLAN = """subscription($id: ID!, $after: String) {
+  subscriptionChanged(accountId: $id, after: $after) { id cursor status addOns { quantity } } }"""
+ABOUT_MONEY = [INVOICE, TRANSACTION, PLAN]
+SHORTHANDS = [RAISED, CHANGED, USAGE, *ABOUT_MONEY]
+
+
+async def buy_users(world: World, tenant: str, quantity: int) -> None:
+    """Additional users, charged at once: a transaction, the subscription and an invoice change."""
+    account = await account_of(world, tenant)
+    await engine.order(engine.open_till(world.database), account.id, decide_add_on, "additional_user", quantity)
 
 
 async def test_a_token_in_connection_init_is_acknowledged(world: World) -> None:
@@ -560,7 +582,7 @@ async def test_a_place_that_is_not_there_gives_a_gap_then_a_snapshot(world: Worl
         assert [(await socket.next())["kind"] for _ in range(2)] == ["GAP", "SNAPSHOT"]
         await socket.subscribe("s2", CHANGES, id=encode_id("BillingAccount", account.id), after=now, kinds=["ALERT"])
         await socket.check_alive()
-        for number, query in enumerate([RAISED, CHANGED, USAGE]):
+        for number, query in enumerate(SHORTHANDS):
             id_ = f"short{number}"
             await socket.subscribe(id_, query, id=encode_id("BillingAccount", account.id), after=after)
             assert await socket.end(id_) == ["CURSOR_EXPIRED"]
@@ -580,7 +602,7 @@ async def test_the_first_place_still_kept_is_no_gap(world: World) -> None:
         assert (await socket.next())["kind"] == "USAGE"
 
 
-@pytest.mark.parametrize("query", [CHANGES, RAISED, CHANGED, USAGE])
+@pytest.mark.parametrize("query", [CHANGES, *SHORTHANDS])
 async def test_a_cursor_that_is_not_this_account_s_is_bad_input(world: World, query: str) -> None:
     account = await account_of(world, "acme")
     good = encode_change(account.id, account.sequence)
@@ -593,7 +615,7 @@ async def test_a_cursor_that_is_not_this_account_s_is_bad_input(world: World, qu
         await socket.check_alive()
 
 
-@pytest.mark.parametrize("query", [CHANGES, RAISED, CHANGED, USAGE])
+@pytest.mark.parametrize("query", [CHANGES, *SHORTHANDS])
 async def test_a_foreign_account_is_the_same_as_none(world: World, query: str) -> None:
     foreign = await id_of(world, "birchwood")
     unknown = encode_id("BillingAccount", "00000000-0000-4000-8000-000000000000")
@@ -630,7 +652,7 @@ async def remove_member(world: World, token: str) -> None:
 
 
 @pytest.mark.parametrize("end_access", [revoke, remove_member])
-@pytest.mark.parametrize("query", [CHANGES, RAISED, CHANGED, USAGE])
+@pytest.mark.parametrize("query", [CHANGES, *SHORTHANDS])
 async def test_a_stream_ends_with_the_right(world: World, query: str, end_access: Any) -> None:
     account = await account_of(world, "birchwood")
     token = world.token("Birchwood", Role.TENANT_OWNER)
@@ -751,6 +773,131 @@ async def test_another_tenant_s_changes_never_arrive(world: World) -> None:
         await record(world, "acme", "two", "workspaces", level=8)
         found = await socket.next()
         assert (found["account"]["name"], found["node"]["threshold"]) == ("Acme Corporation", 80)
+        await socket.check_alive()
+
+
+# Money
+
+
+async def test_what_is_bought_is_told_with_its_objects_as_they_are_now(world: World) -> None:
+    account = await account_of(world, "acme")
+    async with connect(world) as socket:
+        await socket.init(world.token("Acme", Role.BILLING_ADMIN))
+        await socket.subscribe("s", CHANGES, id=encode_id("BillingAccount", account.id))
+        assert (await socket.next())["kind"] == "SNAPSHOT"
+        await buy_users(world, "acme", 2)
+        seen = {(change := await socket.next())["kind"]: change for _ in range(4)}
+        await socket.check_alive()
+    invoice, transaction = seen["INVOICE"]["node"], seen["TRANSACTION"]["node"]
+    assert (invoice["invoiceStatus"], transaction["transactionStatus"]) == ("PAID", "SUCCEEDED")
+    assert len(invoice["transactions"]["nodes"]) == 1
+    assert transaction["invoice"]["number"]
+    assert seen["SUBSCRIPTION"]["node"]["addOns"] == [{"addOn": {"key": "additional_user"}, "quantity": 2}]
+    assert seen.pop("USAGE")["node"]["used"] == 3, "whose limit rose"
+    assert all(change["node"]["cursor"] == change["cursor"] for change in seen.values())
+    places = [decode_change(account.id, change["cursor"]) for change in seen.values()]
+    assert places == sorted(places)
+    assert account.sequence < places[0]
+
+
+async def test_a_payment_method_that_comes_and_goes_is_told(world: World) -> None:
+    account = await account_of(world, "acme")
+    async with connect(world) as socket:
+        await socket.init(world.operator)
+        id_ = encode_id("BillingAccount", account.id)
+        await socket.subscribe("s", CHANGES, id=id_, kinds=["PAYMENT_METHOD"])
+        assert (await socket.next())["kind"] == "SNAPSHOT"
+        await engine.add_card(engine.open_till(world.database), account.id, "pm_card_mastercard")
+        change = await socket.next()
+        assert (change["kind"], change["node"]["last4"]) == ("PAYMENT_METHOD", "4444")
+        await socket.check_alive()
+
+
+async def test_a_member_is_told_nothing_about_money(world: World) -> None:
+    id_, after = await id_of(world, "acme"), await cursor_of(world, "acme")
+    async with connect(world) as socket:
+        await socket.init(world.token("Acme", Role.MEMBER))
+        await socket.subscribe("s", CHANGES, id=id_, after=after)
+        await buy_users(world, "acme", 1)
+        await record(world, "acme", "one", quantity=1)
+        assert [(await socket.next())["kind"] for _ in range(2)] == ["USAGE"] * 2, "the users' limit rose"
+        for number, query in enumerate(ABOUT_MONEY):
+            await socket.subscribe(f"m{number}", query, id=id_, after=after)
+            assert await socket.end(f"m{number}") == ["FORBIDDEN"]
+        for kind in ("INVOICE", "TRANSACTION", "SUBSCRIPTION", "PAYMENT_METHOD"):
+            await socket.subscribe(kind, CHANGES, id=id_, after=after, kinds=["USAGE", kind])
+            assert await socket.end(kind) == ["FORBIDDEN"]
+        await socket.check_alive()
+
+
+@pytest.mark.parametrize("query", [CHANGES, *ABOUT_MONEY])
+async def test_who_may_not_see_money_any_more_is_told_no_more_of_it(world: World, query: str) -> None:
+    token = world.token("Acme", Role.BILLING_ADMIN)
+    async with connect(world) as socket:
+        await socket.init(token)
+        await socket.subscribe("s", query, id=await id_of(world, "acme"), after=await cursor_of(world, "acme"))
+        async with world.database.work(ACTOR) as work:  # without a word to anyone, as from another process
+            key = (await work.session.scalars(select(ApiKey).where(ApiKey.prefix == token.rpartition("_")[0]))).one()
+            await work.session.execute(update(Member).where(Member.id == key.member_id).values(role=Role.MEMBER))
+        await buy_users(world, "acme", 1)
+        assert await socket.end() == ["FORBIDDEN"]
+        await socket.check_alive()
+
+
+async def test_resuming_at_any_place_gives_the_rest_once(world: World) -> None:
+    account = await account_of(world, "acme")
+    id_, after = encode_id("BillingAccount", account.id), encode_change(account.id, account.sequence)
+    for quantity in (1, 2, 3):
+        await buy_users(world, "acme", quantity)
+    await record(world, "acme", "one", quantity=1)
+    async with connect(world) as socket:
+        await socket.init(world.operator)
+        await socket.subscribe("all", CHANGES, id=id_, after=after)
+        # Three payments, three invoices, each told once; the subscription and both figures in their last state.
+        whole = [await socket.next("all") for _ in range(3 + 3 + 1 + 2)]
+        for number, change in enumerate(whole):
+            await socket.subscribe(f"s{number}", CHANGES, id=id_, after=change["cursor"])
+            rest = [await socket.next(f"s{number}") for _ in whole[number + 1 :]]
+            assert rest == whole[number + 1 :]
+        await socket.check_alive()
+    kinds = [change["kind"] for change in whole]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "TRANSACTION": 3,
+        "INVOICE": 3,
+        "SUBSCRIPTION": 1,
+        "USAGE": 2,
+    }
+
+
+@pytest.mark.parametrize(("query", "status"), [(INVOICE, "PAID"), (TRANSACTION, "SUCCEEDED"), (PLAN, "ACTIVE")])
+async def test_a_shorthand_about_money_resumes_behind_its_own_cursor(world: World, query: str, status: str) -> None:
+    id_, cursor = await id_of(world, "acme"), await cursor_of(world, "acme")
+    seen = []
+    for quantity in (1, 2):
+        async with connect(world) as socket:
+            await socket.init(world.token("Acme", Role.TENANT_OWNER))
+            await socket.subscribe("s", query, id=id_, after=cursor)
+            await buy_users(world, "acme", quantity)
+            seen.append(await socket.next())
+            await socket.check_alive()
+            cursor = seen[-1]["cursor"]
+    assert [found["status"] for found in seen] == [status] * 2
+    assert seen[0]["cursor"] != seen[1]["cursor"]
+
+
+async def test_what_is_gone_by_now_is_told_without_it(world: World) -> None:
+    account = await account_of(world, "acme")
+    after = encode_change(account.id, account.sequence)
+    async with world.database.work(ACTOR) as work:
+        row = (await work.lock_accounts([account.id]))[account.id]
+        work.emit(row, "payment.succeeded", {"transactionId": str(new_id())})
+    async with connect(world) as socket:
+        await socket.init(world.operator)
+        id_ = encode_id("BillingAccount", account.id)
+        await socket.subscribe("s", CHANGES, id=id_, after=after)
+        change = await socket.next()
+        assert (change["kind"], change["node"]) == ("TRANSACTION", None)
+        await socket.subscribe("t", TRANSACTION, id=id_, after=after)
         await socket.check_alive()
 
 

@@ -122,6 +122,30 @@ async def test_a_plan_is_published_and_then_its_next_version(client: Client, wor
     assert dearer["plan"]["prices"] == [{"interval": "YEAR", "amount": {"amountMinor": 9_000, "currency": "USD"}}]
 
 
+async def test_days_of_dunning_are_published_and_read(client: Client, world: World) -> None:
+    days = "dunning { retryDays suspendDay cancelDay }"
+    publish = PUBLISH.replace("version", f"version {days}", 1)
+    usual = {"retryDays": [3, 5, 7], "suspendDay": 7, "cancelDay": 14}
+    for number, (given, shown) in enumerate(
+        [
+            (None, usual),
+            ({}, usual),
+            ({"cancelDay": 30}, usual | {"cancelDay": 30}),
+            ({"retryDays": [], "suspendDay": 1, "cancelDay": 2}, {"retryDays": [], "suspendDay": 1, "cancelDay": 2}),
+        ]
+    ):
+        payload = await change(client, world.operator, publish, **TEAM, dunning=given)
+        assert payload["userErrors"] == []
+        assert (payload["plan"]["version"], payload["plan"]["dunning"]) == (max(1, number), shown)
+    data: Any = await client.data(world.token("Acme", Role.MEMBER), f"{{ plans {{ key {days} }} }}")
+    assert {plan["key"]: plan["dunning"] for plan in data["plans"]}["starter"] == usual
+    starter = TEAM | {"key": "starter", "name": "Starter", "tier": 1, "dunning": {"suspendDay": 2}}
+    await change(client, world.operator, PUBLISH, **starter)
+    query = f'{{ billingAccount(externalId: "calder") {{ subscription {{ plan {{ version {days} }} }} }} }}'
+    data = await client.data(world.operator, query)
+    assert data["billingAccount"]["subscription"]["plan"] == {"version": 1, "dunning": usual}
+
+
 async def test_an_account_keeps_the_version_it_was_sold(client: Client, world: World) -> None:
     query = """{ billingAccount(externalId: "calder") { subscription { amount { amountMinor }
       plan { name version limits { metricKey limit } } } } }"""
@@ -152,6 +176,9 @@ async def test_an_account_keeps_the_version_it_was_sold(client: Client, world: W
             ["INVALID prices.0", "INVALID prices.1", "INVALID prices.1"],
         ),
         ({"prices": [TEAM["prices"][0], TEAM["prices"][0]]}, ["INVALID prices.1"]),
+        ({"dunning": {"suspendDay": 0, "cancelDay": 91}}, ["INVALID dunning.cancelDay", "INVALID dunning.suspendDay"]),
+        ({"dunning": {"retryDays": [3, 20]}}, ["INVALID dunning.retryDays"]),
+        ({"dunning": {"retryDays": [0]}}, ["INVALID dunning.retryDays.0"]),
         ({"key": "starter"}, ["INVALID tier"]),
         ({"privateToAccountId": "x"}, ["NOT_FOUND privateToAccountId"]),
         (

@@ -3,7 +3,7 @@
 For tests that need books with history: nothing here is written past the services, but for who the buyer is.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import count
@@ -13,16 +13,31 @@ from uuid import UUID
 from sqlalchemy import select
 
 from plafond import sandbox
-from plafond.adapters.sandbox_processor import SandboxProcessor
+from plafond.adapters.sandbox_processor import SandboxProcessor, acknowledge, close_disputes, take_messages
 from plafond.database import Database, Work
-from plafond.models import CollectionMethod, Company, Interval, Invoice, InvoiceStatus
-from plafond.services import decisions, endings, methods, orders, receiving, test_clocks
+from plafond.models import (
+    CollectionMethod,
+    Company,
+    Interval,
+    Invoice,
+    InvoiceStatus,
+    RefundReason,
+    RefundRequest,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+)
+from plafond.services import decisions, endings, methods, orders, receiving, refunds, test_clocks
 from plafond.services.accounts import create_account
 from plafond.services.catalogue_files import apply_catalogue, read_catalogue
 from plafond.services.closing import load_standing
 from plafond.services.idempotency import Request
 from plafond.services.invoicing import void_invoice
 from plafond.services.metering import record_usage
+from plafond.services.processor_messages import hear
+from plafond.services.refundables import Asked
+from plafond.services.refunds import RefundDecision
+from plafond.services.repayment import settle_refund
 from plafond.services.standing import Standing
 from plafond.services.tills import Till
 from plafond.services.usage import EventStatus, UsageInput
@@ -167,31 +182,106 @@ async def withdraw_open_invoice(till: Till, account_id: UUID) -> None:
         await void_invoice(work, await load_standing(work, account), invoice, "test")
 
 
+async def pay_by_transfer(till: Till, account_id: UUID, amount_minor: int, *, status: InvoiceStatus) -> UUID:
+    """Book a transfer for the oldest invoice that stands so. Gives the transaction's id."""
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        oldest = select(Invoice).where(Invoice.account_id == account_id, Invoice.status == status)
+        invoice = (await work.session.scalars(oldest.order_by(Invoice.issued_at).limit(1))).one()
+        paid = await receiving.record_payment(work, account, invoice, amount_minor, account.currency, "RF18 5390")
+        return paid.id
+
+
+async def ask_back(
+    till: Till, charge_id: UUID, reason: RefundReason, amount_minor: int | None, decision: RefundDecision | None
+) -> UUID:
+    """Ask for a payment back; an operator decides at once, unless nothing is said. Gives the request's id."""
+    async with till.work() as work:
+        charge = await work.session.get_one(Transaction, charge_id)
+        account = (await work.lock_accounts([charge.account_id]))[charge.account_id]
+        asked = Asked(reason=reason, amount_minor=amount_minor)
+        request = await refunds.request_refund(work, account, charge, asked, account.currency, "test")
+    if decision is not None:
+        await decide_refund(till, request.id, decision)
+    return request.id
+
+
+async def decide_refund(till: Till, request_id: UUID, decision: RefundDecision) -> None:
+    """Decide on a request, and have the processor pay back."""
+    async with till.work() as work:
+        request = await work.session.get_one(RefundRequest, request_id)
+        account = (await work.lock_accounts([request.account_id]))[request.account_id]
+        refund = await refunds.review_refund(work, account, request, decision, None, "test")
+    if refund is not None:
+        await settle_refund(till, refund.id)
+
+
+async def first_charge(till: Till, account_id: UUID) -> UUID:
+    """The first charge of an account that went through."""
+    async with till.database.read() as session:
+        found = await session.scalars(
+            select(Transaction.id)
+            .where(
+                Transaction.account_id == account_id,
+                Transaction.kind == TransactionKind.CHARGE,
+                Transaction.status == TransactionStatus.SUCCEEDED,
+            )
+            .order_by(Transaction.created_at)
+            .limit(1)
+        )
+        return found.one()
+
+
+async def hear_all(till: Till) -> None:
+    """Hear all that the sandbox's processor has to tell, and what it tells because of that."""
+    while messages := await take_messages(till.database, 100):
+        for message in messages:
+            await hear(till, message)
+            await acknowledge(till.database, message)
+
+
+async def lose_disputes(till: Till, account_id: UUID) -> None:
+    """Let the banks take back for good what is disputed."""
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        await close_disputes(work, account.processor_customer or "", won=False)
+    await hear_all(till)
+
+
 async def run_a_lively_year(till: Till) -> dict[str, UUID]:
-    """Ten accounts, from January to August 2025 on one test clock, and one on the wall clock. Gives their ids by name.
+    """14 accounts, from January to August 2025 on one test clock, and one on the wall clock. Gives their ids by name.
 
     `upgrader` goes to a larger plan, takes add-ons, changes to yearly, is cancelled with credit and comes back;
-    `leaver` pays overage and corrections both ways, and leaves; `debtor` cannot pay, `withdrawn` neither, and has its
-    invoice voided; `small` owes too little to be charged, at the end again; `sent` pays by transfer and has not;
-    `trier` lets its trial end, `tried` goes on; `yearly` pays in yen for a year; `quitter` is cancelled without
-    credit and comes back in the same period; `walled` started today.
+    `leaver` pays overage and corrections both ways, and leaves; `debtor` cannot pay, is given up and pays a part
+    after that, `late` cannot pay since today; `withdrawn` could not, and has its invoice voided; `small` owes too
+    little to be charged, at the end again; `sent` pays by transfer and has not; `trier` lets its trial end, `tried`
+    goes on; `yearly` pays in yen for a year; `quitter` is cancelled without credit and comes back in the same period;
+    `refunded` gets back a part of its first charge and what it paid twice, by transfer and as credit, and asks for
+    more; `bounced` gets credit for a refund that its bank sent back; `disputed` takes its money back by its bank;
+    `walled` started today.
     """
     clock_id = await open_clock(till, YEAR_BEGINS)
     ids = {
         name: await open_account(till, name, clock_id)
-        for name in ("upgrader", "leaver", "debtor", "withdrawn", "small", "tried", "quitter")
+        for name in ("upgrader", "leaver", "debtor", "withdrawn", "small", "tried", "quitter", "late", "refunded")
     }
+    ids["bounced"] = await open_account(till, "bounced", clock_id, card="pm_card_refundFail")
+    ids["disputed"] = await open_account(till, "disputed", clock_id, card="pm_card_createDispute")
     ids["sent"] = await open_account(
         till, "sent", clock_id, card=None, country="AT", currency="EUR", collection=CollectionMethod.SEND_INVOICE
     )
     ids["trier"] = await open_account(till, "trier", clock_id, card=None)
     ids["yearly"] = await open_account(till, "yearly", clock_id, country="JP", currency="JPY", timezone="Asia/Tokyo")
-    for name in ("upgrader", "leaver", "debtor", "withdrawn", "small", "quitter"):
+    for name in ("upgrader", "leaver", "debtor", "withdrawn", "small", "quitter", "late"):
         await order(till, ids[name], decisions.decide_start, "starter", Interval.MONTH)
-    await order(till, ids["sent"], decisions.decide_start, "professional", Interval.MONTH)
+    for name in ("sent", "refunded", "bounced", "disputed"):
+        await order(till, ids[name], decisions.decide_start, "professional", Interval.MONTH)
+    await cancel(till, ids["disputed"])
     await order(till, ids["yearly"], decisions.decide_start, "starter", Interval.YEAR)
     for name in ("trier", "tried"):
         await start_trial(till, ids[name], "professional")
+    await advance(till, clock_id, 2, 5)
+    await give_back_some(till, ids)
     await advance(till, clock_id, 2, 10)
     await grant(till, ids["small"], 5_801)
     await advance(till, clock_id, 3, 10)
@@ -219,7 +309,24 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     await order(till, ids["upgrader"], decisions.decide_reactivation, "starter", Interval.MONTH)
     await advance(till, clock_id, 8, 10)
     await grant(till, ids["small"], 5_801)
+    await pay_by_transfer(till, ids["debtor"], 2_000, status=InvoiceStatus.UNCOLLECTIBLE)
+    await add_card(till, ids["late"], DECLINED)
     await advance(till, clock_id, 9, 1)
     ids["walled"] = await open_account(till, "walled", None, timezone="Europe/Berlin")
     await order(till, ids["walled"], decisions.decide_start, "professional", Interval.MONTH)
     return ids
+
+
+async def give_back_some(till: Till, ids: Mapping[str, UUID]) -> None:
+    """What goes back in a lively year: by the processor, by transfer, as credit, by a bank."""
+    charge = await first_charge(till, ids["refunded"])
+    await ask_back(till, charge, RefundReason.GOODWILL, 2_000, RefundDecision.APPROVE)
+    await ask_back(till, charge, RefundReason.GOODWILL, 1_000, None)
+    for amount_minor, decision in ((17_731, RefundDecision.APPROVE), (1_000, RefundDecision.CREDIT)):
+        again = await pay_by_transfer(till, ids["refunded"], amount_minor, status=InvoiceStatus.PAID)
+        await ask_back(till, again, RefundReason.DUPLICATE, None, decision)
+    charge = await first_charge(till, ids["bounced"])
+    bounced = await ask_back(till, charge, RefundReason.GOODWILL, 3_000, RefundDecision.APPROVE)
+    await hear_all(till)
+    await decide_refund(till, bounced, RefundDecision.CREDIT)
+    await lose_disputes(till, ids["disputed"])

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import select, update
 
-from plafond.models import BillingAccount, Document, DueWork, Interval, Invoice, WorkKind
+from plafond.models import BillingAccount, Document, DocumentKind, DueWork, Interval, Invoice, WorkKind
 from plafond.services.decisions import decide_start
 
 from ..conftest import NOW, World
@@ -14,7 +14,7 @@ from . import engine
 async def start_account(world: World, name: str = "hawthorn") -> UUID:
     """An account on a clock of its own that started on Starter in January, and whose first invoice is paid.
 
-    Of documents only its own wait to be drawn.
+    Of documents only its invoices wait to be drawn: receipts are left aside here.
     """
     till = engine.open_till(world.database)
     async with till.work() as work:
@@ -23,6 +23,7 @@ async def start_account(world: World, name: str = "hawthorn") -> UUID:
         )
     account_id = await engine.open_account(till, name, await engine.open_clock(till, engine.YEAR_BEGINS))
     await engine.order(till, account_id, decide_start, "starter", Interval.MONTH)
+    await _leave_receipts(world)
     return account_id
 
 
@@ -32,13 +33,27 @@ async def advance(world: World, account_id: UUID, *when: int) -> None:
         account = await session.get_one(BillingAccount, account_id)
     assert account.test_clock_id is not None, "it was started here"
     await engine.advance(engine.open_till(world.database), account.test_clock_id, *when)
+    await _leave_receipts(world)
+
+
+async def _leave_receipts(world: World) -> None:
+    async with world.database.work(engine.ACTOR) as work:
+        receipts = await work.session.scalars(select(Document.id).where(Document.kind == DocumentKind.RECEIPT))
+        subjects = [str(id_) for id_ in receipts]
+        await work.session.execute(
+            update(DueWork).where(DueWork.subject.in_(subjects), DueWork.done_at.is_(None)).values(done_at=NOW)
+        )
 
 
 async def documents_of(world: World, account_id: UUID) -> list[Document]:
-    """An account's documents, the first one first."""
+    """An account's invoices and credit notes as documents, the first one first."""
     async with world.database.read() as session:
         return list(
-            await session.scalars(select(Document).where(Document.account_id == account_id).order_by(Document.id))
+            await session.scalars(
+                select(Document)
+                .where(Document.account_id == account_id, Document.kind != DocumentKind.RECEIPT)
+                .order_by(Document.id)
+            )
         )
 
 

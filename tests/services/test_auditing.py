@@ -115,7 +115,7 @@ async def session(books: Books) -> AsyncGenerator[AsyncSession]:
 
 async def audited(session: AsyncSession) -> list[Finding]:
     session.expunge_all()
-    return await audit(ReadSession(session))
+    return await audit(ReadSession(session), NOW)
 
 
 def is_postgres(session: AsyncSession) -> bool:
@@ -165,13 +165,13 @@ async def test_a_purge_leaves_the_books_in_order(session: AsyncSession, books: B
 
 async def test_the_sandbox_is_in_order(world: World) -> None:
     async with world.database.read() as session:
-        assert await audit(session) == []
+        assert await audit(session, NOW) == []
 
 
 async def test_the_statements_do_not_grow_with_the_books(world: World, session: AsyncSession) -> None:
     async with world.database.read() as reading:
         world.statements.clear()
-        await audit(reading)
+        await audit(reading, NOW)
         of_sandbox = len(world.statements)
     connection = (await session.connection()).sync_connection
     assert connection is not None

@@ -31,6 +31,7 @@ from plafond.services import catalogue
 from plafond.services.catalogue_changes import Change, Verb, archive_plan
 from plafond.services.catalogue_entries import TaxEntry
 from plafond.services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
+from plafond.services.dunning import Days
 from plafond.services.errors import BillingError, InvalidInput, NotFound, PriceNotAvailable, list_refusals
 from plafond.services.tax_tables import find_overlaps, format_rate
 
@@ -214,6 +215,21 @@ async def test_everything_wrong_is_told_at_once_with_its_place(world: World) -> 
         (a_plan(key="Team Plan"), "plans.Team Plan.key", "lower-case"),
         (a_plan(version=0), "plans.team.version", "greater than or equal to 1"),
         (a_plan(more="colour = 1"), "plans.team.colour", "not known here"),
+        (a_plan(more="dunning = 7"), "plans.team.dunning", "dictionary"),
+        (a_plan(more="dunning = { cancel_day = 0 }"), "plans.team.dunning.cancel_day", "greater than or equal to 1"),
+        (a_plan(more="dunning = { cancel_day = 91 }"), "plans.team.dunning.cancel_day", "less than or equal to 90"),
+        (a_plan(more="dunning = { cancel_day = true }"), "plans.team.dunning.cancel_day", "valid integer"),
+        (a_plan(more="dunning = { suspend_day = 0 }"), "plans.team.dunning.suspend_day", "greater than or equal to 1"),
+        (a_plan(more="dunning = { suspend_day = 15 }"), "plans.team.dunning.suspend_day", "Day 15 comes too late"),
+        # What is not said is the default, and has to fit too.
+        (a_plan(more="dunning = { cancel_day = 6 }"), "plans.team.dunning.suspend_day", "Day 7 comes too late: on day 6"),
+        (a_plan(more="dunning = { retry_days = [3, 15] }"), "plans.team.dunning.retry_days", "Day 15 comes too late"),
+        (a_plan(more="dunning = { retry_days = [3, 2] }"), "plans.team.dunning.retry_days", "rise"),
+        (a_plan(more="dunning = { retry_days = [3, 3] }"), "plans.team.dunning.retry_days", "rise"),
+        (a_plan(more="dunning = { retry_days = [0, 3] }"), "plans.team.dunning.retry_days.0", "greater than or equal"),
+        (a_plan(more="dunning = { retry_days = [1.5] }"), "plans.team.dunning.retry_days.0", "valid integer"),
+        (a_plan(more=f"dunning = {{ retry_days = {list(range(1, 12))} }}"), "plans.team.dunning.retry_days", "at most 10"),
+        (a_plan(more="dunning = { retries = [1] }"), "plans.team.dunning.retries", "not known here"),
         (a_plan(more="private_to = 'nobody'"), "plans.team.private_to", "no account has the external id nobody"),
         (a_plan(more="private_to = 'acme'"), "plans.team.month", "acme pays in USD"),
         (a_plan() + a_plan().partition("\n")[2], "plans.team", "twice"),
@@ -262,6 +278,34 @@ async def test_a_new_version_leaves_running_subscriptions_alone(world: World) ->
     )
     assert limit.quantity == 10_000
     assert "1 cannot follow" in (await faults(world, SANDBOX))["plans.starter.version"]
+
+
+async def test_days_of_dunning_are_data_of_a_version(world: World) -> None:
+    await apply(world, a_plan())
+    assert (await plan_of(world, "team")).version.dunning == {}
+    said = a_plan(more="dunning = { retry_days = [3, 5, 7], suspend_day = 7, cancel_day = 14 }")
+    assert (await apply(world, said))["plan team"].verb is Verb.UNCHANGED  # that is the default
+    other = "dunning = { retry_days = [1, 2, 30], cancel_day = 30 }"
+    refused = await faults(world, a_plan(more=other))
+    assert "dunning.cancel_day: 14 → 30" in refused["plans.team.version"]
+    text = a_plan(version=2, more=other)
+    shown = await compare(world, text)
+    assert shown["plan team"] == Change(
+        Verb.NEW_VERSION,
+        "plan team",
+        ("version 1 → 2", "dunning.retry_days: 3, 5, 7 → 1, 2, 30", "dunning.cancel_day: 14 → 30"),
+    )
+    assert await apply(world, text) == shown
+    assert (await apply(world, text))["plan team"].verb is Verb.UNCHANGED
+    newest = (await plan_of(world, "team")).version
+    assert newest.dunning == {"retryDays": [1, 2, 30], "suspendDay": 7, "cancelDay": 30}
+    assert Days.of(newest.dunning) == Days(retry=(1, 2, 30), suspend=7, cancel=30)
+    versions = await all_of(world, PlanVersion, PlanVersion.plan_id == newest.plan_id)
+    assert {row.number: row.dunning for row in versions}[1] == {}
+    back = await apply(world, a_plan(version=3))
+    assert "dunning.cancel_day: 30 → 14" in back["plan team"].details
+    none = await apply(world, a_plan(version=4, more="dunning = { retry_days = [] }"))
+    assert none["plan team"].details == ("version 3 → 4", "dunning.retry_days: 3, 5, 7 → none")
 
 
 async def test_a_plan_is_archived_only_when_the_file_says_so(world: World) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, case, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import Subquery
 
@@ -36,8 +36,13 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
     forward = since_purge()
 
     def moved(by: Any, *where: ColumnElement[bool]) -> Subquery:
+        is_write_off = Transaction.kind == TransactionKind.WRITE_OFF
         return (
-            select(by.label("invoice_id"), sum_of(Transaction.amount_minor).label("amount"))
+            select(
+                by.label("invoice_id"),
+                sum_of(case((is_write_off, 0), else_=Transaction.amount_minor)).label("carried"),
+                sum_of(case((is_write_off, Transaction.amount_minor), else_=0)).label("written_off"),
+            )
             .where(Transaction.status == TransactionStatus.SUCCEEDED, by.is_not(None), *where)
             .group_by(by)
             .subquery()
@@ -49,7 +54,7 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
         Transaction.kind == TransactionKind.CARRIED_FORWARD,
         Transaction.carried_to_invoice_id != Transaction.invoice_id,
     )
-    carried_out = moved(
+    given_up = moved(
         Transaction.invoice_id,
         Transaction.kind.in_((TransactionKind.CARRIED_FORWARD, TransactionKind.WRITE_OFF)),
     )
@@ -72,8 +77,9 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
     statement = (
         select(
             Invoice,
-            or_0(carried_in.c.amount),
-            or_0(carried_out.c.amount),
+            or_0(carried_in.c.carried),
+            or_0(given_up.c.carried),
+            or_0(given_up.c.written_off),
             or_0(noted.c.amount),
             or_0(noted.c.to_invoice),
             or_0(charged.c.net) - or_0(noted.c.net),
@@ -81,14 +87,17 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
         )
         .outerjoin(charged, charged.c.invoice_id == Invoice.id)
         .outerjoin(carried_in, carried_in.c.invoice_id == Invoice.id)
-        .outerjoin(carried_out, carried_out.c.invoice_id == Invoice.id)
+        .outerjoin(given_up, given_up.c.invoice_id == Invoice.id)
         .outerjoin(noted, noted.c.invoice_id == Invoice.id)
         .outerjoin(forward, forward.c.account_id == Invoice.account_id)
         .where(is_finalised())
         .order_by(Invoice.id)
     )
-    async for invoice, came, went, credited, to_invoice, creditable, since in stream(session, statement):
-        for wrong in _judge_invoice(invoice, came, went, credited, to_invoice, creditable, since):
+    async for row in stream(session, statement):
+        invoice, came, carried, written_off, credited, to_invoice, creditable, since = row
+        for wrong in _judge_invoice(invoice, came, credited, to_invoice, creditable, since):
+            found.add("I4", invoice.account_id, f"{invoice.number} {wrong}.")
+        for wrong in _judge_giving_up(invoice, carried, written_off):
             found.add("I4", invoice.account_id, f"{invoice.number} {wrong}.")
     nothing = (
         select(Transaction.account_id, Transaction.id, Transaction.amount_minor, Transaction.currency)
@@ -102,7 +111,6 @@ async def check_settlement(session: ReadSession, found: Findings) -> None:
 def _judge_invoice(
     invoice: Invoice,
     came: int,
-    went: int,
     credited: int,
     to_invoice: int,
     creditable: int,
@@ -118,6 +126,7 @@ def _judge_invoice(
         "carried in": invoice.carried_in_minor,
         "carried out": invoice.carried_out_minor,
         "credited": invoice.credited_minor,
+        "written off": invoice.written_off_minor,
     }
     for name, amount_minor in amounts.items():
         if amount_minor < 0:
@@ -136,13 +145,35 @@ def _judge_invoice(
     # An invoice that credits other lines itself may be credited beyond its own total, up to what it charges.
     if creditable < 0:
         yield f"has a total of {show(invoice.total_minor)}, and credit notes of {show(credited)}"
-    if invoice.carried_out_minor != went:
-        yield f"carried {show(invoice.carried_out_minor)} out, and its transactions {show(went)}"
     # Documents of purged years, and what they carried, cannot be counted any more.
     if since is None and invoice.status is not InvoiceStatus.VOID and invoice.carried_in_minor != came:
         yield f"carried {show(invoice.carried_in_minor)} in, and transactions {show(came)}"
     if is_kept_whole(invoice, since) and invoice.credited_minor != to_invoice:
         yield f"was lowered by {show(invoice.credited_minor)}, and by its credit notes by {show(to_invoice)}"
+
+
+def _judge_giving_up(invoice: Invoice, carried: int, written_off: int) -> Iterable[str]:
+    """What was too small to charge is carried or written off at once; what could not be collected is written off."""
+
+    def show(amount_minor: int) -> str:
+        return show_money(amount_minor, invoice.currency)
+
+    is_given_up = invoice.status is InvoiceStatus.UNCOLLECTIBLE or invoice.written_off_minor > 0
+    if not is_given_up:
+        carried, written_off = carried + written_off, 0
+    if invoice.carried_out_minor != carried:
+        yield f"carried {show(invoice.carried_out_minor)} out, and its transactions {show(carried)}"
+    if invoice.written_off_minor != written_off:
+        yield f"was written off by {show(invoice.written_off_minor)}, and by its transactions by {show(written_off)}"
+    if not is_given_up:
+        return
+    left = invoice.owed_minor - invoice.paid_minor - invoice.credited_minor - invoice.carried_out_minor
+    if invoice.status not in (InvoiceStatus.UNCOLLECTIBLE, InvoiceStatus.PAID):
+        yield f"is {invoice.status.lower()}, though {show(invoice.written_off_minor)} of it was written off"
+    if invoice.status is InvoiceStatus.UNCOLLECTIBLE and left == 0:
+        yield "is uncollectible, with nothing due"
+    if left > invoice.written_off_minor:
+        yield f"was written off by {show(invoice.written_off_minor)}, with {show(left)} due"
 
 
 async def check_credits(session: ReadSession, found: Findings) -> None:

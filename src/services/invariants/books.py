@@ -18,9 +18,11 @@ from ...models import (
     LedgerAccount,
     LedgerEntry,
     LedgerPosting,
+    RefundRequest,
     Subscription,
     Transaction,
     TransactionKind,
+    TransactionStatus,
 )
 from ..rules.periods import Period
 from ..rules.recognition import recognised_until
@@ -140,10 +142,40 @@ def _posted() -> Subquery:
             on(LedgerAccount.CUSTOMER_CREDIT).label("credit"),
             on(LedgerAccount.RECEIVABLES).label("receivables"),
             on(LedgerAccount.DEFERRED).label("deferred"),
+            on(LedgerAccount.CASH).label("cash"),
+            on(LedgerAccount.REFUNDS_PAYABLE).label("owed"),
+            on(LedgerAccount.BAD_DEBT).label("bad_debt"),
+            on(LedgerAccount.DISPUTE_LOSSES).label("lost"),
+            on(LedgerAccount.GOODWILL).label("goodwill"),
             on(LedgerAccount.TAX, LedgerEntry.kind != EntryKind.BROUGHT_FORWARD).label("tax"),
         )
         .join(LedgerEntry, LedgerEntry.id == LedgerPosting.entry_id)
         .group_by(LedgerPosting.account_id)
+        .subquery()
+    )
+
+
+RECEIVED = (TransactionKind.CHARGE, TransactionKind.MANUAL)
+
+
+def _moved() -> Subquery:
+    """What the transactions that succeeded moved: in cash, of what is owed back, and as losses."""
+
+    def sum_over(*kinds: TransactionKind, column: Any = Transaction.amount_minor) -> ColumnElement[int]:
+        return sum_of(case((Transaction.kind.in_(kinds), column), else_=0))
+
+    refunded = sum_over(TransactionKind.REFUND)
+    return (
+        select(
+            Transaction.account_id,
+            (sum_over(*RECEIVED) - refunded - sum_over(TransactionKind.DISPUTE)).label("cash"),
+            (sum_over(*RECEIVED, column=Transaction.excess_minor) - refunded).label("owed"),
+            sum_over(TransactionKind.WRITE_OFF).label("given_up"),
+            sum_over(TransactionKind.DISPUTE).label("lost"),
+            sum_over(TransactionKind.CREDIT).label("goodwill"),
+        )
+        .where(Transaction.status == TransactionStatus.SUCCEEDED)
+        .group_by(Transaction.account_id)
         .subquery()
     )
 
@@ -154,7 +186,7 @@ def _of_account(column: Any, *where: ColumnElement[bool]) -> Subquery:
 
 
 async def check_balances(session: ReadSession, found: Findings) -> None:
-    """Credit balances, receivables, what is deferred, and tax, each against the books."""
+    """Credit balances, receivables, what is deferred, tax, cash, what is owed back and lost, each against the books."""
     posted, forward = _posted(), since_purge()
     due = _of_account(_due(), Invoice.status == InvoiceStatus.OPEN)
     carried = _of_account(
@@ -181,6 +213,10 @@ async def check_balances(session: ReadSession, found: Findings) -> None:
         )
 
     demanded, taken_back = taxed(Invoice, is_finalised()), taxed(CreditNote)
+    moved = _moved()
+    to_refund, granted = _of_account(CreditNote.to_refund_minor), _of_account(RefundRequest.granted_minor)
+    # What came of invoices after they were given up.
+    recovered = _of_account(Invoice.written_off_minor - _due(), Invoice.written_off_minor > 0)
     pairs = {
         "credit balance": (BillingAccount.credit_minor, -or_0(posted.c.credit)),
         "due of open invoices and amounts carried forward": (
@@ -193,15 +229,33 @@ async def check_balances(session: ReadSession, found: Findings) -> None:
             -or_0(posted.c.tax),
         ),
     }
-    columns = [column for pair in pairs.values() for column in pair]
-    statement = select(BillingAccount.id, BillingAccount.currency, *columns)
-    for part in (posted, due, carried, rest, demanded, taken_back):
+    # What moved in purged years cannot be counted any more.
+    flows = {
+        "money received less what went back": (or_0(moved.c.cash), or_0(posted.c.cash)),
+        "money owed back": (
+            or_0(moved.c.owed) + or_0(to_refund.c.amount) - or_0(granted.c.amount),
+            -or_0(posted.c.owed),
+        ),
+        "bad debts less what came all the same": (
+            or_0(moved.c.given_up) - or_0(recovered.c.amount),
+            or_0(posted.c.bad_debt),
+        ),
+        "disputes lost": (or_0(moved.c.lost), or_0(posted.c.lost)),
+        "credit granted": (or_0(moved.c.goodwill), or_0(posted.c.goodwill)),
+    }
+    both = pairs | flows
+    columns = [column for pair in both.values() for column in pair]
+    statement = select(BillingAccount.id, BillingAccount.currency, forward.c.since, *columns)
+    for part in (forward, posted, due, carried, rest, demanded, taken_back, moved, to_refund, granted, recovered):
         statement = statement.outerjoin(part, part.c.account_id == BillingAccount.id)
-    differ = or_(*(kept != booked for kept, booked in pairs.values()))
+    differ = or_(
+        *(kept != booked for kept, booked in pairs.values()),
+        and_(forward.c.since.is_(None), or_(*(kept != booked for kept, booked in flows.values()))),
+    )
     async for row in stream(session, statement.where(differ).order_by(BillingAccount.id)):
-        account_id, currency, *figures = row
-        for name, kept, booked in zip(pairs, figures[::2], figures[1::2], strict=True):
-            if kept != booked:
+        account_id, currency, since, *figures = row
+        for name, kept, booked in zip(both, figures[::2], figures[1::2], strict=True):
+            if kept != booked and (since is None or name in pairs):
                 found.add(
                     "I2",
                     account_id,

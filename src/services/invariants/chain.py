@@ -1,16 +1,26 @@
-"""I13: the audit log is as it was written."""
+"""I13: the audit log is as it was written, and tells of every change of money who made it."""
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.sql.elements import ColumnElement
 
 from ...database import ReadSession, hash_audit_entry
 from ...models import (
     AuditEntry,
     BillingAccount,
+    CreditNote,
+    Invoice,
+    InvoiceStatus,
+    RefundRequest,
+    RefundStatus,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
 )
-from .reading import Findings, show_digest, stream
+from .reading import Findings, dialect_of, is_finalised, is_named, show_digest, stream
 
 
 async def check_chain(session: ReadSession, found: Findings) -> None:
@@ -64,3 +74,95 @@ class _Chain:
     def _break(self, found: Findings, what: str) -> None:
         self.is_broken = True
         found.add("I13", self.account_id, what)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the audit log has to tell of rows: under which names, and what is said where it does not."""
+
+    subject: str
+    row_id: Any
+    account_id: Any
+    shown: Any
+    where: ColumnElement[bool]
+    what: str
+    actions: tuple[str, ...] = ()
+    """One of these; any where nothing is said."""
+
+
+def _list_told() -> list[_Told]:
+    row, invoice, note, request = Transaction, Invoice, CreditNote, RefundRequest
+    ended = (TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)
+    # What was carried forward or written off is told of with its invoice; what goes back by hand, with its request.
+    moved = or_(
+        and_(
+            row.kind == TransactionKind.CHARGE,
+            row.status.not_in((TransactionStatus.PENDING, TransactionStatus.UNKNOWN)),
+        ),
+        row.kind.in_((TransactionKind.MANUAL, TransactionKind.CREDIT, TransactionKind.DISPUTE)),
+        and_(
+            row.kind == TransactionKind.REFUND,
+            row.status.in_(ended),
+            or_(row.processor_id.is_not(None), row.status == TransactionStatus.FAILED),
+        ),
+    )
+    undecided = (RefundStatus.REQUESTED, RefundStatus.NOT_ALLOWED)
+    of_invoice = ("invoice", invoice.id, invoice.account_id, invoice.number)
+    of_request = ("refund_request", request.id, request.account_id, request.id)
+    return [
+        _Told("transaction", row.id, row.account_id, row.id, moved, "what became of the transaction {}"),
+        _Told(*of_invoice, is_finalised(), "the issue of {}", ("invoice.finalized",)),
+        _Told(
+            *of_invoice,
+            invoice.status == InvoiceStatus.VOID,
+            "the withdrawal of {}",
+            ("invoice.voided",),
+        ),
+        _Told(*of_invoice, invoice.written_off_minor > 0, "giving up {}", ("invoice.uncollectible",)),
+        _Told(
+            "credit_note",
+            note.id,
+            note.account_id,
+            note.number,
+            note.id.is_not(None),
+            "the issue of {}",
+            ("credit_note.issued",),
+        ),
+        _Told(*of_request, request.id.is_not(None), "the request {}", ("refund.requested",)),
+        _Told(
+            *of_request,
+            request.status.not_in(undecided),
+            "the decision on the request {}",
+            ("refund.approved", "refund.denied"),
+        ),
+    ]
+
+
+async def check_trail(session: ReadSession, found: Findings) -> None:
+    """Each payment, refund, document and decision stands in its account's audit log, with who did it."""
+    for told in _list_told():
+        start = f"{told.subject}:"
+        shown = func.substr(AuditEntry.object, len(start) + 1)
+        where = [func.substr(AuditEntry.object, 1, len(start)) == start, AuditEntry.actor != ""]
+        if told.actions:
+            where.append(AuditEntry.action.in_(told.actions))
+        # Once for all of them: SQLite makes an index of it for the join.
+        named = (
+            select(AuditEntry.account_id, shown.label("shown"), func.replace(shown, "-", "").label("digits"))
+            .where(*where)
+            .distinct()
+            .subquery()
+        )
+        is_row = (
+            is_named(session, named.c.shown, told.row_id)
+            if dialect_of(session) == "postgresql"
+            else told.row_id == named.c.digits
+        )
+        statement = (
+            select(told.account_id, told.shown)
+            .outerjoin(named, and_(named.c.account_id == told.account_id, is_row))
+            .where(told.where, named.c.account_id.is_(None))
+            .order_by(told.row_id)
+        )
+        async for account_id, name in stream(session, statement):
+            found.add("I13", account_id, f"The audit log does not tell who did {told.what.format(name)}.")

@@ -19,8 +19,11 @@ from ...models import (
     Invoice,
     InvoiceLine,
     InvoiceTax,
+    Transaction,
+    TransactionStatus,
 )
-from ..papers import Paper
+from ..documents import RECEIPT_KINDS, name_receipt
+from ..papers import Paper, Receipt
 from ..rules.explanation import reckon
 from ..rules.tax import compute_taxes, tax_on
 from ..standing import read_taxes
@@ -36,6 +39,8 @@ from .reading import (
 )
 
 PDFS_AT_ONCE = 10
+ROUNDED = 2
+"""As much the tax of a refund may differ from that of its net, in minor units."""
 
 
 Rows = Sequence[Row[*tuple[Any, ...]]]
@@ -189,6 +194,8 @@ def _judge_notes(notes: Sequence[_Note], *, is_whole: bool) -> Iterable[str]:
             yield f"{number} has a total of {show(note.total_minor)}, which is not its subtotal and tax"
         if not 0 <= note.to_invoice_minor <= note.total_minor:
             yield f"{number} lowered its invoice by {show(note.to_invoice_minor)} of {show(note.total_minor)}"
+        if not 0 <= note.to_refund_minor <= note.total_minor - note.to_invoice_minor:
+            yield f"{number} gives {show(note.to_refund_minor)} of {show(note.total_minor)} back by a refund"
         for line in each.lines:
             reason = _judge_reason(line.basis, -line.amount_minor)
             if reason is not None:
@@ -202,13 +209,22 @@ def _judge_notes(notes: Sequence[_Note], *, is_whole: bool) -> Iterable[str]:
         }
         for key in sorted(taxed.keys() | stored.keys()):
             reckoned = (taxed[key], tax_on(net[key] + taxed[key], key[2]) - given[key]) if key in taxed else None
-            if is_whole and stored.get(key) != reckoned:
+            if is_whole and not _is_tax(note, stored.get(key), reckoned):
                 yield (
                     f"{number} has the tax {_show_tax(key, stored.get(key))}, and by its lines "
                     f"{_show_tax(key, reckoned)}"
                 )
             net[key] += taxed[key]
             given[key] += stored.get(key, (0, 0))[1]
+
+
+def _is_tax(note: CreditNote, stored: tuple[int, int] | None, reckoned: tuple[int, int] | None) -> bool:
+    if note.reason != "REFUND":
+        return stored == reckoned
+    # A refund is given with its tax in it: the net is what is left of it, so that both are rounded the other way about.
+    taxable, tax = stored or (0, 0)
+    on_net, of_net = reckoned or (0, 0)
+    return taxable == on_net and abs(tax - of_net) <= ROUNDED
 
 
 def _judge_freeze(
@@ -253,6 +269,47 @@ def _judge_freeze(
             yield f"has other {name} than was frozen: {kept}, and {frozen} on the document"
 
 
+async def check_receipts(session: ReadSession, found: Findings) -> None:
+    """I6 of each payment and refund that went through: it has its receipt, as it was frozen, of what moved."""
+    went_through = and_(Transaction.status == TransactionStatus.SUCCEEDED, Transaction.kind.in_(list(RECEIPT_KINDS)))
+    statement = (
+        select(Transaction, Invoice.number, Document)
+        .outerjoin(Invoice, Invoice.id == Transaction.invoice_id)
+        .outerjoin(Document, and_(Document.subject_id == Transaction.id, Document.kind == DocumentKind.RECEIPT))
+        .where(or_(went_through, Document.id.is_not(None)))
+        .order_by(Transaction.id)
+    )
+    async for transaction, invoice_number, document in stream(session, statement):
+        for wrong in _judge_receipt(transaction, invoice_number, document):
+            found.add("I6", transaction.account_id, f"The {transaction.kind} {transaction.id} {wrong}.")
+
+
+def _judge_receipt(transaction: Transaction, invoice_number: str | None, document: Document | None) -> Iterable[str]:
+    if document is None:
+        yield "has no receipt"
+        return
+    try:
+        receipt = Receipt.model_validate(document.content)
+    except ValueError:
+        yield "has a receipt whose content cannot be read"
+        return
+    digest = receipt.digest()
+    if digest != document.content_hash:
+        yield f"has a receipt frozen as {show_digest(document.content_hash)}, whose content is {show_digest(digest)}"
+        return
+    shown = {
+        "kind": (RECEIPT_KINDS.get(transaction.kind), receipt.kind),
+        "name": (name_receipt(transaction), receipt.number),
+        "currency": (transaction.currency, receipt.currency),
+        "amount": (transaction.amount_minor, receipt.amount_minor),
+        "invoice": (invoice_number, receipt.invoice_number),
+        "reference": (transaction.reference, receipt.reference),
+    }
+    for name, (kept, frozen) in shown.items():
+        if kept != frozen:
+            yield f"has other {name} than was frozen: {kept}, and {frozen} on the receipt"
+
+
 async def check_drawn(session: ReadSession, found: Findings) -> None:
     """Drawn pages are the bytes that were drawn, and every document is of something."""
     statement = (
@@ -274,10 +331,12 @@ async def check_drawn(session: ReadSession, found: Findings) -> None:
         select(Document.account_id, Document.id, Document.kind)
         .outerjoin(Invoice, Invoice.id == Document.subject_id)
         .outerjoin(CreditNote, CreditNote.id == Document.subject_id)
+        .outerjoin(Transaction, Transaction.id == Document.subject_id)
         .where(
             or_(
                 and_(Document.kind == DocumentKind.INVOICE, Invoice.id.is_(None)),
                 and_(Document.kind == DocumentKind.CREDIT_NOTE, CreditNote.id.is_(None)),
+                and_(Document.kind == DocumentKind.RECEIPT, Transaction.id.is_(None)),
             )
         )
         .order_by(Document.id)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Row, Select, cast, func, select, union_all
+from sqlalchemy import BigInteger, Row, Select, String, cast, func, select, union_all
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import Subquery
 
@@ -132,6 +132,15 @@ def sum_of(column: Any) -> ColumnElement[int]:
 def or_0(column: Any) -> ColumnElement[int]:
     """What an outer join found, or 0."""
     return func.coalesce(column, 0)
+
+
+def is_named(session: ReadSession, shown: Any, row_id: Any) -> ColumnElement[bool]:
+    """That a text shows the id of a row, compared so that an index or a hash finds it."""
+    # PostgreSQL has ids of a type of its own, SQLite their digits without dashes.
+    is_row: ColumnElement[bool] = (
+        cast(row_id, String) == shown if dialect_of(session) == "postgresql" else row_id == func.replace(shown, "-", "")
+    )
+    return is_row
 
 
 def show_money(amount_minor: int, currency: str) -> str:

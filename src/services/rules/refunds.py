@@ -95,6 +95,17 @@ def split_gross(
     whole = open_gross(lines, credited_tax)
     taxes: dict[TaxRate, int] = {}
     nets = dict(wanted)
+    if wanted == {key: amount for key, amount in whole.items() if amount}:
+        nets = {key: line.rest_minor for key, line in lines.items() if line.rest_minor}
+        return nets, _amounts(
+            nets,
+            {
+                rate: _open_tax(lines, keys, rate, credited_tax)
+                for rate, keys in _by_rate(lines).items()
+                if any(key in nets for key in keys)
+            },
+            lines,
+        )
     for rate, keys in _by_rate(lines).items():
         touched = [key for key in keys if key in wanted]
         if not touched:
@@ -109,21 +120,41 @@ def split_gross(
         for key, part in zip(touched, split_by(tax, [wanted[key] for key in touched]), strict=True):
             nets[key] -= part
     nets = _within_rests(nets, lines)
-    for key, line in lines.items():
-        # What no line can even out is the tax's.
-        for rate in line.taxes if key in nets else ():
-            left = _open_tax(lines, [other for other in lines if rate in lines[other].taxes], rate, credited_tax)
-            moved = max(0, min(nets[key] - line.rest_minor, left - taxes[rate])) - max(0, min(-nets[key], taxes[rate]))
-            nets[key] -= moved
-            taxes[rate] += moved
+    _even_out(nets, taxes, lines, credited_tax)
     nets = {key: net for key, net in nets.items() if net}
-    amounts = [
+    return nets, _amounts(nets, taxes, lines)
+
+
+def _even_out(
+    nets: dict[K, int], taxes: dict[TaxRate, int], lines: Mapping[K, OpenLine], credited_tax: Mapping[TaxRate, int]
+) -> None:
+    """What no line can even out by rounding is the tax's. No tax is left where nothing is left that bears it."""
+    by_rate, touched = _by_rate(lines), list(nets)
+    for key in touched:
+        for rate in lines[key].taxes:
+            left = _open_tax(lines, by_rate[rate], rate, credited_tax) - taxes[rate]
+            given = max(0, min(nets[key] - lines[key].rest_minor, left))
+            taken = max(0, min(-nets[key], taxes[rate]))
+            nets[key] += taken - given
+            taxes[rate] += given - taken
+    for rate, keys in by_rate.items():
+        if rate not in taxes:
+            continue
+        left = _open_tax(lines, keys, rate, credited_tax) - taxes[rate]
+        if left > 0 and all(lines[key].rest_minor == nets.get(key, 0) for key in keys):
+            key = max((key for key in keys if key in nets), key=lambda key: nets[key])
+            nets[key] -= left
+            taxes[rate] += left
+
+
+def _amounts(nets: Mapping[K, int], taxes: Mapping[TaxRate, int], lines: Mapping[K, OpenLine]) -> list[TaxAmount]:
+    """The tax rows of a credit note, in a stable order."""
+    return [
         TaxAmount(rate, sum(net for key, net in nets.items() if rate in lines[key].taxes), tax)
         for rate, tax in sorted(
             taxes.items(), key=lambda item: (item[0].jurisdiction, item[0].category, item[0].rate_ppm)
         )
     ]
-    return nets, amounts
 
 
 def _tax_share(
@@ -151,7 +182,7 @@ def _tax_share(
 
 def _within_rests(nets: dict[K, int], lines: Mapping[K, OpenLine]) -> dict[K, int]:
     """Rounding may ask a cent more of a line than is left of it, or less than nothing: another line evens it out."""
-    for key in nets:
+    for key in tuple(nets):
         for other in sorted(nets, key=lambda other: lines[other].taxes != lines[key].taxes):
             if other == key or not set(lines[other].taxes) & set(lines[key].taxes):
                 continue

@@ -1,0 +1,93 @@
+"""An account's changes: which events tell of them, and that no batch loses or repeats a last state."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from plafond.models import BillingAccount, OutboxEvent
+from plafond.services import changes
+from plafond.services.changes import (
+    BILLING_KINDS,
+    EVENTS_BY_KIND,
+    KIND_OF_EVENT,
+    SUBJECT_KEYS,
+    Change,
+    ChangeKind,
+    read_changes,
+)
+
+from ..conftest import World
+from .helpers import account_of, emails, send
+
+ONLY_AUDITED = {"payment.recorded", "payment_method.made_default", "payment_method.updated"}
+WITHOUT_AN_OBJECT = {"invoice.upcoming"}
+
+
+def test_every_event_about_what_is_followed_is_in_the_table() -> None:
+    """An event that is written somewhere and missing here would never reach a stream."""
+    nodes = [node for file in Path("src/services").rglob("*.py") for node in ast.walk(ast.parse(file.read_text()))]
+    named = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    faults = {
+        argument.value
+        for node in nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reach"
+        for argument in node.args
+        if isinstance(argument, ast.Constant)
+    }
+    about = re.compile(r"(invoice|payment|refund|dispute|subscription|payment_method|usage\.alert)[._][a-z_]+")
+    events = {text for text in named if "." in text and about.fullmatch(text)}
+    assert events - faults - ONLY_AUDITED - WITHOUT_AN_OBJECT == set(KIND_OF_EVENT)
+
+
+async def test_every_event_names_its_object(world: World) -> None:
+    async with world.database.read() as session:
+        events = (await session.scalars(select(OutboxEvent))).all()
+    keys = {key for kind, key in SUBJECT_KEYS.items() if kind in BILLING_KINDS}
+    assert {event.kind for event in events if keys & event.payload.keys()} <= set(KIND_OF_EVENT)
+    followed = [event for event in events if event.kind in KIND_OF_EVENT]
+    assert {KIND_OF_EVENT[event.kind] for event in followed} == set(EVENTS_BY_KIND)
+    assert [event for event in followed if SUBJECT_KEYS[KIND_OF_EVENT[event.kind]] not in event.payload] == []
+
+
+async def read_all(world: World, account: BillingAccount, after: int) -> list[Change]:
+    """All changes, batch after batch, as a stream reads them."""
+    found: list[Change] = []
+    while True:
+        async with world.database.read() as session:
+            batch = await read_changes(session, account.id, after, set(ChangeKind))
+        if not batch:
+            return found
+        found += batch
+        after = batch[-1].sequence
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 50])
+async def test_the_last_state_of_everything_comes_however_small_a_batch_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    await send(world, emails("one", 17_000))
+    account = await account_of(world)
+    whole = await read_all(world, account, 0)
+    monkeypatch.setattr(changes, "BATCH", batch)
+    found = await read_all(world, account, 0)
+    places = [change.sequence for change in found]
+    assert places == sorted(set(places))
+
+    def last_places(told: list[Change]) -> dict[object, int]:
+        return {(change.kind, change.subject_id, change.metric_key): change.sequence for change in told}
+
+    assert last_places(found) == last_places(whole)
+    assert len(found) >= len(whole)
+    assert {change.kind for change in whole} >= {ChangeKind.USAGE, ChangeKind.ALERT, *BILLING_KINDS}
+
+
+async def test_one_statement_reads_the_events_of_all_kinds(world: World) -> None:
+    account = await account_of(world)
+    for kinds, count in ((set(ChangeKind), 3), ({ChangeKind.INVOICE}, 2), ({ChangeKind.SNAPSHOT}, 1)):
+        async with world.database.read() as session:
+            world.statements.clear()
+            await read_changes(session, account.id, 0, kinds)
+        assert len(world.statements) == count
