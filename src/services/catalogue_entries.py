@@ -310,6 +310,8 @@ def _path(loc: Sequence[Any]) -> Sequence[Any]:
 def _words(kind: str, message: str) -> str:
     if kind == "missing":
         return "This is missing."
+    if kind == "model_type":
+        return "A table of names and values is wanted here."
     if kind == "extra_forbidden":
         return "This name is not known here: check its spelling."
     words = message.removeprefix("Value error, ").replace("Input should", "It should", 1)

@@ -1,5 +1,6 @@
 """What a customer orders: a trial, a start, another plan, add-ons, an end. Checked, priced, paid, then made true."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +33,7 @@ from .decisions import (
     Scheduled,
     now_of,
 )
-from .due_work import enqueue, find_next_on_clock, hasten
+from .due_work import Fenced, enqueue, find_next_on_clock, hasten
 from .duties import catch_up, check_caught_up, perform
 from .errors import (
     CompanyRequired,
@@ -57,6 +58,8 @@ from .subscriptions import (
 )
 from .texts import failure_message
 from .tills import Till
+
+log = logging.getLogger("plafond.orders")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,7 +327,10 @@ async def run_account(till: Till, account_id: UUID, clock_id: UUID, until: datet
             taken = await find_next_on_clock(session, clock_id, until, account_id=account_id)
         if taken is None:
             return
-        await perform(till, taken)
+        try:
+            await perform(till, taken)
+        except Fenced:
+            log.info("%s of %s was done by another request", taken.kind, account_id)
 
 
 async def _schedule(work: Work, standing: Standing, decision: Scheduled) -> None:

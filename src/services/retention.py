@@ -4,7 +4,8 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from ..database import Work
 from ..models import (
@@ -16,6 +17,7 @@ from ..models import (
     Document,
     DocumentBytes,
     DocumentKind,
+    Dunning,
     EntryKind,
     Invoice,
     InvoiceLine,
@@ -26,8 +28,12 @@ from ..models import (
     LedgerEntry,
     LedgerPosting,
     PurgePass,
+    RefundReason,
+    RefundRequest,
+    RefundStatus,
     Transaction,
     TransactionKind,
+    TransactionStatus,
     WorkKind,
 )
 from .due_work import enqueue
@@ -66,6 +72,8 @@ async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
     )
     await session.execute(delete(CreditNoteTax).where(CreditNoteTax.credit_note_id.in_(notes)))
     await session.execute(delete(CreditNoteLine).where(CreditNoteLine.credit_note_id.in_(notes)))
+    noted = RefundRequest.credit_note_id.in_(notes)
+    await session.execute(update(RefundRequest).where(noted).values(credit_note_id=None))
     await session.execute(delete(CreditNote).where(CreditNote.id.in_(notes)))
     await session.flush()
     invoices = await _find_unneeded(work, account, end)
@@ -79,7 +87,9 @@ async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
     await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines), credits_first))
     await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines)))
     movements = list(await session.scalars(select(Transaction.id).where(Transaction.invoice_id.in_(invoices))))
+    await session.execute(delete(RefundRequest).where(RefundRequest.charge_id.in_(movements)))
     await session.execute(delete(Transaction).where(Transaction.id.in_(movements)))
+    await session.execute(delete(Dunning).where(Dunning.invoice_id.in_(invoices)))
     await session.execute(delete(Invoice).where(Invoice.id.in_(invoices)))
     documents = list(
         await session.scalars(
@@ -146,9 +156,35 @@ async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> 
             ~credited,
             ~carried,
             ~paid_later,
+            ~_is_under_way(),
         )
     )
     return list(rows)
+
+
+def _is_under_way() -> ColumnElement[bool]:
+    """That money of an invoice is still to come, or to go back."""
+    is_own = Transaction.invoice_id == Invoice.id
+    open_ = (TransactionStatus.PENDING, TransactionStatus.REQUIRES_ACTION, TransactionStatus.UNKNOWN)
+    asked = (
+        select(RefundRequest.id)
+        .join(Transaction, Transaction.id == RefundRequest.charge_id)
+        .where(is_own, RefundRequest.status.in_((RefundStatus.REQUESTED, RefundStatus.APPROVED, RefundStatus.FAILED)))
+    )
+    given_back = (
+        select(RefundRequest.id)
+        .where(
+            RefundRequest.charge_id == Transaction.id,
+            RefundRequest.reason == RefundReason.DUPLICATE,
+            RefundRequest.status == RefundStatus.SUCCEEDED,
+        )
+        .correlate(Transaction)
+        .exists()
+    )
+    chased = select(Dunning.id).where(Dunning.invoice_id == Invoice.id, Dunning.ended_at.is_(None))
+    moving = select(Transaction.id).where(is_own, or_(Transaction.status.in_(open_), Transaction.excess_minor > 0))
+    moving = moving.where(or_(Transaction.status.in_(open_), ~given_back))
+    return or_(*(found.correlate(Invoice).exists() for found in (asked, chased, moving)))
 
 
 async def _bring_forward(work: Work, account: BillingAccount, end: datetime) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import ReadSession, Work
-from ..models import BillingAccount, Invoice, Transaction, TransactionStatus, WorkKind
+from ..models import BillingAccount, DueWork, Invoice, Transaction, TransactionKind, TransactionStatus, WorkKind
 from ..models.types import new_id
 from .access import Principal, Right
 from .accounts import lock_for
@@ -43,19 +43,18 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
 
         async def act() -> dict[str, Any]:
             check_state(account, await find_subscription(work, account), Action.RETRY_PAYMENT)
-            await _check_retry(work, account, now)
+            invoice_ids = await _list_to_try(work, account, now)
             step = f"retry:{new_id()}"
             await enqueue(work, account, WorkKind.TRY_PAYMENT, step, now)
-            return {"step": step}
+            return {"step": step, "invoiceIds": [str(invoice_id) for invoice_id in invoice_ids]}
 
         outcome = await once(
             work, request.key, mutation="retryPayment", scope=str(account.id), given=request.given, act=act
         )
-    step = outcome.answer["step"]
     if not outcome.replayed:
         await run_due(till, account.id, clock_id, now)
-    attempts = await _list_attempts(till, account.id, step)
-    if not attempts:
+    attempts = await _list_charges(till, [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]])
+    if not attempts or not await _is_done(till, account.id, outcome.answer["step"]):
         raise Conflict("Another charge of this account is under way: look again in a moment.", ["input", "accountId"])
     failed = [row for row in attempts if row.status is TransactionStatus.FAILED]
     if len(failed) == len(attempts):
@@ -65,20 +64,37 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
     return Tried(account_id=account.id, transaction_ids=[attempt.id for attempt in attempts], replayed=outcome.replayed)
 
 
-async def _check_retry(work: Work, account: BillingAccount, now: datetime) -> None:
-    if not await list_payable(work, account):
+async def _list_to_try(work: Work, account: BillingAccount, now: datetime) -> Sequence[UUID]:
+    invoice_ids = await list_payable(work, account)
+    if not invoice_ids:
         raise InvalidTransition("Nothing is to be paid.", ["input", "accountId"])
     standing = await load_standing(ReadSession(work.session), account, now)
     if find_default(standing) is None:
         raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])
+    return invoice_ids
 
 
-async def _list_attempts(till: Till, account_id: UUID, step: str) -> Sequence[Transaction]:
+async def _is_done(till: Till, account_id: UUID, step: str) -> bool:
+    async with till.database.read() as session:
+        waiting = await session.scalar(
+            select(DueWork.id).where(
+                DueWork.account_id == account_id,
+                DueWork.kind == WorkKind.TRY_PAYMENT,
+                DueWork.subject == step,
+                DueWork.done_at.is_(None),
+            )
+        )
+    return waiting is None
+
+
+async def _list_charges(till: Till, invoice_ids: Sequence[UUID]) -> Sequence[Transaction]:
+    """The last charge of each invoice, the oldest invoice's first: a try made it, or found out what became of it."""
     async with till.database.read() as session:
         rows = await session.scalars(
             select(Transaction)
             .join(Invoice, Invoice.id == Transaction.invoice_id)
-            .where(Transaction.account_id == account_id, Transaction.step == step)
-            .order_by(Invoice.issued_at, Invoice.id)
+            .where(Transaction.invoice_id.in_(invoice_ids), Transaction.kind == TransactionKind.CHARGE)
+            .order_by(Invoice.issued_at, Invoice.id, Transaction.created_at, Transaction.id)
         )
-        return rows.all()
+        last = {row.invoice_id: row for row in rows}
+    return list(last.values())

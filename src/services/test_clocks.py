@@ -9,9 +9,10 @@ from sqlalchemy import update
 
 from ..database import Work
 from ..models import DueWork, TestClock
-from .due_work import Taken, find_next_on_clock, give_back
+from .due_work import MAX_TRIES, Taken, find_next_on_clock, give_back
 from .duties import perform, tell_operators
 from .errors import Conflict, InvalidInput, NotFound
+from .ports import ProcessorFailed
 from .tills import Till
 
 MAX_ADVANCE_YEARS = 2
@@ -77,7 +78,13 @@ async def _run(till: Till, clock_id: UUID, to: datetime) -> None:
             await perform(till, taken)
         except Exception as failure:
             async with till.work() as work:
-                parked = await give_back(work, taken, f"{type(failure).__name__}: {failure}")
+                # A processor that is away is asked until it answers, as on the wall clock.
+                parked = await give_back(
+                    work,
+                    taken,
+                    f"{type(failure).__name__}: {failure}",
+                    max_tries=None if isinstance(failure, ProcessorFailed) else MAX_TRIES,
+                )
             if parked:
                 await tell_operators(till, taken)
             raise

@@ -1,12 +1,14 @@
 """Draw docs/samples anew: `.venv/bin/python -m tests.adapters.make_samples`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from plafond.adapters.pdf import draw_document
+from plafond.services.papers import Content
 
 from . import papers
 
-SAMPLES = {
+SAMPLES: dict[str, Callable[[], Content]] = {
     "invoice-de.pdf": papers.domestic,
     "invoice-reverse-charge-fr.pdf": papers.reverse_charge,
     "invoice-letter-us.pdf": papers.american,
@@ -14,6 +16,9 @@ SAMPLES = {
     "invoice-plan-change-nl.pdf": papers.with_credits,
     "invoice-balance-es.pdf": papers.with_balance,
     "credit-note-de.pdf": papers.credit_note,
+    "receipt-de.pdf": papers.card_receipt,
+    "receipt-transfer-fr.pdf": papers.transfer_receipt,
+    "refund-receipt-letter-us.pdf": papers.refund_receipt,
 }
 
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from datetime import date
 from typing import Any
 
-from plafond.services.papers import Bank, Paper, PaperKind, PaperLine, PaperSize, PaperTax, Party
+from plafond.services.papers import Bank, Paper, PaperKind, PaperLine, PaperSize, PaperTax, Party, Receipt
 from plafond.services.rules.money import round_half_away
 from plafond.services.wording import describe_line
 
@@ -365,6 +365,83 @@ def long_names() -> Paper:
     )
 
 
+def a_receipt(**more: Any) -> Receipt:
+    """That a German customer's card paid an invoice."""
+    facts: dict[str, Any] = {
+        "kind": PaperKind.RECEIPT,
+        "number": "R-8F3A-09C1-77DE",
+        "language": "en",
+        "locale": "en-IE",
+        "size": PaperSize.A4,
+        "currency": "EUR",
+        "issued_on": date(2026, 11, 1),
+        "issuer": GERMAN_SELLER,
+        "bill_to": GERMAN,
+        "invoice_number": "INV-001042",
+        "amount_minor": 28_441,
+        "pays_by": "visa 4242",
+    }
+    return Receipt(**facts | more)
+
+
+def card_receipt() -> Receipt:
+    """A charge of a card."""
+    return a_receipt(language="de", locale="de-DE")
+
+
+def transfer_receipt() -> Receipt:
+    """A transfer that an operator recorded."""
+    return a_receipt(
+        language="fr", locale="fr-FR", bill_to=FRENCH, pays_by=None, reference="VIR SEPA 2026-11-03 / SGE 4711"
+    )
+
+
+def refund_receipt() -> Receipt:
+    """A part that went back to a card, on Letter."""
+    return a_receipt(
+        kind=PaperKind.REFUND_RECEIPT,
+        locale="en-US",
+        size=PaperSize.LETTER,
+        currency="USD",
+        issuer=AMERICAN_SELLER,
+        bill_to=AMERICAN,
+        amount_minor=4_900,
+        pays_by="mastercard 4444",
+        footer="Plafond Inc., a Delaware corporation.",
+    )
+
+
+def yen_receipt() -> Receipt:
+    """A currency without decimals."""
+    return a_receipt(language="ja", locale="ja-JP", currency="JPY", bill_to=JAPANESE, amount_minor=34_540)
+
+
+def receipt_of_nothing() -> Receipt:
+    """Money that came for a change that could not be made, from an account without a company; it went back."""
+    return a_receipt(
+        kind=PaperKind.REFUND_RECEIPT,
+        language="nl",
+        locale="nl-NL",
+        bill_to=Party(name="gouden-leeuw", country=""),
+        invoice_number=None,
+    )
+
+
+def long_receipt() -> Receipt:
+    """Names and words without an end."""
+    paper = long_names()
+    return a_receipt(
+        language="de",
+        locale="de-DE",
+        issuer=paper.issuer,
+        bill_to=paper.bill_to,
+        amount_minor=2**53 - 1,
+        pays_by=None,
+        reference="R" * 140,
+        footer=paper.footer,
+    )
+
+
 def in_language(language: str, locale: str) -> Paper:
     """The usual document in a language."""
     return a_paper(
@@ -393,3 +470,7 @@ WITH_XML = {
     )
 }
 WITHOUT_XML = {make.__name__: make for make in (in_dinars, american)}
+RECEIPTS = {
+    make.__name__: make
+    for make in (card_receipt, transfer_receipt, refund_receipt, yen_receipt, receipt_of_nothing, long_receipt)
+}

@@ -27,7 +27,8 @@ from weasyprint import HTML
 from plafond.adapters import drawing
 from plafond.adapters.e_invoice import NotExpressible, build_xml
 from plafond.adapters.pdf import PdfPool, draw_document
-from plafond.services.papers import Paper, PaperKind, PaperSize, PaperTax
+from plafond.services import wording
+from plafond.services.papers import Content, Paper, PaperKind, PaperSize, PaperTax, parse_content, read_content
 from plafond.services.ports import DrawingFailed
 from plafond.services.rules.money import to_decimal
 from plafond.services.wording import LANGUAGES, agree, format_day, format_money, word
@@ -39,6 +40,7 @@ from .make_samples import SAMPLES
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file.*sRGB2014.icc:ResourceWarning")
 
 KINDS = papers.WITH_XML | papers.WITHOUT_XML
+ALL_KINDS: dict[str, Callable[[], Content]] = {**KINDS, **papers.RECEIPTS}
 LOCALES = {"en": "en-GB", "de": "de-DE", "fr": "fr-FR", "es": "es-ES", "nl": "nl-NL", "ja": "ja-JP"}
 OUR_FONTS = {"Inter", "Inter-Bold", "Noto-Sans-CJK-JP"}
 NAMESPACES = {
@@ -51,7 +53,7 @@ SHEETS = {PaperSize.A4: (595, 842), PaperSize.LETTER: (612, 792)}
 @cache
 def drawn(name: str) -> bytes:
     """The PDF of a kind, drawn once for all tests."""
-    return draw_document(KINDS[name]().model_dump_json())
+    return draw_document(ALL_KINDS[name]().model_dump_json())
 
 
 def read(pdf: bytes) -> PdfReader:
@@ -79,7 +81,7 @@ def fonts_of(pdf: bytes) -> set[str]:
     return found
 
 
-def money(paper: Paper, minor: int) -> str:
+def money(paper: Content, minor: int) -> str:
     return format_money(minor, paper.currency, agree(paper.locale, paper.language)).replace("￥", "¥")
 
 
@@ -167,9 +169,9 @@ def test_another_language_is_english_with_the_countrys_habits() -> None:
     assert "1 November 2026" in text
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ALL_KINDS)
 def test_sheet_and_conformance(name: str) -> None:
-    paper, reader = KINDS[name](), read(drawn(name))
+    paper, reader = ALL_KINDS[name](), read(drawn(name))
     assert {(round(page.mediabox.width), round(page.mediabox.height)) for page in reader.pages} == {SHEETS[paper.size]}
     metadata = reader.xmp_metadata
     assert metadata is not None
@@ -178,7 +180,7 @@ def test_sheet_and_conformance(name: str) -> None:
     assert reader.metadata.title == f"{word(paper.language, paper.kind.value.lower())} {paper.number}"
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ALL_KINDS)
 def test_the_fonts_are_ours(name: str) -> None:
     assert fonts_of(drawn(name)) <= OUR_FONTS
 
@@ -189,7 +191,7 @@ def test_our_fonts_have_every_character_of_the_worlds_we_serve() -> None:
         with TTFont(file) as font:
             known |= set(font.getBestCmap())
     paper = papers.in_yen()
-    words = "".join(word(language, key) for language in LANGUAGES for key in ("invoice", "charged", "AE", "page"))
+    words = "".join(word(language, key) for language in LANGUAGES for key in wording._WORDS)
     names = "Ångström Łódź Şişli Đặng Ωμέγα Ἀθῆναι Жуков Ђорђевић 株式会社髙橋﨑 中华人民共和国 대한민국 ﾃｽﾄ"
     assert {char for char in paper.model_dump_json() + words + names if ord(char) not in known} == set()
 
@@ -232,7 +234,7 @@ def test_the_totals_never_stand_without_a_line(lines: int) -> None:
     assert "Dedicated IP" in pages[-1]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", ALL_KINDS)
 def test_nothing_lies_outside_the_margins(name: str, tmp_path: Path) -> None:
     if shutil.which("pdftoppm") is None:
         pytest.skip("pdftoppm (poppler-utils) is not installed")
@@ -250,6 +252,91 @@ def test_nothing_lies_outside_the_margins(name: str, tmp_path: Path) -> None:
         assert 0.002 < inside / len(pixels) < 0.3, "neither blank nor black"
         assert all(set(row[:side] + row[-side:]) == {255} for row in rows), "something in the side margins"
         assert set(b"".join(rows[:edge] + rows[-edge:])) == {255}, "something at the edge"
+
+
+# Receipts
+
+
+@pytest.mark.parametrize("name", papers.RECEIPTS)
+def test_a_receipt_shows_all_that_it_holds(name: str) -> None:
+    receipt = papers.RECEIPTS[name]()
+    text = squeeze(text_of(drawn(name)))
+    is_refund = receipt.kind is PaperKind.REFUND_RECEIPT
+    shown = [
+        word(receipt.language, receipt.kind.value.lower()),
+        receipt.number,
+        format_day(receipt.issued_on, agree(receipt.locale, receipt.language)),
+        receipt.issuer.name,
+        *receipt.issuer.address_lines,
+        word(receipt.language, "refunded_to" if is_refund else "received_from"),
+        receipt.bill_to.name,
+        *receipt.bill_to.address_lines,
+        *filter(None, (receipt.invoice_number, receipt.reference, receipt.bill_to.vat_id, receipt.issuer.vat_id)),
+        money(receipt, receipt.amount_minor),
+        word(receipt.language, "refunded" if is_refund else "received"),
+    ]
+    assert [part for part in shown if squeeze(part) not in text] == []
+    assert (squeeze(word(receipt.language, "no_invoice")) in text) == (receipt.invoice_number is not None)
+    assert len(read(drawn(name)).pages) == 1
+    assert read(drawn(name)).attachments == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("card_receipt", "Zahlungsart Visa •••• 4242"),
+        ("card_receipt", "Zahlung der Rechnung INV-001042 284,41 €"),
+        ("transfer_receipt", "Virement bancaire"),
+        ("transfer_receipt", "Référence VIR SEPA 2026-11-03 / SGE 4711"),
+        ("refund_receipt", "Refund for invoice INV-001042 $49.00"),
+        ("refund_receipt", "Amount refunded $49.00"),
+        ("yen_receipt", "お支払い額 ¥34,540"),
+        ("receipt_of_nothing", "Terugbetaling € 284,41"),
+    ],
+)
+def test_a_receipt_says(name: str, said: str) -> None:
+    assert squeeze(said) in squeeze(text_of(drawn(name)))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", [PaperKind.RECEIPT, PaperKind.REFUND_RECEIPT])
+def test_receipts_speak_every_language(language: str, kind: PaperKind) -> None:
+    receipt = papers.a_receipt(kind=kind, language=language, locale=LOCALES[language], pays_by=None)
+    pdf = draw_document(receipt.model_dump_json())
+    text = squeeze(text_of(pdf))
+    keys = ["number", "issued_on", "invoice", "method", "bank_transfer", "description", "amount", "no_invoice"]
+    keys += ["received_from", "received"] if kind is PaperKind.RECEIPT else ["refunded_to", "refunded"]
+    assert [key for key in keys if squeeze(word(language, key)) not in text] == []
+    what = word(language, "payment_of" if kind is PaperKind.RECEIPT else "refund_of").format(number="INV-001042")
+    assert squeeze(what) in text
+    assert str(read(pdf).root_object["/Lang"]).startswith(language)
+    assert fonts_of(pdf) <= OUR_FONTS
+
+
+def test_what_a_receipt_holds_is_only_text() -> None:
+    with listening() as (port, was_called):
+        texts = hostile(port)
+        buyer = papers.GERMAN.model_copy(update={"name": " ".join(texts[:4]), "city": texts[4]})
+        receipt = papers.a_receipt(
+            bill_to=buyer, invoice_number=texts[5], reference=texts[6], pays_by=texts[0], footer=texts[3]
+        )
+        text = squeeze(text_of(draw_document(receipt.model_dump_json())))
+        assert not was_called()
+    assert [each for each in texts[:7] if squeeze(each) not in text] == []
+    assert "1337" not in text
+
+
+@pytest.mark.parametrize("name", ALL_KINDS)
+def test_what_is_stored_is_read_as_it_was_frozen(name: str) -> None:
+    content = ALL_KINDS[name]()
+    assert read_content(content.model_dump(mode="json")) == parse_content(content.model_dump_json()) == content
+    assert read_content(content.model_dump(mode="json")).digest() == content.digest()
+
+
+@pytest.mark.parametrize("odd", [{}, {"kind": "RECEIPT"}, {"kind": "LETTER"}, None, [], "RECEIPT"])
+def test_what_nothing_was_frozen_as_is_refused(odd: object) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        read_content(odd)
 
 
 # The XML

@@ -12,7 +12,7 @@ from plafond.services.auditing import audit
 from plafond.services.drawing import draw_due
 from plafond.services.due_work import MAX_TRIES, list_parked, release
 from plafond.services.duties import DUTIES, do_due
-from plafond.services.papers import Paper
+from plafond.services.papers import Content
 from plafond.services.texts import notice_text
 
 from .conftest import Due, check_books
@@ -30,8 +30,8 @@ class Poison(Exception):
 class Pencil:
     """Draws at once."""
 
-    async def draw(self, paper: Paper) -> bytes:
-        return f"%PDF {paper.number}".encode()
+    async def draw(self, content: Content) -> bytes:
+        return f"%PDF {content.number}".encode()
 
     async def read_xml(self, pdf: bytes) -> bytes:
         raise AssertionError(f"nobody asks for {pdf!r}")

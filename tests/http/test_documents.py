@@ -25,7 +25,7 @@ from plafond.http.documents import MAX_WAITING
 from plafond.models import Document, DocumentBytes, Issuer, PurgePass
 from plafond.services.drawing import MAX_TRIES, draw_due
 from plafond.services.links import LINK_LIFE, LinkForm, sign_link
-from plafond.services.papers import Paper
+from plafond.services.papers import Content
 from plafond.services.ports import Draughtsman, DrawingFailed
 from plafond.settings import Environment, SettingMissing, Settings
 
@@ -47,12 +47,12 @@ class Pencil:
         self.may_draw = asyncio.Event()
         self.may_draw.set()
 
-    async def draw(self, paper: Paper) -> bytes:
+    async def draw(self, content: Content) -> bytes:
         self.drawn += 1
         await self.may_draw.wait()
         if self.drawn <= self.failures:
-            raise DrawingFailed(f"{paper.number}: its process ended")
-        return f"%PDF {paper.number} {self.drawn}".encode()
+            raise DrawingFailed(f"{content.number}: its process ended")
+        return f"%PDF {content.number} {self.drawn}".encode()
 
     async def read_xml(self, pdf: bytes) -> bytes:
         if self.failures:

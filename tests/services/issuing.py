@@ -9,6 +9,7 @@ from plafond.services.decisions import decide_start
 
 from ..conftest import NOW, World
 from . import engine
+from .helpers import ACTOR
 
 
 async def start_account(world: World, name: str = "hawthorn") -> UUID:
@@ -37,7 +38,7 @@ async def advance(world: World, account_id: UUID, *when: int) -> None:
 
 
 async def _leave_receipts(world: World) -> None:
-    async with world.database.work(engine.ACTOR) as work:
+    async with world.database.work(ACTOR) as work:
         receipts = await work.session.scalars(select(Document.id).where(Document.kind == DocumentKind.RECEIPT))
         subjects = [str(id_) for id_ in receipts]
         await work.session.execute(

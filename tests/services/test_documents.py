@@ -25,7 +25,7 @@ from plafond.models import TestClock as Clock
 from plafond.services.drawing import MAX_TRIES, draw_due, draw_now
 from plafond.services.due_work import LEASE, release
 from plafond.services.links import LINK_LIFE, LinkForm, OpenedLink, open_link, sign_link
-from plafond.services.papers import Paper
+from plafond.services.papers import Content, Paper
 from plafond.services.ports import DrawingFailed
 from plafond.services.retention import purge_year
 from plafond.services.texts import notice_text
@@ -43,18 +43,18 @@ class Pencil:
 
     def __init__(self, failures: int = 0) -> None:
         self.failures = failures
-        self.papers: list[Paper] = []
+        self.papers: list[Content] = []
         self.meanwhile: Callable[[], Awaitable[Any]] | None = None
 
-    async def draw(self, paper: Paper) -> bytes:
-        self.papers.append(paper)
+    async def draw(self, content: Content) -> bytes:
+        self.papers.append(content)
         if self.meanwhile is not None:
             meanwhile, self.meanwhile = self.meanwhile, None
             await meanwhile()
         await asyncio.sleep(0)
         if len(self.papers) <= self.failures:
-            raise DrawingFailed(f"{paper.number}: its process ended")
-        return f"%PDF {paper.number} {len(self.papers)} {id(self)}".encode()
+            raise DrawingFailed(f"{content.number}: its process ended")
+        return f"%PDF {content.number} {len(self.papers)} {id(self)}".encode()
 
     async def read_xml(self, pdf: bytes) -> bytes:
         raise AssertionError(f"nobody asks for {pdf!r}")
@@ -226,7 +226,7 @@ async def test_a_drawing_that_fails_for_good_is_shown_and_holds_up_no_billing(wo
     assert (await work_of(world, document)).parked_at is not None
     [notice] = await notices_of(world, account_id)
     assert (notice.severity, notice.for_operators, notice.subject) == (NoticeSeverity.CRITICAL, True, str(document.id))
-    assert document.content["number"] in notice_text(notice)[1]
+    assert document.content["number"] in notice_text(notice.code, notice.params)[1]
 
     await advance(world, account_id, 3, 10)
     assert [invoice.status for invoice in await invoices_of(world, account_id)] == [InvoiceStatus.PAID] * 2

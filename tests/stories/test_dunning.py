@@ -149,9 +149,7 @@ async def test_a_stolen_card_is_not_tried_again(client: Client, world: World) ->
 async def test_a_transfer_that_comes_late(client: Client, world: World) -> None:
     """Who pays by transfer is overdue right after the due instant, and reminded; the rest of a period that began,
     uncharged, in the suspension is invoiced when it ends."""
-    life = await Life.begin(
-        client, world, START, card=None, collection={"method": "SEND_INVOICE", "netDays": 20}
-    )
+    life = await Life.begin(client, world, START, card=None, collection={"method": "SEND_INVOICE", "netDays": 20})
     await life.do("startSubscription", planKey="starter", interval="MONTH")
     due = START + timedelta(days=20)
     await life.advance(due)
@@ -187,7 +185,7 @@ async def test_a_transfer_that_comes_late(client: Client, world: World) -> None:
 
 async def test_what_waits_is_charged_when_the_oldest_is_paid(client: Client, world: World) -> None:
     """Periods go on being invoiced while past due; each try covers all of them, the oldest first."""
-    await _slow_dunning(client, world)
+    await _slow_dunning(world)
     life = await overdue(client, world)
     await life.advance(datetime(2026, 3, 11, tzinfo=UTC))
     statuses = [invoice["status"] for invoice in await life.invoices()]
@@ -205,7 +203,7 @@ async def test_what_waits_is_charged_when_the_oldest_is_paid(client: Client, wor
     await life.audit(world)
 
 
-async def _slow_dunning(client: Client, world: World) -> None:
+async def _slow_dunning(world: World) -> None:
     """Publish a version of the plan whose days last longer than a period: the plan on day 0 decides."""
     async with world.database.work(Actor(name="system:test", origin="test")) as work:
         for version in await work.session.scalars(select(PlanVersion)):

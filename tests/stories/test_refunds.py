@@ -136,10 +136,7 @@ async def test_two_at_once(client: Client, world: World) -> None:
     assert sorted(len(answer["userErrors"]) for answer in answers) == [0, 1]
     (asked,) = (answer["refundRequest"] for answer in answers if not answer["userErrors"])
     reviews = await asyncio.gather(
-        *(
-            life.try_to("reviewRefund", REVIEWED, refundRequestId=asked["id"], decision="APPROVE")
-            for _ in range(5)
-        )
+        *(life.try_to("reviewRefund", REVIEWED, refundRequestId=asked["id"], decision="APPROVE") for _ in range(5))
     )
     assert sorted(error["code"] for review in reviews for error in review["userErrors"]) == ["CONFLICT"] * 4
     after = await charge(life)
@@ -234,7 +231,9 @@ async def test_a_transfer_that_came_twice(client: Client, world: World) -> None:
     given = {"invoiceId": invoice["id"], "currency": "EUR"}
     for amount in (0, -5):
         assert await life.refused("recordPayment", **given, amountMinor=amount, reference="x") == ["INVALID"]
-    assert await life.refused("recordPayment", **given | {"currency": "USD"}, amountMinor=5, reference="x") == ["INVALID"]
+    assert await life.refused("recordPayment", **given | {"currency": "USD"}, amountMinor=5, reference="x") == [
+        "INVALID"
+    ]
     await life.do("recordPayment", **given, amountMinor=3_000, reference="a part")
     booked = await life.do("recordPayment", "transaction { id }", **given, amountMinor=3_880, reference="the rest")
     assert (await life.invoices())[0]["status"] == "PAID"

@@ -32,6 +32,7 @@ def list_pointers() -> Iterator[_Pointer]:
     kind, subject = _column(Document, "kind"), _column(Document, "subject_id")
     yield _Pointer(subject, _column(Invoice, "id"), kind == DocumentKind.INVOICE)
     yield _Pointer(subject, _column(CreditNote, "id"), kind == DocumentKind.CREDIT_NOTE)
+    yield _Pointer(subject, _column(Transaction, "id"), kind == DocumentKind.RECEIPT)
 
 
 def _column(table: type[Base], name: str) -> Column[object]:
