@@ -21,7 +21,7 @@ from .conftest import Client, World
 from .test_cli import plafond
 
 PAGES = [Path("README.md"), Path("CONTRIBUTING.md"), Path("CHANGELOG.md"), *sorted(Path("docs").rglob("*.md"))]
-STORIES = [Path("docs/subscriptions.md"), Path("docs/test-clocks.md"), Path("docs/invoices.md")]
+STORIES = [Path(f"docs/{name}.md") for name in ("subscriptions", "test-clocks", "invoices", "payments")]
 """Guides whose blocks are lived through from top to bottom."""
 
 
