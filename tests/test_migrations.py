@@ -42,6 +42,11 @@ WITHOUT_ACCOUNT = {
     "tax_table_row": "taxes are one table for all",
     "number_series": "numbers are the issuer's, gapless over all its accounts",
     "sandbox_charge": "stands outside: it is the memory of the sandbox's payment processor",
+    "sandbox_refund": "stands outside, too",
+    "sandbox_dispute": "stands outside, too",
+    "sandbox_conduct": "stands outside, too",
+    "sandbox_message": "stands outside, too",
+    "processor_event": "a message is noted by the processor's id, also where it is about nothing of ours",
     "deployment": "one row for the whole database",
     "idempotency_key": "its scope holds the account's id, or nothing for a mutation over several",
 }

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec
 
 from ..database import Work
 from ..models import IdempotencyKey
+from . import inputs
 from .errors import IdempotencyInFlight, IdempotencyMismatch, InvalidInput
 
 P = ParamSpec("P")
@@ -77,6 +78,7 @@ async def once(
         raise InvalidInput(
             f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters.", ["input", "idempotencyKey"]
         )
+    inputs.refuse_card_number(key, ["input", "idempotencyKey"])
     input_hash = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
     now = work.clock.now()
     identity = {"principal": work.actor.name, "mutation": mutation, "scope": scope, "key": key}

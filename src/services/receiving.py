@@ -192,6 +192,7 @@ async def grant_credit(
         raise InvalidInput("`amountMinor` is above 0.", ["input", "amountMinor"])
     if not 0 < len(reason.strip()) <= 500:
         raise InvalidInput("Say why, in up to 500 characters.", ["input", "reason"])
+    inputs.refuse_card_number(reason, ["input", "reason"])
     if account.credit_minor + amount_minor > MAX_MINOR:
         raise InvalidInput("The balance would become too large.", ["input", "amountMinor"])
     now = work.clock.now_for(account)

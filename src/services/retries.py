@@ -15,7 +15,7 @@ from .access import Principal, Right
 from .accounts import lock_for
 from .collection import list_payable
 from .due_work import enqueue
-from .errors import Conflict, InvalidTransition, PaymentFailed, PaymentRequired
+from .errors import Conflict, PaymentFailed, PaymentRequired
 from .idempotency import Request, once
 from .orders import run_due
 from .payments import find_default
@@ -67,7 +67,7 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
 async def _list_to_try(work: Work, account: BillingAccount, now: datetime) -> Sequence[UUID]:
     invoice_ids = await list_payable(work, account)
     if not invoice_ids:
-        raise InvalidTransition("Nothing is to be paid.", ["input", "accountId"])
+        raise Conflict("Nothing is to be paid.", ["input", "accountId"])
     standing = await load_standing(ReadSession(work.session), account, now)
     if find_default(standing) is None:
         raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])

@@ -28,7 +28,7 @@ EVERYTHING = """query($external: String!) { billingAccount(externalId: $external
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
   ledger { nodes { id } } creditNotes { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
-         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote"]  # fmt: skip
+         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -75,8 +75,23 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
         invoice=ids["Invoice"],
         line=ids["InvoiceLine"],
     )
-    made = (quoted["quotePlanChange"]["quote"], credited["issueCreditNote"]["creditNote"])
-    assert None not in made, (quoted, credited)
+    bought: Any = await client.data(
+        world.operator,
+        """{ billingAccount(externalId: "acme") {
+          transactions(first: 1, filter: { kind: [CHARGE], status: [SUCCEEDED] }) { nodes { id } } } }""",
+    )
+    asked: Any = await client.data(
+        world.operator,
+        """mutation($id: ID!) { requestRefund(input: { transactionId: $id, reason: GOODWILL, idempotencyKey: "1" }) {
+          refundRequest { id } userErrors { message } } }""",
+        id=bought["billingAccount"]["transactions"]["nodes"][0]["id"],
+    )
+    made = (
+        quoted["quotePlanChange"]["quote"],
+        credited["issueCreditNote"]["creditNote"],
+        asked["requestRefund"]["refundRequest"],
+    )
+    assert None not in made, (quoted, credited, asked)
     return ids | {type_of(item["id"]): item["id"] for item in made}
 
 
@@ -442,6 +457,8 @@ ASKING = {
     "RESUME_SUBSCRIPTION": "resumeSubscription(input: { ACCOUNT })",
     "CANCEL_SUBSCRIPTION": "cancelSubscription(input: { ACCOUNT, KEY })",
     "CANCEL_NOW": "cancelSubscription(input: { ACCOUNT, KEY, mode: NOW })",
+    "CREATE_PAYMENT_SETUP": "createPaymentSetup(input: { ACCOUNT })",
+    "RETRY_PAYMENT": "retryPayment(input: { ACCOUNT, KEY })",
 }
 EARLIER = NOW - timedelta(hours=1)
 STATES: dict[str, dict[str, Any] | None] = {
@@ -455,17 +472,18 @@ STATES: dict[str, dict[str, Any] | None] = {
     "expired": {"status": SubscriptionStatus.EXPIRED, "canceled_at": EARLIER},
     "closed": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
 }
-SETTINGS = {"UPDATE_ACCOUNT", "UPDATE_COMPANY", "ADD_PAYMENT_METHOD"}
+PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "RETRY_PAYMENT"}
+SETTINGS = {"UPDATE_ACCOUNT", *PAYING}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},
     "trialing": SETTINGS | {"START_SUBSCRIPTION", "CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
     "active": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
     "cancelled at its end": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "RESUME_SUBSCRIPTION"},
     "past due": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
-    "suspended": {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CANCEL_SUBSCRIPTION"},
-    "canceled": {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "REACTIVATE_SUBSCRIPTION"},
-    "expired": set[str](),
-    "closed": set[str](),
+    "suspended": PAYING | {"CANCEL_SUBSCRIPTION"},
+    "canceled": PAYING | {"REACTIVATE_SUBSCRIPTION"},
+    "expired": {"RETRY_PAYMENT"},
+    "closed": {"RETRY_PAYMENT"},
 }
 """What the states allow to an owner or a billing admin, by §4."""
 FOR_ROLE_OR_STATE = {"FORBIDDEN", "INVALID_TRANSITION", "ACCOUNT_SUSPENDED", "ACCOUNT_CANCELED", "INVOICE_PAID"}
@@ -531,6 +549,10 @@ async def test_viewer_can_of_an_invoice_is_true_exactly_when_the_mutation_is_not
     asking = {
         "ISSUE_CREDIT_NOTE": 'issueCreditNote(input: { invoiceId: "ID", lines: [], reason: "x", idempotencyKey: "1" })',
         "VOID_INVOICE": 'voidInvoice(input: { invoiceId: "ID", reason: "x", idempotencyKey: "2" })',
+        "RECORD_PAYMENT": (
+            'recordPayment(input: { invoiceId: "ID", amountMinor: 0, currency: "USD", reference: "x", '
+            'idempotencyKey: "3" })'
+        ),
     }
     for role in (Role.BILLING_ADMIN, Role.TENANT_OWNER, Role.OPERATOR):
         token = world.operator if role is Role.OPERATOR else world.token(tenant, role)
@@ -544,7 +566,7 @@ async def test_viewer_can_of_an_invoice_is_true_exactly_when_the_mutation_is_not
     after: Any = await client.data(world.operator, query, external="dunmore")
     (invoice,) = after["billingAccount"]["invoices"]["nodes"]
     is_void = tenant == "Dunmore"
-    assert [item["allowed"] for item in invoice["viewerCan"]] == [not is_void, not is_void]
+    assert [item["allowed"] for item in invoice["viewerCan"]] == [not is_void, not is_void, True]
 
 
 async def test_a_tenant_s_key_sends_positive_quantities_only(client: Client, world: World) -> None:

@@ -276,7 +276,8 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
         await order(till, ids[name], decisions.decide_start, "starter", Interval.MONTH)
     for name in ("sent", "refunded", "bounced", "disputed"):
         await order(till, ids[name], decisions.decide_start, "professional", Interval.MONTH)
-    await cancel(till, ids["disputed"])
+    for name in ("refunded", "bounced", "disputed"):
+        await cancel(till, ids[name])
     await order(till, ids["yearly"], decisions.decide_start, "starter", Interval.YEAR)
     for name in ("trier", "tried"):
         await start_trial(till, ids[name], "professional")

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, not_, or_, select
+from sqlalchemy import and_, func, or_, select
 
 from ...database import ReadSession
 from ...models import (
@@ -20,7 +20,7 @@ from ...models import (
 )
 from ...models.base import Entity
 from ..idempotency import KEPT
-from .reading import Findings, is_named, since_purge, stream
+from .reading import Findings, key_of_id, key_of_text, since_purge, stream
 
 NAMED: Mapping[str, tuple[str, type[Entity]]] = {
     "accountId": ("account", BillingAccount),
@@ -59,11 +59,14 @@ async def check_answers(session: ReadSession, found: Findings, now: datetime) ->
         of_account = columns.id if table is BillingAccount else columns.account_id
         statement = (
             select(key.principal, key.mutation, key.scope, key.key, shown, columns.id)
-            .outerjoin(table, is_named(session, shown, columns.id))
+            .outerjoin(table, key_of_id(session, columns.id) == key_of_text(session, shown))
             .where(
                 is_live,
                 shown.is_not(None),
-                or_(columns.id.is_(None), and_(key.scope != "", not_(is_named(session, key.scope, of_account)))),
+                or_(
+                    columns.id.is_(None),
+                    and_(key.scope != "", key_of_id(session, of_account) != key_of_text(session, key.scope)),
+                ),
             )
             .order_by(key.principal, key.mutation, key.scope, key.key)
         )

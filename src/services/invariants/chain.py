@@ -20,7 +20,7 @@ from ...models import (
     TransactionKind,
     TransactionStatus,
 )
-from .reading import Findings, dialect_of, is_finalised, is_named, show_digest, stream
+from .reading import Findings, is_finalised, key_of_id, key_of_text, show_digest, stream
 
 
 async def check_chain(session: ReadSession, found: Findings) -> None:
@@ -111,28 +111,28 @@ def _list_told() -> list[_Told]:
     of_request = ("refund_request", request.id, request.account_id, request.id)
     return [
         _Told("transaction", row.id, row.account_id, row.id, moved, "what became of the transaction {}"),
-        _Told(*of_invoice, is_finalised(), "the issue of {}", ("invoice.finalized",)),
+        _Told(*of_invoice, is_finalised(), "who issued {}", ("invoice.finalized",)),
         _Told(
             *of_invoice,
             invoice.status == InvoiceStatus.VOID,
-            "the withdrawal of {}",
+            "who withdrew {}",
             ("invoice.voided",),
         ),
-        _Told(*of_invoice, invoice.written_off_minor > 0, "giving up {}", ("invoice.uncollectible",)),
+        _Told(*of_invoice, invoice.written_off_minor > 0, "who gave up {}", ("invoice.uncollectible",)),
         _Told(
             "credit_note",
             note.id,
             note.account_id,
             note.number,
             note.id.is_not(None),
-            "the issue of {}",
+            "who issued {}",
             ("credit_note.issued",),
         ),
-        _Told(*of_request, request.id.is_not(None), "the request {}", ("refund.requested",)),
+        _Told(*of_request, request.id.is_not(None), "who made the request {}", ("refund.requested",)),
         _Told(
             *of_request,
             request.status.not_in(undecided),
-            "the decision on the request {}",
+            "who decided on the request {}",
             ("refund.approved", "refund.denied"),
         ),
     ]
@@ -148,21 +148,17 @@ async def check_trail(session: ReadSession, found: Findings) -> None:
             where.append(AuditEntry.action.in_(told.actions))
         # Once for all of them: SQLite makes an index of it for the join.
         named = (
-            select(AuditEntry.account_id, shown.label("shown"), func.replace(shown, "-", "").label("digits"))
-            .where(*where)
-            .distinct()
-            .subquery()
+            select(AuditEntry.account_id, key_of_text(session, shown).label("key")).where(*where).distinct().subquery()
         )
-        is_row = (
-            is_named(session, named.c.shown, told.row_id)
-            if dialect_of(session) == "postgresql"
-            else told.row_id == named.c.digits
+        is_told = and_(
+            named.c.account_id == told.account_id,
+            key_of_id(session, told.row_id) == named.c.key,
         )
         statement = (
             select(told.account_id, told.shown)
-            .outerjoin(named, and_(named.c.account_id == told.account_id, is_row))
+            .outerjoin(named, is_told)
             .where(told.where, named.c.account_id.is_(None))
             .order_by(told.row_id)
         )
         async for account_id, name in stream(session, statement):
-            found.add("I13", account_id, f"The audit log does not tell who did {told.what.format(name)}.")
+            found.add("I13", account_id, f"The audit log does not tell {told.what.format(name)}.")

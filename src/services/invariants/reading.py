@@ -134,13 +134,20 @@ def or_0(column: Any) -> ColumnElement[int]:
     return func.coalesce(column, 0)
 
 
-def is_named(session: ReadSession, shown: Any, row_id: Any) -> ColumnElement[bool]:
-    """That a text shows the id of a row, compared so that an index or a hash finds it."""
+def key_of_id(session: ReadSession, row_id: Any) -> ColumnElement[Any]:
+    """An id, to be compared with `key_of_text` by an index or a hash."""
     # PostgreSQL has ids of a type of its own, SQLite their digits without dashes.
-    is_row: ColumnElement[bool] = (
-        cast(row_id, String) == shown if dialect_of(session) == "postgresql" else row_id == func.replace(shown, "-", "")
+    key: ColumnElement[Any] = cast(row_id, String) if dialect_of(session) == "postgresql" else row_id
+    return key
+
+
+def key_of_text(session: ReadSession, shown: Any) -> ColumnElement[Any]:
+    """An id that a text shows, to be compared with `key_of_id`."""
+    # What is cast has a type, without which SQLite makes no index of it.
+    key: ColumnElement[Any] = (
+        shown if dialect_of(session) == "postgresql" else cast(func.replace(shown, "-", ""), String)
     )
-    return is_row
+    return key
 
 
 def show_money(amount_minor: int, currency: str) -> str:

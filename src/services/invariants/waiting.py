@@ -17,7 +17,7 @@ from ...models import (
     WorkKind,
 )
 from ..due_work import APART
-from .reading import Findings, is_named, show_money, stream
+from .reading import Findings, key_of_id, key_of_text, show_money, stream
 
 UNKNOWN_FOR = timedelta(hours=24)
 """By then it is known what became of a charge or a refund."""
@@ -77,16 +77,17 @@ async def _check_transactions(session: ReadSession, found: Findings, now: dateti
 
 async def _check_actions(session: ReadSession, found: Findings, now: datetime) -> None:
     """What nobody confirmed in time is given up by work that waits for it."""
+    subject = key_of_text(session, DueWork.subject)
     ends = (
         select(DueWork.id)
         .where(
             DueWork.account_id == Transaction.account_id,
             DueWork.done_at.is_(None),
             or_(
-                and_(DueWork.kind == WorkKind.EXPIRE_ACTION, is_named(session, DueWork.subject, Transaction.id)),
+                and_(DueWork.kind == WorkKind.EXPIRE_ACTION, subject == key_of_id(session, Transaction.id)),
                 and_(
                     DueWork.kind == WorkKind.EXPIRE_PENDING,
-                    is_named(session, DueWork.subject, Transaction.pending_change_id),
+                    subject == key_of_id(session, Transaction.pending_change_id),
                 ),
             ),
         )
