@@ -25,6 +25,13 @@ from plafond.models import Role
 from plafond.sandbox.seeds import SandboxToken, seed_sandbox
 from plafond.settings import Environment, Settings
 
+MEMORY = Path("/dev/shm")  # noqa: S108
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
+    # A commit waits for the disk, and tests commit very often: where there is a disk in memory they use that.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+# The same for PostgreSQL, of which nothing here pulls the plug. Whatever process a test starts inherits it.
+os.environ.setdefault("PGOPTIONS", "-c synchronous_commit=off")
+
 POSTGRES = os.environ.get("PLAFOND_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/test")
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 """Where the clock of tests stands, and the day of their sandbox."""

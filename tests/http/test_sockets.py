@@ -835,7 +835,10 @@ async def test_who_may_not_see_money_any_more_is_told_no_more_of_it(world: World
     token = world.token("Acme", Role.BILLING_ADMIN)
     async with connect(world) as socket:
         await socket.init(token)
-        await socket.subscribe("s", query, id=await id_of(world, "acme"), after=await cursor_of(world, "acme"))
+        id_, after = await id_of(world, "acme"), await cursor_of(world, "acme")
+        world.statements.clear()
+        await socket.subscribe("s", query, id=id_, after=after)
+        await until(lambda: any("FROM outbox_event" in statement for statement in world.statements))
         async with world.database.work(ACTOR) as work:  # without a word to anyone, as from another process
             key = (await work.session.scalars(select(ApiKey).where(ApiKey.prefix == token.rpartition("_")[0]))).one()
             await work.session.execute(update(Member).where(Member.id == key.member_id).values(role=Role.MEMBER))
