@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check schema bench lock graphiql clean
+.PHONY: help run test test-slow faults check schema bench lock graphiql clean
 
 BIN := .venv/bin
 
@@ -17,6 +17,10 @@ test: ## Run the fast tests (ARGS="-k invoice" goes to pytest)
 test-slow: ## Run the slow tests
 	@scripts/setup dev
 	@$(BIN)/pytest -m slow $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+
+faults: ## Kill servers and workers while money moves: 100 rounds on each engine
+	@scripts/setup dev
+	@PLAFOND_FAULT_ROUNDS=$${PLAFOND_FAULT_ROUNDS:-100} $(BIN)/pytest -s -m slow tests/faults/test_f02_payments_under_fire.py -k again_and_again $(ARGS)
 
 check: ## Lint, formatting, types and the import directions
 	@scripts/setup dev

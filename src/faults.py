@@ -16,9 +16,12 @@ POINTS = (
     "charge.before_call",
     "charge.after_call",
     "charge.after_commit",
+    "refund.before_call",
+    "refund.after_call",
+    "refund.after_commit",
     "document.drawn",
 )
-"""In order: when work was taken, within its transaction, around a charge, before a PDF is kept."""
+"""In order: when work was taken, within its transaction, around a charge and a refund, before a PDF is kept."""
 
 
 class Action(StrEnum):

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +73,14 @@ class Processes:
             process.join(BOUND_S)
             if error is not None:
                 print(f"--- process {process.pid} ended with {process.exitcode}:\n{self.log_of(process)[-4_000:]}")
+
+    async def start_server_to_die(self, fault: str) -> tuple[ForkServerProcess, int]:
+        """`plafond serve --no-worker` with a fault, once it answers."""
+        with bind_port("127.0.0.1", 0) as listener:
+            port: int = listener.getsockname()[1]
+        process = self._start(["serve", "--no-worker"], {"port": str(port), "fault": fault}, draws=False)
+        await until(lambda: answers(port))
+        return process, port
 
     def start_worker(self, fault: str | None = None, *, draws: bool = False) -> ForkServerProcess:
         """`plafond worker`. Without drawing, which takes longer than all else, unless a test is about it."""
@@ -166,6 +174,17 @@ async def expire_leases(database: Database) -> None:
             .where(DueWork.done_at.is_(None), DueWork.leased_until.is_not(None))
             .values(leased_until=datetime(2000, 1, 1, tzinfo=UTC))
         )
+
+
+async def pass_a_minute(database: Database) -> None:
+    """The same, and what a flow had a minute for is due: the worker looks after what the flow left."""
+    await expire_leases(database)
+    async with database.work(RUNNER) as work:
+        for row in await work.session.scalars(
+            select(DueWork).where(DueWork.done_at.is_(None), DueWork.due_at > work.clock.now())
+        ):
+            if row.due_at <= work.clock.now() + timedelta(seconds=61):
+                row.due_at -= timedelta(seconds=60) - timedelta(milliseconds=1)
 
 
 async def is_quiet(database: Database, *, drawing: bool = False) -> bool:

@@ -95,12 +95,12 @@ async def test_poisoned_work_is_given_up_and_shown(due: Due, monkeypatch: pytest
             assert parked.failure == "Poison: it fails after all was written"
             [notice] = await notices_of(session, poisoned)
             assert (notice.severity, notice.for_operators) == (NoticeSeverity.CRITICAL, True)
-            assert all(notice_text(notice))
+            assert all(notice_text(notice.code, notice.params))
             numbered = (
                 await session.scalars(select(Invoice.account_id).where(Invoice.status != InvoiceStatus.DRAFT))
             ).all()
             assert numbered.count(poisoned) == 1
-            assert await audit(session) == []
+            assert await audit(session, node.database.clock.now()) == []
 
         # All others were closed, invoiced and charged, and everybody's documents are drawn.
         await check_books(node.database, due, failed=frozenset({poisoned}))

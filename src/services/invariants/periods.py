@@ -107,7 +107,14 @@ async def check_subscriptions(session: ReadSession, found: Findings) -> None:
         .exists()
     )
     statement = (
-        select(Subscription, UsagePeriod, first_at, last_at, or_(is_billed, waits))
+        select(
+            Subscription,
+            UsagePeriod,
+            first_at,
+            last_at,
+            or_(is_billed, waits),
+            _first_cancelled(Subscription.account_id, Subscription.started_at),
+        )
         .outerjoin(
             UsagePeriod,
             and_(
@@ -119,8 +126,8 @@ async def check_subscriptions(session: ReadSession, found: Findings) -> None:
         .where(Subscription.status != SubscriptionStatus.EXPIRED)
         .order_by(Subscription.id)
     )
-    async for subscription, period, first, last, is_settled in stream(session, statement):
-        for wrong in _judge_subscription(subscription, period, first, last, is_settled=is_settled):
+    async for subscription, period, first, last, is_settled, cancelled_at in stream(session, statement):
+        for wrong in _judge_subscription(subscription, period, first, last, cancelled_at, is_settled=is_settled):
             found.add("I8", subscription.account_id, f"{wrong}.")
 
 
@@ -129,11 +136,14 @@ def _judge_subscription(
     period: UsagePeriod | None,
     first: datetime | None,
     last: datetime | None,
+    cancelled_at: datetime | None,
     *,
     is_settled: bool,
 ) -> Iterable[str]:
     start, end = subscription.usage_period_start, subscription.usage_period_end
     is_running = subscription.status in RUNNING
+    if period is None and not is_running and subscription.canceled_at == start == end:
+        return  # it was cancelled as its period began: one in which nothing was served is not kept
     if period is None:
         yield f"The subscription runs in a usage period from {start}, which does not exist"
         return
@@ -142,7 +152,7 @@ def _judge_subscription(
     if (period.closed_at is None) != is_running:
         state = "open" if period.closed_at is None else "closed"
         yield f"The subscription is {subscription.status.lower()}, and its usage period from {start} is {state}"
-    if first != subscription.started_at:
+    if first != subscription.started_at and not _ended_as_it_began(subscription, cancelled_at):
         yield f"The subscription started at {subscription.started_at}, and its first usage period at {first}"
     if subscription.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE):
         return
@@ -150,6 +160,11 @@ def _judge_subscription(
         yield f"The usage period {start} to {end} is not within its billing period"
     if subscription.price_minor and not is_settled:
         yield f"The billing period to {subscription.current_period_end} was never billed"
+
+
+def _ended_as_it_began(subscription: Subscription, cancelled_at: datetime | None) -> bool:
+    """Whether it was cancelled at the instant of its start: then its first period was not kept."""
+    return cancelled_at is not None and cancelled_at.replace(microsecond=0) == subscription.started_at
 
 
 async def check_plan_lines(session: ReadSession, found: Findings) -> None:
