@@ -27,7 +27,7 @@ from .migrations import DatabaseNotReady, check_database, migrate_database
 from .sandbox.scenarios import SCENARIOS, create_scenario
 from .services.access import Principal, PrincipalKind
 from .services.accounts import find_by_external_id
-from .services.auditing import audit, measure_books, take_snapshot
+from .services.auditing import audit, measure_books, name_accounts, take_snapshot
 from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.duties import release_account
@@ -133,8 +133,11 @@ def audit_books() -> None:
             await take_snapshot(session)
             found = await audit(session, database.clock.now())
             size = await measure_books(session)
+            names = await name_accounts(session, found)
         for finding in found:
-            whose = f"account {finding.account_id}: " if finding.account_id else ""
+            whose = ""
+            if finding.account_id is not None:
+                whose = f"account {names.get(finding.account_id, 'unknown')} ({finding.account_id}): "
             typer.echo(f"{finding.invariant:<4} {whose}{finding.what}")
         if found:
             raise typer.Exit(1)

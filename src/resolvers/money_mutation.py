@@ -58,8 +58,13 @@ class MoneyMutation:
             account = await lock_account(work, account_id)
             await require_action(work, info.context.principal, account, Action.CREATE_PAYMENT_SETUP)
         customer = await methods.find_customer(info.context.processor, account)
+        request = Request(input.idempotency_key, scope=str(account_id), given=None)
         async with info.context.work() as work:
-            (await lock_account(work, account_id)).processor_customer = customer
+            outcome = await _know_customer(work, request, account_id, customer)
+        if outcome.replayed:
+            # The secret was shown the first time, and is not kept.
+            _note_replay(info, replayed=True)
+            return CreatePaymentSetupPayload()
         setup = await info.context.processor.open_setup(customer)
         return CreatePaymentSetupPayload(
             payment_setup=PaymentSetup(client_secret=setup.client_secret, publishable_key=setup.publishable_key)
@@ -259,6 +264,12 @@ async def _show_method(info: Info, method_id: UUID) -> PaymentMethod | None:
 def _note_replay(info: Info, *, replayed: bool) -> None:
     if replayed:
         info.context.extensions["idempotency"] = {"replayed": True}
+
+
+@idempotent("createPaymentSetup")
+async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[str, Any]:
+    (await lock_account(work, account_id)).processor_customer = customer
+    return {}
 
 
 @idempotent("recordPayment")

@@ -41,7 +41,9 @@ class PaymentSetup:
 class CreatePaymentSetupPayload:
     """The answer."""
 
-    payment_setup: PaymentSetup | None = maybe("The setup; `addPaymentMethod` takes the token that comes of it.")
+    payment_setup: PaymentSetup | None = maybe(
+        "The setup; `addPaymentMethod` takes the token that comes of it. Null in a replay: its secret is shown once."
+    )
     user_errors: list[UserError] = refusals()
 
 

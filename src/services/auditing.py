@@ -4,9 +4,10 @@ The invariants are I1–I6, I8 and I11–I14 of the security design. Their check
 all accounts: what SQL can compare it compares, the rest is streamed and reckoned again by the rules.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import func, select, text
 
@@ -25,7 +26,7 @@ from .invariants.refunds import check_payments, check_refunds, check_requests
 from .invariants.tenants import check_tenants
 from .invariants.waiting import check_waiting
 
-__all__ = ["Finding", "Size", "audit", "measure_books", "take_snapshot"]
+__all__ = ["Finding", "Size", "audit", "measure_books", "name_accounts", "take_snapshot"]
 
 CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
     check_entries,
@@ -84,6 +85,16 @@ async def measure_books(session: ReadSession) -> Size:
     ]
     accounts, invoices, entries = (await session.execute(select(*counts))).one()
     return Size(accounts, invoices, entries)
+
+
+async def name_accounts(session: ReadSession, found: Sequence[Finding]) -> dict[UUID, str]:
+    """The external ids of the accounts that findings are about."""
+    rows = await session.execute(
+        select(BillingAccount.id, BillingAccount.external_id).where(
+            BillingAccount.id.in_({finding.account_id for finding in found if finding.account_id is not None})
+        )
+    )
+    return {account_id: external_id for account_id, external_id in rows}
 
 
 async def audit(session: ReadSession, now: datetime) -> list[Finding]:

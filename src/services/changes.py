@@ -67,7 +67,12 @@ EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
         "subscription.expired",
         "subscription.trial_ending",
     ),
-    ChangeKind.PAYMENT_METHOD: ("payment_method.added", "payment_method.removed", "payment_method.expiring"),
+    ChangeKind.PAYMENT_METHOD: (
+        "payment_method.added",
+        "payment_method.updated",
+        "payment_method.removed",
+        "payment_method.expiring",
+    ),
 }
 """The outbox events that tell of each kind of change. Usage is not among them: it is read from the figures."""
 KIND_OF_EVENT = {event: kind for kind, events in EVENTS_BY_KIND.items() for event in events}

@@ -118,7 +118,7 @@ async def set_default(work: Work, account: BillingAccount, method_id: UUID | Non
             before={"default": before},
             after={"default": str(method.id)},
         )
-        work.emit(account, "account.updated", {"accountId": str(account.id), "changed": ["defaultPaymentMethod"]})
+        work.emit(account, "payment_method.updated", {"paymentMethodId": str(method.id)})
     return method
 
 
@@ -213,7 +213,7 @@ async def refresh_method(work: Work, account: BillingAccount, method: PaymentMet
         f"payment_method:{method.id}",
         after={"expMonth": facts.exp_month, "expYear": facts.exp_year, "last4": facts.last4},
     )
-    work.emit(account, "account.updated", {"accountId": str(account.id), "changed": ["paymentMethods"]})
+    work.emit(account, "payment_method.updated", {"paymentMethodId": str(method.id)})
 
 
 # --- as a caller asks ------------------------------------------------------------------------------------------------

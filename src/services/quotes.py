@@ -245,6 +245,8 @@ async def suppose_change(
         raise RequestRefused(ErrorCode.BAD_USER_INPUT, str(refusal)) from refusal
     target = Terms(offer, interval, price_minor)
     standing = await bill_drafts(session, standing)
+    assert standing.terms is not None, "drafts change nothing of it"
+    assert standing.subscription is not None, "nor of this"
     limits = await load_plan_limits(session, offer.version.id)
     trialing = standing.subscription.status is SubscriptionStatus.TRIALING
     at = now.replace(microsecond=0)

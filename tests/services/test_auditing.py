@@ -242,7 +242,7 @@ def test_the_command_names_what_is_wrong(books: Books) -> None:
         asyncio.run(change_credit(-125))
     assert done.exit_code == 1
     assert done.output == (
-        f"I2   account {books.ids['tried']}: The credit balance: 1.25 USD, and 0.00 USD by the books.\n"
+        f"I2   account tried ({books.ids['tried']}): The credit balance: 1.25 USD, and 0.00 USD by the books.\n"
     )
 
 

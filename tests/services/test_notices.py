@@ -137,6 +137,15 @@ async def test_operators_notices_are_meant_for_them_alone(world: World, account:
     assert (is_meant_for(OPERATOR, theirs), is_meant_for(tenant, theirs)) == (True, True)
 
 
+OVERDUE = {
+    "invoices": ["INV-1"],
+    "count": 1,
+    "amountMinor": 4_900,
+    "currency": "USD",
+    "isSent": False,
+    "suspendsAt": "2026-12-02T12:00:00+00:00",
+    "cancelsAt": "2026-12-09T12:00:00+00:00",
+}
 EXCEEDING = [
     {"metric": "team_members", "metricName": "Team members", "used": 1_007, "limit": 1_005},
     {"metric": "custom_domains", "metricName": "Custom domains", "used": 9, "limit": 5},
@@ -144,12 +153,58 @@ EXCEEDING = [
 WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     (
         "PAYMENT_FAILED",
-        {"invoice": "INV-1", "suspendsAt": "2026-12-02T22:00:00-05:00"},
+        {**OVERDUE, "status": "PAST_DUE", "daysLeft": 7},
         (
-            "Payment failed: Invoice INV-1 could not be charged. Update the payment method or try again: without "
-            "payment the account is suspended on 2026-12-02."
+            "Payment failed: Invoice INV-1: $49.00 could not be charged. Update the payment method, or try the payment "
+            "again. Without payment the account is suspended on 2026-12-02, in 7 days."
         ),
         ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
+    ),
+    (
+        "PAYMENT_FAILED",
+        {**OVERDUE, "isSent": True, "count": 3, "status": "SUSPENDED", "daysLeft": 1},
+        (
+            "The account is suspended: Invoices INV-1 and 2 more: $49.00 was not paid in time. Pay it by transfer, or "
+            "add a payment method and try it. Until then the account only reads; on 2026-12-09, in 1 day, the "
+            "subscription ends."
+        ),
+        ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
+    ),
+    (
+        "PAYMENT_FAILED",
+        {**OVERDUE, "status": "CANCELED", "daysLeft": 0},
+        (
+            "Payment failed: Invoice INV-1: $49.00 could not be charged. Update the payment method, or try the payment "
+            "again."
+        ),
+        ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
+    ),
+    (
+        "PAYMENT_DISPUTED",
+        {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1"},
+        (
+            "A payment is disputed: The cardholder's bank took $49.00 of “Invoice INV-1” back. Until it has decided, "
+            "nothing of the payment is refunded. Answer it with the processor."
+        ),
+        [],
+    ),
+    (
+        "REFUND_FAILED",
+        {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1"},
+        (
+            "A refund failed: $49.00 of “Invoice INV-1” could not be paid back, and is owed. Review the request again: "
+            "try it once more, or give it as credit."
+        ),
+        [],
+    ),
+    (
+        "REFUND_UNKNOWN",
+        {"refund": "re_1", "charge": "Invoice INV-1", "toldMinor": 4_900, "toldCurrency": "USD"},
+        (
+            "The processor tells of a refund that was not asked for here: re_1 of “Invoice INV-1”: 4,900 minor units "
+            "of USD. Nothing was booked: look it up there."
+        ),
+        [],
     ),
     (
         "TRIAL_ENDING",
@@ -301,7 +356,7 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
 @pytest.mark.parametrize(("code", "params", "words", "actions"), WORDS)
 def test_the_words_of_each_notice(code: str, params: dict[str, Any], words: str, actions: list[str]) -> None:
     notice = Notice(created_at=NOW, account_id=uuid4(), code=code, severity=NoticeSeverity.INFO, params=params)
-    assert ": ".join(notice_text(notice)) == words
+    assert ": ".join(notice_text(code, params)) == words
     assert [kind for kind, _ in notice_actions(notice)] == actions
     assert all(label for _, label in notice_actions(notice))
 
