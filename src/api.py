@@ -32,6 +32,7 @@ from strawberry.types import ExecutionContext
 from strawberry.types.execution import ExecutionResult as StrawberryResult
 from strawberry.types.execution import StreamExecutionResult
 
+from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
@@ -257,6 +258,8 @@ def show_error(error: GraphQLError, request_id: str) -> GraphQLError:
         code = ErrorCode.GRAPHQL_PARSE_FAILED
     elif isinstance(cause, CannotGetOperationTypeError):
         code, message = ErrorCode.BAD_USER_INPUT, "The document holds no operation, or none of the name given."
+    elif isinstance(cause, AWAY):
+        code, message = ErrorCode.UNAVAILABLE, AWAY_MESSAGE
     elif is_bug(error, cause):
         code, message = ErrorCode.INTERNAL, "Something went wrong on our side: report the request id."
     elif error.message.startswith("Variable '$"):
@@ -294,6 +297,10 @@ class Schema(strawberry.Schema):
                 log.error("request %s failed at %s", request_id, error.path, exc_info=cause)
 
 
+AWAY_MESSAGE = (
+    "The database does not answer, or was lost in the middle: ask again in a moment. Under an idempotency key nothing "
+    "happens twice."
+)
 CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 

@@ -16,6 +16,8 @@ from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import joinedload
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -55,6 +57,10 @@ class Actor:
 
     name: str
     origin: str
+
+
+AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
+"""What a database raises that is away, overrun, or lost a connection in the middle: it may be asked again."""
 
 
 @dataclass(kw_only=True)

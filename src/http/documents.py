@@ -5,12 +5,10 @@ import hashlib
 import logging
 import re
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..database import Actor, Database
+from ..database import AWAY, Actor, Database
 from ..models import Document
 from ..services.drawing import draw_now, find_opened
 from ..services.errors import ErrorCode
@@ -48,7 +46,7 @@ class DocumentEndpoint:
             response = None if opened is None else await self._respond(opened)
         except Later as reason:
             return answer_error(503, ErrorCode.UNAVAILABLE, str(reason), {"Retry-After": str(RETRY_S)})
-        except (OperationalError, InterfaceError, PoolTimeout, OSError):
+        except AWAY:
             message = "The database does not answer: try again in a moment."
             return answer_error(503, ErrorCode.UNAVAILABLE, message, {"Retry-After": str(RETRY_S)})
         if response is None:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from graphql import GraphQLError
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.websockets import WebSocket
@@ -27,6 +25,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from ..database import AWAY
 from ..resolvers.context import Context
 from ..services.errors import ErrorCode, RequestRefused
 from ..settings import Environment
@@ -83,7 +82,7 @@ class GraphQLEndpoint:
             response = await self._respond(request, context)
         except Refused as refused:
             response = _refusal(refused, context)
-        except (OperationalError, InterfaceError, PoolTimeout, OSError):
+        except AWAY:
             away = Refused(503, ErrorCode.UNAVAILABLE, "The database does not answer: try again in a moment.")
             response = _refusal(away, context)
         except Exception:

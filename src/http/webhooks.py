@@ -4,12 +4,10 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from ..database import Actor, Database
+from ..database import AWAY, Actor, Database
 from ..services.errors import ErrorCode
 from ..services.ports import Message, Processor, ProcessorFailed
 from ..services.processor_messages import hear
@@ -57,7 +55,7 @@ class WebhookEndpoint:
         except ProcessorFailed as failure:
             log.warning("a message could not be heard: %s", failure)
             return _later("The processor does not answer: send the message again.")
-        except (OperationalError, InterfaceError, PoolTimeout, OSError):
+        except AWAY:
             return _later("The database does not answer: send the message again.")
         return JSONResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
 

@@ -240,7 +240,10 @@ async def _ask(front: Front, token: str, wish: Wish, key: str) -> dict[str, Any]
             except (httpx2.HTTPError, ValueError):
                 await asyncio.sleep(0.02)  # it died; another one comes
                 continue
-            assert "errors" not in answer, answer
+            if "errors" in answer:
+                assert answer["errors"][0]["extensions"]["code"] == "UNAVAILABLE", answer
+                await asyncio.sleep(0.05)
+                continue
             payload: dict[str, Any] = answer["data"][wish.mutation]
             refusals = {error["code"] for error in payload["userErrors"]}
             if not refusals:
