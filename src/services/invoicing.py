@@ -328,6 +328,12 @@ async def write_off_carried(work: Work, account: BillingAccount) -> None:
             description="Too small to charge, and no invoice followed",
         )
         work.session.add(written_off)
+        work.audit(
+            account,
+            "balance.written_off",
+            f"transaction:{written_off.id}",
+            after={"amountMinor": written_off.amount_minor},
+        )
         books.post_write_off(work, account, f"transaction:{written_off.id}", carried.amount_minor)
     await work.session.flush()
 

@@ -61,6 +61,12 @@ async def owe_back(
 ) -> None:
     """Money came that was not due: it is booked as owed back, and operators are told."""
     transaction.excess_minor += excess_minor
+    work.audit(
+        account,
+        "payment.exceeded",
+        f"transaction:{transaction.id}",
+        after={"excessMinor": transaction.excess_minor, **params},
+    )
     books.post_overpayment(work, account, transaction, excess_minor)
     await raise_notice(
         work,

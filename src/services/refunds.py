@@ -327,7 +327,7 @@ async def _open_refund(
         description=f"Refund: {charge.description}",
         charge_id=charge.id,
         refund_request_id=request.id,
-        processor_key=f"refund:{request.id}:{tries}",
+        processor_key=None if is_manual else f"refund:{request.id}:{tries}",
     )
     work.session.add(refund)
     await work.session.flush()

@@ -106,9 +106,8 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
     """A refund went through, or did not. A bank may send back later what had gone through."""
     now = work.clock.now_for(account)
     before = refund.status
-    has_ended = before in (TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)
     is_failed = result.status is RefundOutcome.FAILED
-    if has_ended and (not is_failed or before is TransactionStatus.FAILED):
+    if before is (TransactionStatus.FAILED if is_failed else TransactionStatus.SUCCEEDED):
         return
     request = await work.session.get_one(RefundRequest, refund.refund_request_id)
     charge = await work.session.get_one(Transaction, refund.charge_id)
@@ -116,7 +115,12 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
     refund.processor_id = result.processor_id or refund.processor_id
     refund.updated_at = request.updated_at = now
     if not is_failed:
-        request.status = RefundStatus.SUCCEEDED
+        if before is TransactionStatus.FAILED and request.status is not RefundStatus.FAILED:
+            # It was tried again or credited meanwhile, and went through all the same.
+            await _flag_second(work, account, refund, charge)
+        else:
+            request.status = RefundStatus.SUCCEEDED
+            await clear_notice(work, account, "REFUND_FAILED", str(request.id))
         books.post_refund(work, account, refund, refund.amount_minor)
         if request.reason is RefundReason.DUPLICATE:
             await clear_notice(work, account, "PAYMENT_DUPLICATE", str(charge.id))
@@ -147,6 +151,20 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
         account,
         event,
         {"transactionId": str(refund.id), "kind": TransactionKind.REFUND, "refundRequestId": str(request.id)},
+    )
+
+
+async def _flag_second(work: Work, account: BillingAccount, refund: Transaction, charge: Transaction) -> None:
+    """Money went back twice: it is booked as it is, and operators are told."""
+    await raise_notice(
+        work,
+        account,
+        "REFUND_TWICE",
+        str(refund.id),
+        severity=NoticeSeverity.CRITICAL,
+        params={"charge": charge.description, "amountMinor": refund.amount_minor, "currency": refund.currency},
+        for_operators=True,
+        dismissible=True,
     )
 
 

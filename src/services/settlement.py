@@ -25,7 +25,7 @@ from .accounts import select_accounts
 from .changing import apply_change, still_holds
 from .closing import load_standing
 from .documents import freeze_receipt
-from .due_work import Taken, enqueue, finish, withdraw
+from .due_work import Taken, enqueue, finish, postpone, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
 from .notices import clear_notice, raise_notice
@@ -36,6 +36,8 @@ from .tills import Till
 
 log = logging.getLogger("plafond.settlement")
 
+ASKED_AGAIN = timedelta(hours=1)
+"""When a charge of another amount is looked up again."""
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
 
 
@@ -132,20 +134,26 @@ async def record_result(
         account = (await work.lock_accounts([account_id]))[account_id]
         if heard is not None and not await note_heard(work, heard):
             return
-        if taken is not None:
-            await finish(work, taken)
         transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
         is_open = transaction.status in (*OPEN, TransactionStatus.REQUIRES_ACTION)
         if not is_open and (
             result.status is not ChargeStatus.SUCCEEDED or transaction.status is TransactionStatus.SUCCEEDED
         ):
+            if taken is not None:
+                await finish(work, taken)
             return
         if result.status in (ChargeStatus.SUCCEEDED, ChargeStatus.REQUIRES_ACTION) and (
             result.amount_minor,
             result.currency,
         ) != (transaction.amount_minor, transaction.currency):
+            if is_open:
+                transaction.status = TransactionStatus.UNKNOWN
             await _flag_mismatch(work, account, transaction, result)
+            if taken is not None:
+                await postpone(work, taken, work.clock.now_for(account) + ASKED_AGAIN)
             return
+        if taken is not None:
+            await finish(work, taken)
         await withdraw(work, account, WorkKind.CHARGE, str(transaction_id))
         if result.status is not ChargeStatus.REQUIRES_ACTION:
             await withdraw(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id))
@@ -166,7 +174,6 @@ async def record_result(
 
 async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
     """The processor speaks of another amount than ours: nothing is booked silently."""
-    transaction.status = TransactionStatus.UNKNOWN
     await raise_notice(
         work,
         account,

@@ -92,6 +92,16 @@ def _refund_unknown(params: Params) -> Text:
     )
 
 
+def _refund_twice(params: Params) -> Text:
+    return (
+        "Money went back twice",
+        (
+            f"A refund of {_money(params)} of “{params['charge']}” failed, was tried again or credited, and went through "
+            "all the same. It is booked: settle it with the customer."
+        ),
+    )
+
+
 def _payment_disputed(params: Params) -> Text:
     return (
         "A payment is disputed",
@@ -212,6 +222,7 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_DISPUTED": _payment_disputed,
     "REFUND_FAILED": _refund_failed,
     "REFUND_UNKNOWN": _refund_unknown,
+    "REFUND_TWICE": _refund_twice,
     "TRIAL_ENDING": _trial_ending,
     "TRIAL_ENDED": _trial_ended,
     "RENEWAL_AHEAD": _renewal_ahead,

@@ -472,10 +472,21 @@ def _check_state(ledger: _Ledger, at: datetime) -> None:
         subscription.suspended_at is None or at >= subscription.suspended_at
     ):
         raise _Rejected(RejectionCode.ACCOUNT_SUSPENDED, "The account is suspended until its open invoices are paid.")
-    if subscription.status is SubscriptionStatus.CANCELED and (
-        subscription.canceled_at is None or at >= subscription.canceled_at
-    ):
-        raise _Rejected(RejectionCode.ACCOUNT_CANCELED, "The subscription was cancelled: reactivate it first.")
+
+
+def _is_canceled(ledger: _Ledger, at: datetime) -> bool:
+    """Whether an instant lies after the end of the subscription: from then on the account only reads."""
+    subscription = ledger.subscription
+    if subscription is None or subscription.status is not SubscriptionStatus.CANCELED:
+        return False
+    return subscription.canceled_at is None or at >= subscription.canceled_at
+
+
+def _canceled() -> _Rejected:
+    return _Rejected(
+        RejectionCode.ACCOUNT_CANCELED,
+        "The subscription was cancelled: reactivate it first. Until then only operators lower gauges.",
+    )
 
 
 def hash_content(given: UsageInput) -> str:
@@ -516,12 +527,18 @@ def _take(
     _check_open(ledger)
     period = _check_time(ledger, at)
     _check_state(ledger, at)
+    # Somebody who wants to come back on a smaller plan must be able to reduce what is in use.
+    only_lower = _is_canceled(ledger, at)
+    if only_lower and (
+        metric.kind is not MetricKind.GAUGE or not principal.may(Right.CORRECT_USAGE, ledger.account.id)
+    ):
+        raise _canceled()
     figure = _figure_of(ledger, metric, None if metric.kind is MetricKind.GAUGE else period)
     workspace = given.properties.get("workspace", "")
     workspace = str(workspace)
     event_row_id = new_id()
     if metric.kind is MetricKind.GAUGE:
-        change = _move_gauge(ledger, metric, figure, given, at, workspace, event_row_id)
+        change = _move_gauge(ledger, metric, figure, given, at, workspace, event_row_id, only_lower=only_lower)
     else:
         assert given.quantity is not None, "checked"
         change = given.quantity
@@ -582,6 +599,8 @@ def _move_gauge(
     at: datetime,
     workspace: str,
     event_row_id: UUID,
+    *,
+    only_lower: bool = False,
 ) -> int:
     """Put an event into the gauge's history, late or not, and give the step that it is.
 
@@ -593,6 +612,8 @@ def _move_gauge(
     before = figure.used - sum(figure.steps[later].change for later in after)
     change = given.quantity if given.level is None else given.level - before
     assert change is not None, "checked"
+    if only_lower and change >= 0:
+        raise _canceled()
     next_level = next((later for later in after if later.is_level), None)
     if before + change < 0:
         _check_figure(figure, before + change, change, metric)

@@ -198,6 +198,15 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         [],
     ),
     (
+        "REFUND_TWICE",
+        {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1"},
+        (
+            "Money went back twice: A refund of $49.00 of “Invoice INV-1” failed, was tried again or credited, and went "
+            "through all the same. It is booked: settle it with the customer."
+        ),
+        [],
+    ),
+    (
         "REFUND_UNKNOWN",
         {"refund": "re_1", "charge": "Invoice INV-1", "toldMinor": 4_900, "toldCurrency": "USD"},
         (

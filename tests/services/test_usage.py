@@ -374,6 +374,30 @@ async def test_suspended_and_canceled_take_only_events_from_before(
     assert codes(results) == ["ACCEPTED", code, code]
 
 
+async def test_what_lowers_a_gauge_is_taken_of_a_canceled_subscription_from_operators(world: World) -> None:
+    """Who wants to come back on a smaller plan must be able to reduce what is in use; nothing else is served."""
+    assert codes(await send(world, gauge("set", level=6))) == ["ACCEPTED"]
+    world.clock.stands_at = NOW + HOUR
+    await change_subscription(world, "acme", status=SubscriptionStatus.CANCELED, canceled_at=NOW + SECOND)
+    account = await account_of(world)
+    key = tenant_key(account.id, Scope.USAGE_WRITE)
+    results = await send(
+        world,
+        gauge("up", quantity=1),
+        gauge("same", level=6),
+        emails("correction", -1, correction=True),
+        gauge("down", quantity=-2),
+        gauge("lower", level=1),
+        gauge("raise", level=2),
+    )
+    over = "ACCOUNT_CANCELED"
+    assert codes(results) == [over, over, over, "ACCEPTED", "ACCEPTED", over]
+    assert (results[3].used, results[4].used) == (4, 1)
+    assert codes(await send(world, gauge("tenant", quantity=1), principal=key)) == [over]
+    assert results[0].message is not None
+    assert "only operators lower gauges" in results[0].message
+
+
 async def test_a_late_event_of_a_canceled_subscription_reaches_its_own_period(world: World) -> None:
     """§5: events count in the usage period that contains them, whenever the account was created."""
     running = await period_of(world)

@@ -113,3 +113,20 @@ async def test_nothing_is_sent_for_the_time_in_between(client: Client, world: Wo
     assert nets == [[("SUBSCRIPTION", 1, 14_900)], [("SUBSCRIPTION", 1, 4_900)], [("SUBSCRIPTION", 1, 4_900)]]
     assert await life.books() == {"CASH": 29_640, "DEFERRED": -4_900, "REVENUE": -19_800, "TAX": -4_940}
     await life.audit(world)
+
+
+async def test_back_on_a_smaller_plan(client: Client, world: World) -> None:
+    """What is in use is kept, and has to fit: an operator's system tells when it was reduced."""
+    life = await Life.begin(client, world, datetime(2026, 1, 15, tzinfo=UTC))
+    await life.do("startSubscription", planKey="professional", interval="MONTH")
+    await life.use("team_members", level=5)
+    await life.advance(datetime(2026, 1, 20, tzinfo=UTC))
+    await life.do("cancelSubscription", mode="NOW", credit="NONE")
+    await life.advance(datetime(2026, 1, 21, tzinfo=UTC))
+    wanted = {"planKey": "starter", "interval": "MONTH"}
+    assert await life.refused("reactivateSubscription", **wanted) == ["LIMITS_EXCEEDED"]
+    assert (await life.use("team_members", quantity=1))["code"] == "ACCOUNT_CANCELED"
+    assert (await life.use("team_members", level=2))["status"] == "ACCEPTED"
+    await life.do("reactivateSubscription", **wanted)
+    assert await life.figure("team_members") == (2, 2)
+    await life.audit(world)
