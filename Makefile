@@ -2,6 +2,8 @@
 .PHONY: help run test test-slow faults check schema bench lock graphiql clean
 
 BIN := .venv/bin
+# SQLite in one process, PostgreSQL in another, what needs neither wherever there is time.
+AT_ONCE := -n 2 --dist loadgroup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -12,11 +14,11 @@ run: ## Start the demo server (PORT=8080 picks the port, KEEP=1 keeps its data)
 
 test: ## Run the fast tests (ARGS="-k invoice" goes to pytest)
 	@scripts/setup dev
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest -m "not slow" $(AT_ONCE) $(ARGS)
 
 test-slow: ## Run the slow tests
 	@scripts/setup dev
-	@$(BIN)/pytest -m slow $(ARGS) || [ $$? -eq 5 ] # 5: there are none
+	@$(BIN)/pytest -m slow $(AT_ONCE) $(ARGS) || [ $$? -eq 5 ] # 5: there are none
 
 faults: ## Kill servers and workers while money moves: 100 rounds on each engine
 	@scripts/setup dev

@@ -87,10 +87,13 @@ ON_SQLITE_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark those of them that run on PostgreSQL as slow."""
+    """Mark those of them that run on PostgreSQL as slow, and each test by its engine."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         engine = None if callspec is None else callspec.params.get("engine")
+        if engine is not None:
+            # One process an engine: each has one seeded sandbox, and both run at once.
+            item.add_marker(pytest.mark.xdist_group(engine))
         if engine == "postgresql" and item.nodeid.startswith(ON_SQLITE_FIRST):
             item.add_marker(pytest.mark.slow)
 

@@ -322,7 +322,7 @@ say_enum(
         "UNKNOWN_METRIC": "No such metric: `metrics` lists them.",
         "LIMIT_EXCEEDED": "The limit would be passed, and the metric has no overage: raise the limit first.",
         "ACCOUNT_SUSPENDED": "The account is suspended: retry once its invoices are paid.",
-        "ACCOUNT_CANCELED": "The account takes no more usage.",
+        "ACCOUNT_CANCELED": "The account takes no more usage; until it is expired or closed, operators lower gauges.",
         "IN_FUTURE": "More than five minutes ahead: check the sender's clock, then send again.",
         "TOO_OLD": "Its usage period ended more than 35 days ago, or lies before the first.",
         "INVALID_QUANTITY": "Quantity or level is missing, out of range, or not this caller's to send.",
