@@ -114,3 +114,63 @@ def test_a_public_url_that_is_none_is_refused(url: str, monkeypatch: pytest.Monk
 )
 def test_links_begin_with_the_public_url_or_with_host_and_port(given: dict[str, Any], base: str) -> None:
     assert Settings(**given).base_url == base
+
+
+# Stripe
+
+WITH_STRIPE: dict[str, Any] = {"stripe_key": "sk_test_1", "stripe_webhook_secrets": "whsec_1"}
+
+
+def test_without_a_key_nothing_of_stripe_is_set() -> None:
+    settings = Settings()
+    assert (settings.stripe_key, settings.stripe_url, settings.stripe_webhook_secrets) == (None, None, ())
+
+
+@pytest.mark.parametrize("key", ["sk_test_1", "rk_test_1", "sk_1_live", "sk_liv_e", "nonsense"])
+def test_a_sandbox_takes_a_key_that_moves_nothing(key: str) -> None:
+    assert Settings(**{**WITH_STRIPE, "stripe_key": key}).environment is Environment.SANDBOX
+
+
+@pytest.mark.parametrize("key", ["sk_live_1", "rk_live_1"])
+def test_a_live_key_is_for_a_production(key: str) -> None:
+    given = {**WITH_STRIPE, "stripe_key": key}
+    with pytest.raises(ValidationError, match="a sandbox takes a test key") as refused:
+        Settings(**given)
+    assert key not in str(refused.value)
+    assert Settings(**given, environment=Environment.PRODUCTION).stripe_key is not None
+
+
+@pytest.mark.parametrize("key", ["sk_test_1", "rk_test_1", "sk_1_live", "nonsense", ""])
+def test_a_production_takes_no_other_key(key: str) -> None:
+    with pytest.raises(ValidationError, match="a production takes no other"):
+        Settings(**{**WITH_STRIPE, "stripe_key": key}, environment=Environment.PRODUCTION)
+
+
+def test_a_production_asks_nobody_but_stripe() -> None:
+    given = {**WITH_STRIPE, "stripe_url": "http://127.0.0.1:1"}
+    assert Settings(**given).stripe_url == "http://127.0.0.1:1"
+    with pytest.raises(ValidationError, match="PLAFOND_STRIPE_URL is for rehearsals"):
+        Settings(**{**given, "stripe_key": "sk_live_1"}, environment=Environment.PRODUCTION)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1", "ftp://127.0.0.1", ""])
+def test_an_address_of_stripe_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="is wanted"):
+        Settings(**WITH_STRIPE, stripe_url=url)
+
+
+@pytest.mark.parametrize("secrets", ["", " , ,"])
+def test_a_key_without_webhook_secrets_is_refused(secrets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_STRIPE_KEY", "sk_test_1")
+    monkeypatch.setenv("PLAFOND_STRIPE_WEBHOOK_SECRETS", secrets)
+    with pytest.raises(ValidationError, match="no PLAFOND_STRIPE_WEBHOOK_SECRETS"):
+        Settings()
+
+
+def test_webhook_secrets_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_STRIPE_KEY", "sk_test_1")
+    monkeypatch.setenv("PLAFOND_STRIPE_WEBHOOK_SECRETS", "whsec_new, whsec_old")
+    settings = Settings()
+    assert [secret.get_secret_value() for secret in settings.stripe_webhook_secrets] == ["whsec_new", "whsec_old"]
+    for secret in ("sk_test_1", "whsec_new", "whsec_old"):
+        assert secret not in repr(settings) + settings.model_dump_json()

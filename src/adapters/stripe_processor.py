@@ -56,10 +56,13 @@ DISPUTES = {
 }
 
 T = TypeVar("T")
+S = TypeVar("S", bound=stripe.StripeObject)
 log = logging.getLogger("plafond.stripe")
 
-# By default each call would tell Stripe about this machine.
+# By default each call would tell Stripe about this machine, and a log that shows details would show whole answers, with
+# the secrets by which cardholders confirm.
 stripe.enable_telemetry = False
+logging.getLogger("stripe").setLevel(logging.WARNING)
 
 
 class _Facts(BaseModel):
@@ -418,11 +421,11 @@ class StripeProcessor:
         except (stripe.CardError, stripe.InvalidRequestError) as refused:
             raise _failed(refused) from refused
 
-    async def _call(self, call: Awaitable[T]) -> T:
+    async def _call(self, call: Awaitable[S]) -> S:
         try:
             # The client's own limit is for each read: an answer in drops would never end.
             async with asyncio.timeout(self._timeout_s):
-                return await call
+                answer = await call
         except stripe.CardError:
             raise
         except stripe.InvalidRequestError as refused:
@@ -437,6 +440,9 @@ class StripeProcessor:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             # The SDK builds objects of whatever came.
             raise ProcessorFailed("an answer of Stripe could not be read") from error
+        if not isinstance(answer, stripe.StripeObject):
+            raise ProcessorFailed("an answer of Stripe is no object")
+        return answer
 
 
 def _told(error: stripe.StripeError) -> str:

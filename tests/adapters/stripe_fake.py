@@ -132,6 +132,10 @@ class FakeStripe:
         """Let the next request whose path has this in it go wrong."""
         self._faults.append((path, fault))
 
+    def forget_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._faults.clear()
+
     def forget_all(self) -> None:
         """Begin afresh, at the same address."""
         for kept in (self.objects, self.asked, self.effects, self.events, self._faults, self._answers):

@@ -81,7 +81,7 @@ async def test_what_cannot_be_read_is_not_missing(fake_stage: FakeStage, fault: 
         lambda: asker.look_up_dispute("dp_unknown"),
         lambda: asker.read_method(given.token),
         lambda: asker.attach_method(given.customer, given.token),
-        lambda: asker.open_customer("account:1", "Acme"),
+        lambda: asker.open_customer("account:2", "Other"),
     ):
         fake_stage.fake.fail_next(fault)
         with pytest.raises(ProcessorFailed):
