@@ -22,7 +22,7 @@ test-slow: ## Run the slow tests
 
 faults: ## Kill servers and workers while money moves: 100 rounds on each engine
 	@scripts/setup dev
-	@PLAFOND_FAULT_ROUNDS=$${PLAFOND_FAULT_ROUNDS:-100} $(BIN)/pytest -s -m slow tests/faults/test_f02_payments_under_fire.py -k again_and_again $(ARGS)
+	@PLAFOND_FAULT_ROUNDS=$${PLAFOND_FAULT_ROUNDS:-100} $(BIN)/pytest -s -m slow tests/faults/test_f02_blind.py -k again_and_again $(ARGS)
 
 check: ## Lint, formatting, types and the import directions
 	@scripts/setup dev

@@ -1,9 +1,11 @@
 """The command line: `plafond …`."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -24,8 +26,9 @@ from .faults import rehearse
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
+from .models import BillingAccount
 from .sandbox.scenarios import SCENARIOS, create_scenario
-from .services.access import Principal, PrincipalKind
+from .services.access import Principal, PrincipalKind, Scope
 from .services.accounts import find_by_external_id
 from .services.auditing import audit, measure_books, name_accounts, take_snapshot
 from .services.catalogue_changes import Verb
@@ -33,7 +36,7 @@ from .services.catalogue_files import apply_catalogue, compare_catalogue, place_
 from .services.duties import release_account
 from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
 from .services.tills import Till
-from .services.tokens import list_keys, revoke_key
+from .services.tokens import create_operator_key, list_keys, revoke_key
 from .settings import Environment, SettingMissing, Settings
 from .worker import run_drawing, run_worker
 
@@ -52,6 +55,7 @@ T = TypeVar("T")
 
 def main() -> None:
     """Run a command; what the operator can mend is told in one line, without a traceback."""
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except (DatabaseNotReady, PortInUse, IngestFailed, SettingMissing, BillingError) as refusal:
@@ -60,6 +64,13 @@ def main() -> None:
         sys.exit(f"plafond: the settings do not fit: {_explain_settings(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(number: int, _: object) -> None:
+    """End in order: the processes that draw documents end too, and leave nothing behind."""
+    sys.exit(128 + number)
 
 
 def _explain_settings(error: ValidationError) -> str:
@@ -97,6 +108,7 @@ def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this 
     with closing(PdfPool()) as pool:
         app = create_app(settings, with_worker=worker, draughtsman=pool)
         listener = bind_port(settings.host, settings.port)
+        typer.echo(f"Serving {settings.environment.lower()} at {settings.base_url}/graphql")
         uvicorn.Server(make_config(app)).run(sockets=[listener])
 
 
@@ -159,10 +171,7 @@ def release(external_id: Annotated[str, typer.Argument(help="The account's exter
     """Let an account's parked work be tried again, once what broke it is mended."""
 
     async def run(database: Database) -> None:
-        async with database.read() as session:
-            account = await find_by_external_id(session, OPERATOR, external_id)
-        if account is None:
-            raise NotFound(f"There is no account {external_id}.")
+        account = await _find_account(database, external_id)
         async with database.work(COMMAND_LINE) as work:
             released = await release_account(work, (await work.lock_accounts([account.id]))[account.id])
         typer.echo(f"{external_id}: {released} released.")
@@ -245,6 +254,34 @@ def show_keys() -> None:
     asyncio.run(_with_database(_checked_settings(), run))
 
 
+@keys.command("create")
+def make_key(
+    name: Annotated[str, typer.Argument(help="What it is for: the list shows it.")],
+    scope: Annotated[list[Scope], typer.Option(help="What it may; several by repeating it.")],
+    account: Annotated[
+        str, typer.Option(help="The external id of the one account that it opens; all if left out.")
+    ] = "",
+    expires: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="The first day, in UTC, on which it is no good any more."),
+    ] = None,
+) -> None:
+    """Make an operator's key, to begin with: its token is printed this once, and stored only as a hash."""
+    settings = _checked_settings()
+    expires_at = None if expires is None else expires.replace(tzinfo=UTC)
+
+    async def run(database: Database) -> None:
+        only = await _find_account(database, account) if account else None
+        async with database.work(COMMAND_LINE) as work:
+            locked = None if only is None else (await work.lock_accounts([only.id]))[only.id]
+            key = await create_operator_key(
+                work, settings.environment, name=name, scopes=scope, account=locked, expires_at=expires_at
+            )
+        typer.echo(key.token)
+
+    asyncio.run(_with_database(settings, run))
+
+
 @keys.command("revoke")
 def end_key(prefix: Annotated[str, typer.Argument(help="The key's prefix, such as plf_test_0123456789ab.")]) -> None:
     """End a key and its streams: at once in this process, within five seconds in others."""
@@ -288,6 +325,14 @@ def apply_file(
         for single in list_refusals(refusal):
             typer.echo(f"  {': '.join(filter(None, (place_in_file(single), str(single))))}", err=True)
         raise typer.Exit(1) from None
+
+
+async def _find_account(database: Database, external_id: str) -> BillingAccount:
+    async with database.read() as session:
+        account = await find_by_external_id(session, OPERATOR, external_id)
+    if account is None:
+        raise NotFound(f"There is no account {external_id}.")
+    return account
 
 
 def _checked_settings() -> Settings:

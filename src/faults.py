@@ -13,15 +13,22 @@ POINTS = (
     "invoice.after_number",
     "invoice.after_books",
     "invoice.before_commit",
+    "charge.opened",
     "charge.before_call",
     "charge.after_call",
+    "charge.before_commit",
     "charge.after_commit",
+    "refund.opened",
     "refund.before_call",
     "refund.after_call",
+    "refund.before_commit",
     "refund.after_commit",
+    "message.taken",
+    "message.heard",
     "document.drawn",
 )
-"""In order: when work was taken, within its transaction, around a charge and a refund, before a PDF is kept."""
+"""In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
+of the processor, before a PDF is kept."""
 
 
 class Action(StrEnum):

@@ -1,22 +1,28 @@
 """The command line, as a process: what it prints, and how it refuses in one line."""
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import httpx2
 import pytest
 import uvicorn
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from plafond import cli
-from plafond.database import driver_url
+from plafond.clock import SystemClock
+from plafond.database import Database, driver_url
 from plafond.demo import bind_port
 from plafond.migrations import DatabaseNotReady, check_database, migrate_database
-from plafond.settings import Environment
+from plafond.services.access import Principal, Right
+from plafond.services.tokens import authenticate, hash_secret
+from plafond.settings import Environment, Settings
 
 from .conftest import Template
 
@@ -235,6 +241,73 @@ def test_keys_are_listed_without_their_secrets(address: str, template: Template)
         assert prefix in shown
         assert secret not in shown
     assert [found for found in hashes if found in shown] == []
+
+
+def test_a_key_is_made_in_an_empty_production_and_opens_it(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'production.db'}"
+    settings = {"database_url": address, "environment": "PRODUCTION"}
+    migrate_database(address, Environment.PRODUCTION)
+    made = plafond("keys", "create", "Back office", "--scope", "admin", "--expires", "2090-01-01", **settings)
+    assert (made.returncode, made.stderr) == (0, "")
+    token = made.stdout.strip()
+    prefix, _, secret = token.rpartition("_")
+    assert prefix.startswith("plf_live_")
+    listed = plafond("keys", "list", **settings).stdout
+    assert listed.split() == [prefix, "active", "admin", "Back", "office"]
+    assert secret not in listed
+    assert run_sql(address, "SELECT secret_hash FROM api_key") == [hash_secret(secret)]
+    # The second is the same operator's.
+    plafond("keys", "create", "Sends", "--scope", "usage:write", "--scope", "billing:read", **settings)
+    assert run_sql(address, "SELECT sub FROM operator") == ["command-line"]
+
+    async def find() -> Principal:
+        database = Database(address, SystemClock(), lambda _: None)
+        try:
+            return await authenticate(database, Settings(environment=Environment.PRODUCTION), None, token)
+        finally:
+            await database.close()
+
+    principal = asyncio.run(find())
+    assert (principal.display_name, principal.is_operator) == ("Back office", True)
+    assert principal.may(Right.OPERATE)
+
+
+def test_a_key_for_one_account_is_in_its_audit_log(address: str) -> None:
+    made = plafond("keys", "create", "Acme only", "--scope", "billing:read", "--account", "acme", database_url=address)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert run_sql(address, "SELECT action FROM audit_entry WHERE action = 'api_key.created'") == ["api_key.created"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["Key", "--scope", "admin", "--account", "nobody"], "There is no account nobody."),
+        (["Key", "--scope", "admin", "--expires", "2020-01-01"], "A key expires later than today."),
+        ([" ", "--scope", "admin"], "A key's name has 1 to 100 printable characters."),
+    ],
+)
+def test_a_key_that_cannot_be_made(refusal: Refusal, address: str, arguments: list[str], said: str) -> None:
+    assert refusal("keys", "create", *arguments, database_url=address) == f"plafond: {said}"
+
+
+def test_a_server_says_where_it_is_and_ends_when_asked(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'plafond.db'}"
+    migrate_database(address, Environment.SANDBOX)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAFOND_")}
+    environment |= {"PLAFOND_DATABASE_URL": address, "PLAFOND_PORT": str(port), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [PLAFOND, "serve"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == f"Serving sandbox at http://127.0.0.1:{port}/graphql\n"
+        assert httpx2.get(f"http://127.0.0.1:{port}/healthz", timeout=30.0).status_code == 200
+        server.terminate()
+        _, errors = server.communicate(timeout=30)
+    # 128 and the signal's number: it ended by itself, after what it had begun was put away.
+    assert (server.returncode, errors) == (143, "")
 
 
 def test_a_key_is_revoked_by_its_prefix(address: str, template: Template) -> None:

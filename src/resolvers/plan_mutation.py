@@ -80,7 +80,7 @@ class PlanMutation:
         info: Info,
         input: Annotated[StartSubscriptionInput, strawberry.argument(description="Which plan.")],
     ) -> StartSubscriptionPayload:
-        """Start a plan. What it costs is charged now, and it begins when that is paid."""
+        """Start a plan. What it costs is charged now, and it begins when that is paid; at once where it is sent."""
         decide = partial(decide_start, plan_key=input.plan_key, interval=input.interval)
         placed = await _place(info, input, "startSubscription", decide, [input.plan_key, input.interval])
         return StartSubscriptionPayload(**await show_placed(info, placed))
@@ -112,7 +112,11 @@ class PlanMutation:
         info: Info,
         input: Annotated[ChangePlanInput, strawberry.argument(description="Which plan.")],
     ) -> ChangePlanPayload:
-        """Change the plan: upwards at once and when it is paid, downwards at the end of the billing period."""
+        """Change the plan: upwards at once and when it is paid, downwards at the end of the billing period.
+
+        Where invoices are sent and not charged, it does not wait for the payment. A cancellation that waits for the
+        period's end is taken back by it.
+        """
         by_plan = input.plan_key is not None and input.interval is not None
         if by_plan == (input.quote_id is not None) or (input.plan_key is None) != (input.interval is None):
             raise InvalidInput("Give either `quoteId`, or `planKey` with `interval`.", ["input"])
@@ -203,7 +207,10 @@ class PlanMutation:
         info: Info,
         input: Annotated[SetAddOnInput, strawberry.argument(description="Which add-on.")],
     ) -> SetAddOnPayload:
-        """Set how many units of an add-on are held. More are charged now; fewer come with the next usage period."""
+        """Set how many units of an add-on are held. More are charged now; fewer come with the next usage period.
+
+        More are charged for the rest of the usage period, blocks of a counter whole; nothing is given back for fewer.
+        """
         decide: Decide = partial(decide_add_on, add_on_key=input.add_on_key, quantity=input.quantity)
         if input.quote_id is not None:
             quote_id = find_id(input.quote_id, "Quote")

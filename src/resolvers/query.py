@@ -203,7 +203,8 @@ class BillingAccountFilter:
 
 @cache
 def _schema_version(schema: BaseSchema) -> str:
-    return hashlib.sha256(schema.as_str().encode()).hexdigest()[:12]
+    # As `plafond schema` prints it, the last newline included: `sha256sum schema.graphql` begins with it.
+    return hashlib.sha256(f"{schema.as_str()}\n".encode()).hexdigest()[:12]
 
 
 @strawberry.type(description="Everything that can be read.")

@@ -124,11 +124,17 @@ class UpdateCompanyInput:
     legal_name: str | None = _may("Its name by law, up to 255 characters.")
     country: CountryCode | None = _may("Where it is.")
     address_lines: list[str] | None = _may("Street, house, floor: at most 4 lines of up to 100 characters.")
-    postal_code: str | None = _may("The postal code, in its country's form.")
+    postal_code: str | None = _may(
+        "The postal code. In US and CA it is needed and checked for its form, elsewhere it is taken as it is."
+    )
     city: str | None = _may("The town, up to 100 characters.")
-    region: str | None = _may("A state or province, by the part of its ISO 3166-2 code after the country.")
+    region: str | None = _may(
+        "A state or province, by the part of its ISO 3166-2 code after the country. In US and CA it is needed and must "
+        "be one that there is, elsewhere it is up to three letters and digits."
+    )
     vat_id: str | None = _may(
-        "Checked by its country's rule. Where none is known, give the id under `taxIds`: only a VAT id frees of tax."
+        "Checked by its country's rule; in CH with its suffix MWST, TVA, IVA or TPV. Where no rule is known, give the "
+        "id under `taxIds`: only a VAT id frees of tax."
     )
     tax_ids: list[TaxIdInput] | None = _may("All other tax ids, in place of the present ones: at most 10.")
     email: EmailAddress | None = _may("Where the company is reached about invoices.")

@@ -80,6 +80,7 @@ from ..services.texts import (
     notice_params,
     notice_text,
     refund_message,
+    show_params,
 )
 from ..services.usage import HistoryKey, list_buckets, trace_history
 from .company import Collection, Company, TaxExemption
@@ -722,7 +723,10 @@ class NextBillingLine:
 class NextBilling:
     """The next charge."""
 
-    at: datetime = said("When the period ends; it is charged when the invoice is finalised, an hour later.")
+    at: datetime = said(
+        "When the period or trial ends. A period's invoice is finalised and charged after the time that its issuer "
+        "waits for late usage (an hour, unless set otherwise), a trial's end is charged at once."
+    )
     date: datetime_date = said("The same as a calendar day of the account's zone.")
     kind: NextBillingKind = said("What it is for.")
     amount: Money = said("What will be due: with tax, after the credit balance and what was carried forward.")
@@ -790,13 +794,15 @@ class PermissionReason:
 
 
 @strawberry.type(
-    description="Whether the caller may do something now. True exactly when the mutation would not refuse."
+    description="Whether the caller may do something now: true exactly when the mutation would not refuse it for the "
+    "caller's role or the state of what it acts on. It may still be refused for what else it needs, such as a price, "
+    "limits that fit, a company, a payment method, or that no other change is under way."
 )
 class Permission:
     """A permission."""
 
     action: Action = said("What.")
-    allowed: bool = said("Whether.")
+    allowed: bool = said("Whether role and state allow it.")
     reason: PermissionReason | None = said("Why not; null when allowed.")
 
     @classmethod
@@ -994,7 +1000,10 @@ class PreviewLine:
 class InvoicePreview:
     """An invoice to come."""
 
-    at: datetime = said("When the period closes; the invoice is finalised an hour later.")
+    at: datetime = said(
+        "When the period closes or the trial ends. A period's invoice is finalised after the time that its issuer "
+        "waits for late usage (an hour, unless set otherwise), that of a trial's end at once."
+    )
     lines: list[PreviewLine] = said("What it would charge for.")
     tax_breakdown: list[TaxLine] = said("Its tax by jurisdiction, category and rate.")
     subtotal: Money = said("The sum of the lines, net.")
@@ -1031,7 +1040,10 @@ class BlockedBy:
     new_limit: BigInt = said("How much would be allowed.")
 
 
-@strawberry.type(description="A binding price for a change: the mutation that takes its id charges exactly this.")
+@strawberry.type(
+    description="A binding price for a change: instant, lines, tax and total are pinned, and the mutation that takes "
+    "its id charges exactly that."
+)
 class Quote(Node):
     """A quote."""
 
@@ -1041,13 +1053,18 @@ class Quote(Node):
     effective_at: datetime = said("The instant that the change counts from.")
     lines: list[PreviewLine] = said("What is charged and credited; empty where nothing is before the period's end.")
     tax_breakdown: list[TaxLine] = said("The tax on it.")
-    due_now: Money = said("What is charged on confirming, after the credit balance.")
-    credit_applied: Money = said("What the credit balance pays of it.")
-    next_invoice: InvoicePreview | None = said("The invoice after the change; null where none follows.")
+    due_now: Money = said(
+        "What is charged on confirming, as things stand: the pinned total and what was carried, less the credit "
+        "balance. Credit that is granted or used before it is confirmed moves it."
+    )
+    credit_applied: Money = said("What the credit balance pays of it, as things stand.")
+    next_invoice: InvoicePreview | None = said(
+        "The invoice after the change, from what `dueNow` leaves of the credit balance; null where none follows."
+    )
     removed_add_ons: list[AddOn] = said("Add-ons that the new plan does not offer: they end with the change.")
     blocked_by: list[BlockedBy] = said("What must be reduced before the change is possible; empty when nothing.")
     created_at: datetime = said("When it was made.")
-    updated_at: datetime = said("The same: a quote never changes.")
+    updated_at: datetime = said("The same: what a quote pins never changes.")
 
     @classmethod
     def of(cls, view: QuoteView, account: models.BillingAccount) -> Self:
@@ -1820,7 +1837,7 @@ class Notice(Node):
     severity: NoticeSeverity = said("How loud it is.")
     title: str = said("For people to read.")
     message: str = said("What happened and what to do.")
-    params: JsonObject = said("The figures in the text, typed.")
+    params: JsonObject = said("The figures in the text, typed; instants in UTC, as everywhere.")
     actions: list[NoticeAction] = said("What to do about it.")
     dismissible: bool = said("Whether it can be put away.")
     raised_at: datetime = said("When its cause came.")
@@ -1840,7 +1857,7 @@ class Notice(Node):
             severity=row.severity,
             title=title,
             message=message,
-            params=JsonObject(params),
+            params=JsonObject(show_params(params)),
             actions=[NoticeAction(kind=kind, label=label, url=None) for kind, label in notice_actions(row)],
             dismissible=row.dismissible,
             raised_at=row.created_at,
@@ -2041,8 +2058,13 @@ class BillingAccount(Node):
             list[str] | None, strawberry.argument(description="Only these metrics; all when nothing is said.")
         ] = None,
     ) -> list[MetricUsage]:
-        """How it stands with each metric."""
+        """How it stands with each metric. A metric that is not there is refused."""
         figures = await info.context.load.figures(self.account_id)
+        known = {figure.metric.key for figure in figures}
+        unknown = sorted(set(metrics or ()) - known)
+        if unknown:
+            told = f"There is no metric {unknown[0]!r:.80}: known are {', '.join(sorted(known))}."
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
         return [MetricUsage.of(figure) for figure in figures if metrics is None or figure.metric.key in metrics]
 
     @guarded(Right.READ_BILLING)

@@ -27,9 +27,11 @@ class Company:
     legal_name: str = said("Its name by law.")
     country: CountryCode = said("Where it is.")
     address_lines: list[str] = said("Street, house, floor: what stands above the town.")
-    postal_code: str | None = said("The postal code.")
+    postal_code: str | None = said("The postal code; in US and CA in the form it has there.")
     city: str | None = said("The town.")
-    region: str | None = said("A state or province, by the part of its ISO 3166-2 code after the country.")
+    region: str | None = said(
+        "A state or province, by the part of its ISO 3166-2 code after the country; in US and CA one that there is."
+    )
     vat_id: str | None = said("Compact, with the country's prefix; valid for its country.")
     tax_ids: list[TaxId] = said("Other tax ids, by label.")
     email: EmailAddress | None = said("Where the company is reached about invoices.")

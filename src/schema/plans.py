@@ -43,7 +43,10 @@ say_enum(
 )
 say_enum(
     CancelCredit,
-    {"NONE": "Nothing.", "PRORATED": "The unused rest of plan and add-ons, as credit notes."},
+    {
+        "NONE": "Nothing.",
+        "PRORATED": "The unused rest of plan and add-ons, as credit notes; nothing of blocks of a counter.",
+    },
 )
 
 
@@ -107,7 +110,7 @@ class QuotePlanChangePayload:
     user_errors: list[UserError] = refusals()
 
 
-@strawberry.input(description="A change of plan: by a quote, charged exactly, or by plan and interval as priced now.")
+@strawberry.input(description="A change of plan: by a quote, as it pins, or by plan and interval as priced now.")
 class ChangePlanInput:
     """A change."""
 

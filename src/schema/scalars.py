@@ -50,9 +50,13 @@ def format_datetime(value: datetime) -> str:
 
 def parse_date(value: object) -> date:
     """A calendar day."""
+    message = "Date is a calendar day such as 2026-03-01."
     if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise ValueError("Date is a calendar day such as 2026-03-01.")
-    return date.fromisoformat(value)
+        raise ValueError(message)
+    try:
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(message) from error
 
 
 def parse_json(value: object) -> object:

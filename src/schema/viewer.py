@@ -33,6 +33,9 @@ class ServerInfo:
     """The server."""
 
     version: str = said("The version of Plafond.")
-    schema_version: str = said("The first 12 digits of the schema's SHA-256: it changes when the schema does.")
+    schema_version: str = said(
+        "The first 12 digits of the SHA-256 of the schema as `plafond schema` prints it and schema.graphql holds it: "
+        "it changes when the schema does."
+    )
     environment: Environment = said("Whether money is real here.")
     time: datetime = said("The server's clock.")

@@ -113,6 +113,8 @@ def explain_refusal(principal: Principal, right: Right, account_id: UUID | None 
         return None
     if principal.scopes is not None and not principal.scopes & SCOPES_BY_RIGHT[right]:
         needed = " or ".join(sorted(SCOPES_BY_RIGHT[right]))
+        if right is Right.OPERATE:
+            return f"This is for operators: it needs an operator's API key with the scope {needed}."
         return f"This API key has no scope for it: it needs {needed}."
     roles = ", ".join(sorted(ROLES_BY_RIGHT[right]))
     return f"Your role does not allow it: it needs one of {roles}."

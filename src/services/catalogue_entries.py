@@ -24,7 +24,7 @@ from ..models import Interval, LineKind, MetricKind
 from .dunning import Days
 from .errors import BillingError, InvalidInput
 from .rules.countries import COUNTRIES
-from .rules.money import MAX_MINOR, exponent_of
+from .rules.money import MAX_AMOUNT_MINOR, MAX_MINOR, exponent_of
 from .rules.tax import EU
 
 Locate: TypeAlias = Callable[[Sequence[str]], tuple[str, ...]]
@@ -76,13 +76,13 @@ def _read_limit(given: object) -> object:
     if given == "unlimited":
         return None
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MAX_MINOR:
-        raise ValueError(f'A limit is a whole number from 0 to {MAX_MINOR}, or "unlimited".')
+        raise ValueError(f"A limit is a whole number from 0 to {MAX_MINOR}, or unlimited.")
     return given
 
 
 def _check_amount(given: object) -> object:
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MAX_MINOR:
-        raise ValueError(f"A price is a whole number of minor units, from 0 to {MAX_MINOR}.")
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= MAX_AMOUNT_MINOR:
+        raise ValueError(f"A price is a whole number of minor units, from 0 to {MAX_AMOUNT_MINOR}.")
     return given
 
 
@@ -271,7 +271,7 @@ class TaxEntry(_Entry):
     def check_consistency(self) -> Self:
         """It ends after it begins, and a zero rate is zero."""
         if self.valid_to is not None and self.valid_to <= self.valid_from:
-            raise ValueError("`valid_to` is the first day on which the row no longer holds: later than `valid_from`.")
+            raise ValueError("A row ends on the first day on which it no longer holds, which lies after its first day.")
         if self.category == "Z" and self.rate_ppm:
             raise ValueError("Category Z is the zero rate: the rate is 0.")
         return self
@@ -298,7 +298,10 @@ def read_entry(model: type[EntryT], given: object, at: Locate) -> tuple[EntryT |
         return model.model_validate(given), []
     except ValidationError as error:
         return None, [
-            InvalidInput(_words(fault["type"], fault["msg"]), at([str(part) for part in _path(fault["loc"])]))
+            InvalidInput(
+                _words(fault["type"], fault["msg"], fault.get("ctx", {})),
+                at([str(part) for part in _path(fault["loc"])]),
+            )
             for fault in error.errors(include_url=False)
         ]
 
@@ -307,12 +310,28 @@ def _path(loc: Sequence[Any]) -> Sequence[Any]:
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
 
-def _words(kind: str, message: str) -> str:
-    if kind == "missing":
-        return "This is missing."
-    if kind == "model_type":
-        return "A table of names and values is wanted here."
-    if kind == "extra_forbidden":
-        return "This name is not known here: check its spelling."
+_WORDS = {
+    "missing": "This is missing.",
+    "model_type": "A table of names and values is wanted here.",
+    "dict_type": "A table of names and values is wanted here.",
+    "list_type": "A list is wanted here.",
+    "string_type": "A text in quotes is wanted here.",
+    "int_type": "A whole number is wanted here.",
+    "bool_type": "Either true or false is wanted here.",
+    "date_type": "A calendar day such as 2026-03-01, without quotes, is wanted here.",
+    "enum": "This is one of {expected}.",
+    "greater_than": "This is a whole number above {gt}.",
+    "greater_than_equal": "This is a whole number, {ge} or more.",
+    "less_than_equal": "This is a whole number, {le} or less.",
+    "too_short": "There has to be at least {min_length} here.",
+    "too_long": "There are at most {max_length} here.",
+    "extra_forbidden": "This name is not known here: check its spelling.",
+}
+"""The words for what the shape of an entry is wrong by; they fit a file and a mutation."""
+
+
+def _words(kind: str, message: str, figures: Mapping[str, Any]) -> str:
+    if kind in _WORDS:
+        return _WORDS[kind].format_map(figures)
     words = message.removeprefix("Value error, ").replace("Input should", "It should", 1)
     return words if words.endswith(".") else f"{words}."

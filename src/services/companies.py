@@ -301,6 +301,8 @@ def check_vat_id(country: str, given: str, path: Path) -> str:
         except ValueError:  # some modules raise it bare for what is badly malformed
             continue
         return compact if country in _PREFIXED else prefix + compact
+    form = " It ends in MWST, TVA, IVA or TPV, such as CHE-107.787.577 MWST." if country == "CH" else ""
     raise InvalidInput(
-        f"This is no VAT id of {country}: its form or check digit is wrong. Correct it, or clear it with null.", path
+        f"This is no VAT id of {country}: its form or check digit is wrong.{form} Correct it, or clear it with null.",
+        path,
     )

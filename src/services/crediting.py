@@ -53,7 +53,9 @@ async def credit(
             raise InvalidInput("Name each line once.", [*field, "lineId"])
         seen.add(line.id)
         rest = line.amount_minor - credited.get(line.id, 0)
-        if not 0 < amount_minor <= rest:
+        if amount_minor <= 0:
+            raise InvalidInput("`amountMinor` is above 0.", [*field, "amountMinor"])
+        if amount_minor > rest:
             raise InvalidInput(
                 f"At most {rest} (minor units, net) of this line is not credited yet.", [*field, "amountMinor"]
             )

@@ -31,6 +31,7 @@ from .errors import (
 from .permissions import Action, check_state
 from .plan_limits import load_plan_limits
 from .pricing import Unit, interval_moves_anchor, kept_units
+from .rules.money import MAX_AMOUNT_MINOR
 from .rules.overage import FREE_TIER
 from .standing import Standing, Terms
 from .subscriptions import exceeding
@@ -230,6 +231,9 @@ async def decide_add_on(work: Work, standing: Standing, add_on_key: str, quantit
     if item is None and quantity == 0:
         raise InvalidInput("The account does not hold this add-on.", ["input", "quantity"])
     target = AddOnTarget(add_on, quantity, item.held.price_minor if item else price_minor)
+    if quantity * target.price_minor > MAX_AMOUNT_MINOR:
+        at_most = MAX_AMOUNT_MINOR // target.price_minor
+        raise InvalidInput(f"At most {at_most:,} units of {add_on.name} can be invoiced.", ["input", "quantity"])
     at = now_of(work, standing.account)
     if item is not None and quantity < item.held.quantity:
         units = [

@@ -490,11 +490,14 @@ async def void_invoice(work: Work, standing: Standing, invoice: Invoice, reason:
     credited = await work.session.scalar(
         select(func.count()).select_from(CreditNote).where(CreditNote.invoice_id == invoice.id)
     )
-    check_voidable(invoice)
-    if credited:
+    path = ["input", "invoiceId"]
+    if invoice.status is InvoiceStatus.VOID:
+        raise InvoiceIsPaid(f"Invoice {invoice.number} is withdrawn already.", path)
+    if credited and invoice.status is InvoiceStatus.OPEN:
         raise InvoiceIsPaid(
-            f"Invoice {invoice.number} was credited in part: credit the rest instead.", ["input", "invoiceId"]
+            f"Invoice {invoice.number} was credited in part: take the rest back by `issueCreditNote`.", path
         )
+    check_voidable(invoice)
     now = work.clock.now_for(account)
     await books.recognise(work, account, now)
     lines = await load_lines(work, invoice.id)

@@ -18,7 +18,7 @@ from ..models import (
 from . import alerts
 from .plan_limits import Limits
 from .rules.periods import Period
-from .usage import UsageFigure
+from .usage import MAX_FIGURE, UsageFigure
 
 
 def add_units(limits: Mapping[str, int | None], units: Iterable[tuple[AddOn, int]]) -> Limits:
@@ -27,7 +27,8 @@ def add_units(limits: Mapping[str, int | None], units: Iterable[tuple[AddOn, int
     for add_on, quantity in units:
         included = raised.get(add_on.metric_key or "")
         if add_on.metric_key is not None and included is not None:
-            raised[add_on.metric_key] = included + quantity * add_on.gives
+            # No figure passes it either.
+            raised[add_on.metric_key] = min(included + quantity * add_on.gives, MAX_FIGURE)
     return raised
 
 

@@ -380,14 +380,17 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
         outcome = await once(
             work, request.key, mutation="confirmPayment", scope=str(account.id), given=request.given, act=act
         )
-    if not outcome.replayed:
-        assert found.processor_id is not None, "the processor asked for it"
-        result = await till.processor.look_up(found.processor_id)
-        if result is None:
-            raise ProcessorFailed(f"the processor no longer knows {found.processor_id}")
-        await record_result(till, found.id, result)
     async with till.database.read() as session:
         row = await session.get_one(Transaction, found.id)
+    if row.status is TransactionStatus.REQUIRES_ACTION:
+        # Also when it is asked again: whoever was asked first may have died before it looked.
+        assert row.processor_id is not None, "the processor asked for it"
+        result = await till.processor.look_up(row.processor_id)
+        if result is None:
+            raise ProcessorFailed(f"the processor no longer knows {row.processor_id}")
+        await record_result(till, row.id, result)
+        async with till.database.read() as session:
+            row = await session.get_one(Transaction, row.id)
     if row.status is TransactionStatus.FAILED:
         why = failure_message(row.failure_code) if row.failure_code else "The charge was declined."
         raise PaymentFailed(f"{why} A new try takes a new idempotency key.", ["input", "transactionId"])

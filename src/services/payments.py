@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from ..database import Work
+from ..faults import reach
 from ..models import (
     BillingAccount,
     CollectionMethod,
@@ -85,6 +86,7 @@ async def open_attempt(
     work.session.add(transaction)
     await work.session.flush()
     await enqueue(work, account, WorkKind.CHARGE, str(transaction.id), due_at)
+    reach("charge.opened")
     return transaction
 
 

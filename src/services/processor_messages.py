@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import or_, select
 
+from ..faults import reach
 from ..models import NoticeSeverity, PaymentMethod, Transaction, TransactionKind
 from .disputes import record_dispute
 from .hearing import UNKNOWN, Heard, note_heard
@@ -21,6 +22,7 @@ log = logging.getLogger("plafond.processor_messages")
 
 async def hear(till: Till, message: Message) -> None:
     """Act on a message that was proved to be the processor's. Raises `ProcessorFailed` where it does not answer."""
+    reach("message.taken")
     if message.kind is EventKind.CHARGE:
         await _hear_charge(till, message)
     elif message.kind is EventKind.REFUND:
@@ -29,6 +31,7 @@ async def hear(till: Till, message: Message) -> None:
         await _hear_dispute(till, message)
     else:
         await _hear_method(till, message)
+    reach("message.heard")
 
 
 async def _hear_charge(till: Till, message: Message) -> None:

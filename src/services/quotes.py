@@ -38,6 +38,7 @@ from .pricing import interval_moves_anchor, kept_units
 from .relations import HeldAddOn
 from .standing import CreditableLine, Standing, Terms
 from .tills import Till
+from .usage import MAX_FIGURE
 from .wording import format_money
 
 QUOTE_LIFE = timedelta(minutes=30)
@@ -224,7 +225,7 @@ def _stand_with(standing: Standing, target: AddOnTarget) -> Standing:
     more = target.quantity - (item.held.quantity if item else 0)
     # Fewer units lower the limit when the next usage period begins.
     figures = [
-        replace(figure, limit=figure.limit + max(0, more) * target.add_on.gives)
+        replace(figure, limit=min(figure.limit + max(0, more) * target.add_on.gives, MAX_FIGURE))
         if figure.metric.key == target.add_on.metric_key and figure.limit is not None
         else figure
         for figure in standing.figures

@@ -26,7 +26,7 @@ from .notices import raise_notice
 from .payments import ask_for_payment
 from .permissions import check_payable
 from .pricing import bill_of, lines_at_return
-from .rules.money import MAX_MINOR
+from .rules.money import MAX_AMOUNT_MINOR, MAX_MINOR
 from .rules.transitions import Step
 from .standing import load_standing
 from .subscriptions import find_subscription, take_step
@@ -64,8 +64,8 @@ async def owe_back(
     work.audit(
         account,
         "payment.exceeded",
-        f"transaction:{transaction.id}",
-        after={"excessMinor": transaction.excess_minor, **params},
+        f"billing_account:{account.id}",
+        after={"transaction": str(transaction.id), "excessMinor": transaction.excess_minor, **params},
     )
     books.post_overpayment(work, account, transaction, excess_minor)
     await raise_notice(
@@ -194,13 +194,13 @@ async def grant_credit(
         raise InvalidInput(
             f"The account pays in {account.currency}: credit is given in that currency.", ["input", "currency"]
         )
-    if not 0 < amount_minor <= MAX_MINOR:
-        raise InvalidInput("`amountMinor` is above 0.", ["input", "amountMinor"])
+    if not 0 < amount_minor <= MAX_AMOUNT_MINOR:
+        raise InvalidInput(f"`amountMinor` is from 1 to {MAX_AMOUNT_MINOR:,}.", ["input", "amountMinor"])
     if not 0 < len(reason.strip()) <= 500:
         raise InvalidInput("Say why, in up to 500 characters.", ["input", "reason"])
     inputs.refuse_card_number(reason, ["input", "reason"])
-    if account.credit_minor + amount_minor > MAX_MINOR:
-        raise InvalidInput("The balance would become too large.", ["input", "amountMinor"])
+    if account.credit_minor + amount_minor > MAX_AMOUNT_MINOR:
+        raise InvalidInput(f"The balance would pass {MAX_AMOUNT_MINOR:,}.", ["input", "amountMinor"])
     now = work.clock.now_for(account)
     transaction = Transaction(
         created_at=now,

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from ..database import ReadSession, Work
+from ..faults import reach
 from ..models import (
     BillingAccount,
     RefundReason,
@@ -341,6 +342,7 @@ async def _open_refund(
         work.emit(account, "payment.succeeded", {"transactionId": str(refund.id), "kind": TransactionKind.REFUND})
     else:
         await enqueue(work, account, WorkKind.REFUND, str(refund.id), now + RECOVERED_AFTER)
+        reach("refund.opened")
     return refund
 
 

@@ -3,7 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 from ..database import Work
-from ..models import BillingAccount, Interval, NoticeSeverity, PaymentMethod, SubscriptionStatus, WorkKind
+from ..models import (
+    BillingAccount,
+    CollectionMethod,
+    Interval,
+    NoticeSeverity,
+    PaymentMethod,
+    SubscriptionStatus,
+    WorkKind,
+)
 from .due_work import enqueue, withdraw
 from .notices import clear_notice, raise_notice
 from .standing import Standing
@@ -48,13 +56,20 @@ async def remind(work: Work, standing: Standing, subject: str) -> None:
     if subscription is None or subscription.current_period_end.isoformat() != end:
         return
     at = subscription.current_period_end
+    is_sent = account.collection_method is CollectionMethod.SEND_INVOICE
     if what == "trial" and subscription.status is SubscriptionStatus.TRIALING:
         await raise_notice(
             work,
             account,
             "TRIAL_ENDING",
             severity=NoticeSeverity.WARNING,
-            params={"daysLeft": int(days), "endsAt": at, "hasMethod": bool(standing.methods)},
+            params={
+                "daysLeft": int(days),
+                "endsAt": at,
+                "isSent": is_sent,
+                "hasMethod": is_sent or any(method.is_default for method in standing.methods),
+                "hasCompany": standing.company is not None,
+            },
         )
         work.emit(account, "subscription.trial_ending", {"subscriptionId": str(subscription.id), "endsAt": end})
     elif what == "renewal" and not subscription.cancel_at_period_end:

@@ -100,6 +100,7 @@ async def record_refund(
             await withdraw(work, account, WorkKind.REFUND, str(refund_id))
         await clear_notice(work, account, "PAYMENT_MISMATCH", str(refund.id))
         await _end(work, account, refund, result)
+        reach("refund.before_commit")
 
 
 async def _end(work: Work, account: BillingAccount, refund: Transaction, result: RefundResult) -> None:

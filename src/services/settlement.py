@@ -170,6 +170,7 @@ async def record_result(
             await _settle_invoice(work, account, transaction, result)
         if result.status is ChargeStatus.SUCCEEDED:
             await freeze_receipt(work, account, transaction)
+        reach("charge.before_commit")
 
 
 async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:

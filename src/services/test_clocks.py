@@ -14,6 +14,7 @@ from .duties import perform, tell_operators
 from .errors import Conflict, InvalidInput, NotFound
 from .ports import ProcessorFailed
 from .tills import Till
+from .wording import format_instant
 
 MAX_ADVANCE_YEARS = 2
 MAX_NAME_LENGTH = 100
@@ -51,7 +52,8 @@ async def advance_clock(till: Till, clock_id: UUID | None, to: datetime) -> Test
         if clock is None:
             raise NotFound("There is no such test clock.", ["input", "testClockId"])
         if to < clock.now:
-            raise InvalidInput(f"A clock only moves forward: it stands at {clock.now.isoformat()}.", ["input", "to"])
+            stands_at = format_instant(clock.now)
+            raise InvalidInput(f"A clock only moves forward: it stands at {stands_at}.", ["input", "to"])
         if to > clock.now + relativedelta(years=MAX_ADVANCE_YEARS):
             raise InvalidInput(f"Advance a clock by at most {MAX_ADVANCE_YEARS} years at a time.", ["input", "to"])
         wall = work.clock.now()

@@ -1,12 +1,13 @@
 """What people read. Each text stands beside a stable code and its figures, so that a client can word it anew."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from ..models import Alert, AlertLevel, FailureCode, Notice
 from .rules.refunds import RefundCode
-from .wording import format_money
+from .wording import format_instant, format_money
 
 _FAILURES = {
     FailureCode.CARD_DECLINED: ("The card was declined. Try again, or use another card.", True),
@@ -15,7 +16,7 @@ _FAILURES = {
     FailureCode.AUTHENTICATION_REQUIRED: ("The bank wants you to confirm the payment.", True),
     FailureCode.INCORRECT_DETAILS: ("A detail of the card is wrong. Enter it again.", False),
     FailureCode.STOLEN_OR_CLOSED: ("The card cannot be used any more. Use another card.", False),
-    FailureCode.PROCESSOR_ERROR: ("The payment could not be processed. It will be tried again.", True),
+    FailureCode.PROCESSOR_ERROR: ("The payment could not be processed. Try again later, or use another card.", True),
 }
 
 _LEVELS = {
@@ -96,8 +97,8 @@ def _refund_twice(params: Params) -> Text:
     return (
         "Money went back twice",
         (
-            f"A refund of {_money(params)} of “{params['charge']}” failed, was tried again or credited, and went through "
-            "all the same. It is booked: settle it with the customer."
+            f"A refund of {_money(params)} of “{params['charge']}” failed, was tried again or credited, and went "
+            "through all the same. It is booked: settle it with the customer."
         ),
     )
 
@@ -115,13 +116,22 @@ def _payment_disputed(params: Params) -> Text:
 def _trial_ending(params: Params) -> Text:
     days = int(params["daysLeft"])
     left = "in 1 day" if days == 1 else f"in {days} days"
-    if not params["hasMethod"]:
-        what = "Add a payment method to keep your plan; without one the account is read-only from then on."
+    missing = _missing_at_trial_end(params)
+    if missing:
+        what = f"{' and '.join(missing)} to keep your plan; without that the account is read-only from then on."
+        what = what[0].upper() + what[1:]
+    elif params.get("isSent"):
+        what = "The plan goes on, and its first invoice is sent to you."
     elif params.get("amountMinor") is None:
         what = "The plan goes on, and its first invoice is charged to your payment method."
     else:
         what = f"The plan goes on, and {_money(params)} is charged to your payment method."
     return f"Your trial ends {left}", f"It ends on {_day(params['endsAt'])}. {what}"
+
+
+def _missing_at_trial_end(params: Params) -> list[str]:
+    wanted = {"hasCompany": "enter your company's name and country", "hasMethod": "add a payment method"}
+    return [what for name, what in wanted.items() if not params.get(name, True)]
 
 
 def _trial_ended(_: Params) -> Text:
@@ -261,6 +271,7 @@ _ACTION_LABELS = {
     "REDUCE_USAGE": "Reduce what is in use",
     "RETRY_PAYMENT": "Try the payment again",
     "SET_TAX_TABLE": "Set the tax table",
+    "UPDATE_COMPANY": "Enter your company",
     "UPDATE_PAYMENT_METHOD": "Update the payment method",
 }
 
@@ -272,6 +283,20 @@ def notice_params(notice: Notice, now: datetime) -> Params:
         return params
     end_at = params["cancelsAt"] if params["status"] == "SUSPENDED" else params["suspendsAt"]
     return {**params, "daysLeft": days_until(datetime.fromisoformat(end_at), now)}
+
+
+_OFFSET = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+[+-][0-9]{2}:[0-9]{2}")
+
+
+def show_params(value: Any) -> Any:
+    """Figures as clients get them: instants, kept with the offset of the account's zone for the text, are in UTC."""
+    if isinstance(value, dict):
+        return {key: show_params(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [show_params(item) for item in value]
+    if isinstance(value, str) and _OFFSET.fullmatch(value):
+        return format_instant(datetime.fromisoformat(value))
+    return value
 
 
 def days_until(end_at: datetime, now: datetime) -> int:
@@ -308,6 +333,8 @@ def notice_actions(notice: Notice) -> list[tuple[str, str]]:
     kinds = _ACTIONS.get(notice.code, ())
     if notice.code == "TRIAL_ENDING" and not notice.params["hasMethod"]:
         kinds = ("ADD_PAYMENT_METHOD", *kinds)
+    if notice.code == "TRIAL_ENDING" and not notice.params.get("hasCompany", True):
+        kinds = ("UPDATE_COMPANY", *kinds)
     return [(kind, _ACTION_LABELS[kind]) for kind in kinds]
 
 

@@ -13,15 +13,18 @@ import jwt
 from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Database, ReadSession, Work
-from ..models import ApiKey, Member, Operator, Role
+from ..models import ApiKey, BillingAccount, Member, Operator, Role
 from ..settings import Environment, Settings
 from .access import Principal, PrincipalKind, Scope
-from .errors import ErrorCode, NotFound, RequestRefused
+from .errors import ErrorCode, InvalidInput, NotFound, RequestRefused
 from .ports import SigningKeys
 
 KEY_PREFIXES = {Environment.SANDBOX: "plf_test_", Environment.PRODUCTION: "plf_live_"}
 MAX_TOKEN_LENGTH = 8_192
 ALGORITHMS = ("RS256", "ES256")
+MAX_KEY_NAME = 100
+DEPLOYMENT = ("plafond:deployment", "command-line")
+"""Who makes keys on the command line: an operator that no JWT can be, since no issuer is named so."""
 
 
 def _unauthenticated(message: str) -> RequestRefused:
@@ -68,6 +71,46 @@ def create_key(
     )
     work.session.add(row)
     return NewKey(row, f"{prefix}_{secret}")
+
+
+async def create_operator_key(
+    work: Work,
+    environment: Environment,
+    *,
+    name: str,
+    scopes: Sequence[Scope],
+    account: BillingAccount | None = None,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Make a key of the deployment's own operator, whom no token signs in: the way into a database without anybody."""
+    if not 0 < len(name.strip()) <= MAX_KEY_NAME or not name.isprintable():
+        raise InvalidInput(f"A key's name has 1 to {MAX_KEY_NAME} printable characters.")
+    if expires_at is not None and expires_at <= work.clock.now():
+        raise InvalidInput("A key expires later than today.")
+    maker = await work.session.scalar(
+        select(Operator).where(Operator.iss == DEPLOYMENT[0], Operator.sub == DEPLOYMENT[1])
+    )
+    if maker is None:
+        maker = Operator(
+            created_at=work.clock.now(), iss=DEPLOYMENT[0], sub=DEPLOYMENT[1], display_name="The deployment"
+        )
+        work.session.add(maker)
+        await work.session.flush()
+    key = create_key(
+        work,
+        environment,
+        name=name.strip(),
+        maker=maker,
+        scopes=sorted(set(scopes)),
+        account_id=account.id if account else None,
+        expires_at=expires_at,
+    )
+    if account is not None:
+        await work.session.flush()
+        after = {"prefix": key.row.prefix, "scopes": key.row.scopes}
+        work.audit(account, "api_key.created", f"api_key:{key.row.id}", after=after)
+        work.emit(account, "api_key.created", {"prefix": key.row.prefix})
+    return key
 
 
 async def revoke_key(work: Work, prefix: str) -> ApiKey:

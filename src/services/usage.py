@@ -42,6 +42,7 @@ from .access import Principal, Right
 from .calendars import period_of
 from .errors import InvalidInput
 from .plan_limits import Limits, load_free_limits
+from .rules.money import MAX_AMOUNT_MINOR
 from .rules.overage import OveragePolicy, blocks_of, excess_over, policy_in_force
 from .rules.periods import Period, bucket_start, last_buckets, month_of
 
@@ -140,6 +141,9 @@ class _Figure:
     used: int = 0
     limit: int | None = 0
     policy: OveragePolicy = OveragePolicy.BLOCK
+    block: int | None = None
+    price_minor: int = 0
+    """What a block above the limit costs, where that is charged."""
     changed: bool = False
     moments: list[_Moment] = field(default_factory=list[_Moment])
     steps: dict[_Moment, _Step] = field(default_factory=dict[_Moment, _Step])
@@ -190,6 +194,13 @@ class _Ledger:
             return self.free_limits.get(metric.key, 0), OveragePolicy.BLOCK
         policy = policy_in_force(metric, self.status, self.tier, self.overage_prices.get(metric.key))
         return self.limits.get(metric.key, 0), policy
+
+    def price_in(self, metric: Metric, period: Period | None) -> tuple[int | None, int]:
+        """The block of overage and its price for what was used in a period: a closed one keeps its own."""
+        rating = None if period is None else self.ratings.get((metric.key, period.start))
+        if rating is not None:
+            return rating.block, rating.price_minor
+        return metric.overage_block, self.overage_prices.get(metric.key, 0)
 
     def _is_without_subscription(self, period: Period) -> bool:
         if period.end > self.now or self.subscription is None:
@@ -394,7 +405,8 @@ def _figure_of(ledger: _Ledger, metric: Metric, period: Period | None) -> _Figur
     key = (metric.key, period.start if period else GAUGE_PERIOD)
     if key not in ledger.figures:
         limit, policy = ledger.terms_in(metric, period)
-        ledger.figures[key] = _Figure(period=period, limit=limit, policy=policy)
+        block, price_minor = ledger.price_in(metric, period)
+        ledger.figures[key] = _Figure(period=period, limit=limit, policy=policy, block=block, price_minor=price_minor)
     return ledger.figures[key]
 
 
@@ -589,6 +601,14 @@ def _check_figure(figure: _Figure, after: int, change: int, metric: Metric) -> N
             f"{metric.name} would be {after} of {figure.limit}: a larger plan or an add-on raises the limit.",
             figure,
         )
+    if change > 0 and figure.policy is OveragePolicy.CHARGE:
+        blocks = blocks_of(excess_over(after, figure.limit), figure.block)
+        if blocks * figure.price_minor > MAX_AMOUNT_MINOR:
+            raise _Rejected(
+                RejectionCode.INVALID_QUANTITY,
+                f"{metric.name} would cost more than one invoice line holds ({MAX_AMOUNT_MINOR} minor units).",
+                figure,
+            )
 
 
 def _move_gauge(

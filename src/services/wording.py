@@ -1,6 +1,6 @@
 """The words, figures and dates of documents, in six languages. Any other language is English."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 
@@ -326,6 +326,11 @@ def describe_line(kind: str, language: str, **facts: object) -> str:
         assert isinstance(end, date)
         written["days"] = format_days(start, end, language)
     return _LINES[key][_column(language)].format_map(written)
+
+
+def format_instant(at: datetime) -> str:
+    """An instant in a message, as the API writes it: in UTC, with `Z`."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def format_money(amount_minor: int, currency: str, locale: str) -> str:

@@ -23,7 +23,7 @@ from .stripe_fake import SECRET_KEY, WEBHOOK_SECRET, FakeStripe, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR = Actor(name="test", origin="test")
-BRIEF_S = 0.3
+BRIEF_S = 0.75
 """How long a processor that hangs is waited for."""
 
 
@@ -129,6 +129,7 @@ class FakeStage(Stage):
         self.fake.authenticate(charge.processor_id)
 
     async def hang(self, customer: str) -> Processor:  # noqa: ARG002
+        await self.fake.until_quiet()
         self.fake.fail_next(Fault.HANGS)
         return self.brief
 
@@ -138,8 +139,9 @@ class FakeStage(Stage):
     async def change_amount(self, customer: str) -> None:  # noqa: ARG002
         self.fake.fail_next(Fault.OTHER_AMOUNT)
 
-    async def behave(self, customer: str) -> None:
-        """What goes wrong here goes wrong once."""
+    async def behave(self, customer: str) -> None:  # noqa: ARG002
+        # What goes wrong here goes wrong once.
+        await self.fake.until_quiet()
 
     async def messages(self) -> list[Message]:
         reader = StripeMessages([WEBHOOK_SECRET], is_live=False)

@@ -59,7 +59,9 @@ DECLINES = {
     "0119": ("processing_error", "processing_error"),
 }
 WANTS_CARDHOLDER = {"3184": None, "8260": ("card_declined", "insufficient_funds")}
+PATIENCE_S = 20.0
 DROPS = 250
+DROP_EVERY_S = 0.02
 IN_TENS = {"bhd", "jod", "kwd", "omr", "tnd"}
 IN_HUNDREDS = {"isk", "ugx"}
 
@@ -121,26 +123,38 @@ class FakeStripe:
     events: list[Object] = field(default_factory=list)
     declines: dict[str, tuple[str, str]] = field(default_factory=lambda: dict(DECLINES))
     page: int = 100
+    refuses_to_cancel: bool = False
     url: str = ""
     _faults: list[tuple[str, Fault]] = field(default_factory=list)
     _answers: dict[str, tuple[str, int, Object]] = field(default_factory=dict)
     _count: int = 0
+    _is_quiet: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._is_quiet.set()
 
     # What tests do with it
 
     def fail_next(self, fault: Fault, path: str = "") -> None:
         """Let the next request whose path has this in it go wrong."""
+        self._is_quiet.clear()
         self._faults.append((path, fault))
+
+    async def until_quiet(self) -> None:
+        """Wait until all has gone wrong that was to: whoever gave up early may be ahead of this server."""
+        assert await asyncio.to_thread(self._is_quiet.wait, PATIENCE_S), f"{self._faults} did not happen"
 
     def forget_faults(self) -> None:
         """Let nothing go wrong any more."""
         self._faults.clear()
+        self._is_quiet.set()
 
     def forget_all(self) -> None:
         """Begin afresh, at the same address."""
-        for kept in (self.objects, self.asked, self.effects, self.events, self._faults, self._answers):
+        for kept in (self.objects, self.asked, self.effects, self.events, self._answers):
             kept.clear()
-        self.declines, self.page = dict(DECLINES), 100
+        self.forget_faults()
+        self.declines, self.page, self.refuses_to_cancel = dict(DECLINES), 100, False
 
     def forget_keys(self) -> None:
         """A day passes."""
@@ -177,16 +191,16 @@ class FakeStripe:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request, or let it go wrong."""
+        fault = self._take_fault(request.url.path)
+        if fault is Fault.HANGS:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            return Response()
         raw = (await request.body()).decode() or request.url.query
         params = dict(parse_qsl(raw, keep_blank_values=True))
         key = request.headers.get("idempotency-key")
         asked = Asked(request.method, request.url.path, key, params)
         self.asked.append(asked)
-        fault = self._take_fault(asked.path)
-        if fault is Fault.HANGS:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            return Response()
         if fault is Fault.TOO_MANY:
             return JSONResponse(Refused(429, "invalid_request_error", code="rate_limit").body, 429)
         if fault is Fault.LOCKED:
@@ -227,6 +241,8 @@ class FakeStripe:
         for place, (part, fault) in enumerate(self._faults):
             if part in path:
                 del self._faults[place]
+                if not self._faults:
+                    self._is_quiet.set()
                 return fault
         return None
 
@@ -363,7 +379,11 @@ class FakeStripe:
 
     def _cancel(self, _asked: Asked, found: str) -> Object:
         intent = self._get(found, "payment_intent")
-        if intent["status"] not in ("requires_payment_method", "requires_action", "requires_confirmation"):
+        if self.refuses_to_cancel or intent["status"] not in (
+            "requires_payment_method",
+            "requires_action",
+            "requires_confirmation",
+        ):
             raise invalid(code="payment_intent_unexpected_state")
         intent.update(status="canceled", next_action=None)
         self._tell("payment_intent.canceled", intent)
@@ -514,7 +534,7 @@ class Broken(Response):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000000")]})
         await send({"type": "http.response.body", "body": self.body[:20], "more_body": True})
         for _ in range(self.drops):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(DROP_EVERY_S)
             await send({"type": "http.response.body", "body": b" ", "more_body": True})
 
 

@@ -1,5 +1,6 @@
 """Stripe, where it is not as other processors: what goes wrong on the wire, its amounts, its codes, its lists."""
 
+import asyncio
 import logging
 import socket
 from dataclasses import replace
@@ -23,9 +24,10 @@ from plafond.services.ports import (
 )
 
 from .processors import FakeStage
-from .stripe_fake import SECRET_KEY, Asked, FakeStripe, Fault
+from .stripe_fake import DROP_EVERY_S, DROPS, SECRET_KEY, Asked, FakeStripe, Fault
 from .test_processors import ASKS, order, paid, refund_of
 
+SLOW = (Fault.HANGS, Fault.DRIPS)
 AWAY = "sk_test_that_nobody_knows"
 
 
@@ -42,7 +44,8 @@ async def test_whatever_goes_wrong_there_is_one_charge(fake_stage: FakeStage, fa
     given = await order(fake_stage)
     fake.fail_next(fault)
     with pytest.raises(ProcessorFailed):
-        await (fake_stage.brief if fault in (Fault.HANGS, Fault.DRIPS) else fake_stage.stripe).charge(given)
+        await (fake_stage.brief if fault in SLOW else fake_stage.stripe).charge(given)
+    await fake.until_quiet()
     found = await fake_stage.stripe.find(given)
     assert (found is None) == (fault in (Fault.HANGS, Fault.TOO_MANY, Fault.LOCKED))
     if fault is Fault.FAILS_AFTER_EFFECT:
@@ -62,17 +65,18 @@ async def test_whatever_goes_wrong_there_is_one_refund(fake_stage: FakeStage, fa
     given = refund_of(charge)
     fake_stage.fake.fail_next(fault)
     with pytest.raises(ProcessorFailed):
-        await (fake_stage.brief if fault in (Fault.HANGS, Fault.DRIPS) else fake_stage.stripe).refund(given)
+        await (fake_stage.brief if fault in SLOW else fake_stage.stripe).refund(given)
+    await fake_stage.fake.until_quiet()
     if fault is not Fault.FAILS_AFTER_EFFECT:
         assert (await fake_stage.stripe.refund(given)).status is RefundOutcome.SUCCEEDED
     assert await fake_stage.stripe.find_refund(given) is not None
     assert fake_stage.fake.effects[given.key] == 1
 
 
-@pytest.mark.parametrize("fault", list(Fault)[:-1])
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault not in {*SLOW, Fault.OTHER_AMOUNT}])
 async def test_what_cannot_be_read_is_not_missing(fake_stage: FakeStage, fault: Fault) -> None:
     given, charge = await paid(fake_stage)
-    asker = fake_stage.brief if fault in (Fault.HANGS, Fault.DRIPS) else fake_stage.stripe
+    asker = fake_stage.stripe
     for ask in (
         lambda: asker.find(given),
         lambda: asker.look_up(charge.processor_id),
@@ -86,6 +90,15 @@ async def test_what_cannot_be_read_is_not_missing(fake_stage: FakeStage, fault: 
         fake_stage.fake.fail_next(fault)
         with pytest.raises(ProcessorFailed):
             await ask()
+
+
+async def test_an_answer_in_drops_is_not_waited_for(fake_stage: FakeStage) -> None:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    fake_stage.fake.fail_next(Fault.DRIPS)
+    with pytest.raises(ProcessorFailed):
+        await fake_stage.brief.open_customer("account:1", "Acme")
+    assert loop.time() - begun < DROPS * DROP_EVERY_S / 2
 
 
 async def test_an_order_that_changed_under_its_key_is_not_charged(fake_stage: FakeStage) -> None:
@@ -170,6 +183,13 @@ async def test_a_cardholder_who_fails_to_confirm_is_a_decline(fake_stage: FakeSt
     assert (after.status, after.failure) == (ChargeStatus.DECLINED, FailureCode.AUTHENTICATION_REQUIRED)
     assert fake_stage.fake.objects[result.processor_id]["status"] == "canceled"
     assert await fake_stage.stripe.cancel(result.processor_id) == after
+
+
+async def test_an_intent_that_cannot_be_canceled_is_no_answer(fake_stage: FakeStage) -> None:
+    result = await fake_stage.stripe.charge(await order(fake_stage, ASKS, on_session=True))
+    fake_stage.fake.refuses_to_cancel = True
+    with pytest.raises(ProcessorFailed):
+        await fake_stage.stripe.cancel(result.processor_id)
 
 
 async def test_one_who_confirms_while_it_is_given_up_has_paid(fake_stage: FakeStage) -> None:

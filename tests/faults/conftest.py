@@ -38,6 +38,7 @@ from plafond.settings import Environment
 
 from ..conftest import _address, _create_postgres, _drop_postgres
 from ..services.engine import apply_sandbox_catalogue, open_account, open_till, order, send_emails
+from .fire import Battlefield, make_battlefield
 from .runner import check_file, open_database
 
 PLAN_MINOR = 4_900
@@ -182,6 +183,12 @@ async def database(due: Due) -> AsyncGenerator[Database]:
     opened = open_database(due.address)
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def battlefield(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Battlefield]:
+    """An account of each kind whose money is about to move."""
+    yield from make_battlefield(engine, tmp_path_factory.mktemp("fire"))
 
 
 async def check_books(database: Database, due: Due, *, failed: frozenset[UUID] = frozenset()) -> None:

@@ -20,7 +20,7 @@ from typing import Self
 from unittest.mock import patch
 
 import anyio
-from sqlalchemy import select, text, update
+from sqlalchemy import or_, select, text, update
 
 from plafond import cli
 from plafond.clock import SystemClock
@@ -32,9 +32,10 @@ from plafond.services.due_work import APART
 RUNNER = Actor(name="system:fault_runner", origin="test")
 BOUND_S = 120
 POLL_S = 0.02
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 _forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["plafond.cli"])
+_forks.set_forkserver_preload(["__main__", f"{__package__}.preload"])
 
 
 def run_command(arguments: list[str], settings: dict[str, str], log: str, *, draws: bool) -> None:
@@ -74,23 +75,19 @@ class Processes:
             if error is not None:
                 print(f"--- process {process.pid} ended with {process.exitcode}:\n{self.log_of(process)[-4_000:]}")
 
-    async def start_server_to_die(self, fault: str) -> tuple[ForkServerProcess, int]:
-        """`plafond serve --no-worker` with a fault, once it answers."""
-        with bind_port("127.0.0.1", 0) as listener:
-            port: int = listener.getsockname()[1]
-        process = self._start(["serve", "--no-worker"], {"port": str(port), "fault": fault}, draws=False)
-        await until(lambda: answers(port))
-        return process, port
-
     def start_worker(self, fault: str | None = None, *, draws: bool = False) -> ForkServerProcess:
         """`plafond worker`. Without drawing, which takes longer than all else, unless a test is about it."""
         return self._start(["worker"], {} if fault is None else {"fault": fault}, draws=draws)
 
-    async def start_server(self, *, draws: bool = False) -> tuple[ForkServerProcess, int]:
-        """`plafond serve` on a free port of this machine only, with its own worker, once it answers."""
+    async def start_server(
+        self, fault: str | None = None, *, with_worker: bool = True, draws: bool = False, **settings: str
+    ) -> tuple[ForkServerProcess, int]:
+        """`plafond serve` on a free port of this machine only, once it answers."""
         with bind_port("127.0.0.1", 0) as listener:
             port: int = listener.getsockname()[1]
-        process = self._start(["serve"], {"port": str(port)}, draws=draws)
+        given = {"port": str(port), **settings} | ({} if fault is None else {"fault": fault})
+        arguments = ["serve"] if with_worker else ["serve", "--no-worker"]
+        process = self._start(arguments, given, draws=draws)
         await until(lambda: answers(port))
         return process, port
 
@@ -106,6 +103,10 @@ class Processes:
         """What a process wrote."""
         log = self._folder / f"process-{self._all.index(process)}.log"
         return log.read_text("utf-8", "replace") if log.exists() else ""
+
+    def count_alive(self) -> int:
+        """How many have not ended."""
+        return sum(process.is_alive() for process in self._all)
 
     async def see_end(self, process: ForkServerProcess) -> None:
         """Wait until a process was killed, by its own fault point or by us."""
@@ -172,19 +173,34 @@ async def expire_leases(database: Database) -> None:
         await work.session.execute(
             update(DueWork)
             .where(DueWork.done_at.is_(None), DueWork.leased_until.is_not(None))
-            .values(leased_until=datetime(2000, 1, 1, tzinfo=UTC))
+            .values(leased_until=LONG_AGO)
         )
 
 
 async def pass_a_minute(database: Database) -> None:
     """The same, and what a flow had a minute for is due: the worker looks after what the flow left."""
-    await expire_leases(database)
+    await pass_time(database, timedelta(seconds=60))
+
+
+async def pass_time(database: Database, span: timedelta) -> None:
+    """As if time had passed for all that is due by then. What somebody is writing at this moment is passed over."""
     async with database.work(RUNNER) as work:
-        for row in await work.session.scalars(
-            select(DueWork).where(DueWork.done_at.is_(None), DueWork.due_at > work.clock.now())
-        ):
-            if row.due_at <= work.clock.now() + timedelta(seconds=61):
-                row.due_at -= timedelta(seconds=60) - timedelta(milliseconds=1)
+        now = work.clock.now()
+        rows = await work.session.execute(
+            select(DueWork.id, DueWork.due_at)
+            .where(
+                DueWork.done_at.is_(None),
+                or_(DueWork.leased_until.is_not(None), DueWork.due_at > now),
+                DueWork.due_at <= now + span + timedelta(seconds=1),
+            )
+            .with_for_update(skip_locked=True)
+        )
+        for work_id, due_at in rows.all():
+            await work.session.execute(
+                update(DueWork)
+                .where(DueWork.id == work_id, DueWork.done_at.is_(None))
+                .values(due_at=min(due_at, max(due_at - span, now)), leased_until=LONG_AGO)
+            )
 
 
 async def is_quiet(database: Database, *, drawing: bool = False) -> bool:

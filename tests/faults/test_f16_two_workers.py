@@ -15,6 +15,7 @@ from plafond.services.due_work import LEASE, Fenced
 from plafond.services.duties import DUTIES, perform, try_to_perform
 
 from .conftest import Due, check_books
+from .fire import Battlefield, Kind, fight
 from .nodes import open_nodes, with_slow_processor
 from .runner import Processes, expire_leases, is_paused, open_database, until, wait_until_quiet
 
@@ -121,6 +122,49 @@ async def test_a_paused_process_wakes_after_its_lease(due: Due, database: Databa
         await until(is_refused)
         assert paused.is_alive()
         await check_books(database, due)
+
+
+@pytest.mark.parametrize(
+    ("kind", "point"),
+    [
+        (Kind.DUNNED, "charge.before_call"),
+        *(
+            pytest.param(kind, point, marks=pytest.mark.slow)
+            for kind in (Kind.DUNNED, Kind.INSOLVENT)
+            for point in ("work.claimed", "charge.before_call", "charge.after_call", "charge.after_commit")
+            if (kind, point) != (Kind.DUNNED, "charge.before_call")
+        ),
+    ],
+)
+async def test_a_worker_paused_on_a_day_of_dunning_wakes_after_its_lease(
+    battlefield: Battlefield, tmp_path: Path, kind: Kind, point: str
+) -> None:
+    """Another does the same try meanwhile: one charge for that day, and its end is told once."""
+    async with fight(battlefield, tmp_path, kind) as fought:
+        paused = fought.processes.start_worker(f"{point}:stop")
+        await until(lambda: is_paused(paused))
+        await expire_leases(fought.database)
+        fought.processes.start_worker()
+        await fought.finish()
+        os.kill(paused.pid or 0, signal.SIGCONT)
+
+        async def is_refused() -> bool:
+            return "taken over by another worker" in fought.processes.log_of(paused)
+
+        await until(is_refused)
+        assert paused.is_alive()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kind.DUNNED, Kind.INSOLVENT])
+async def test_two_workers_share_a_day_of_dunning(battlefield: Battlefield, tmp_path: Path, kind: Kind) -> None:
+    """Whatever the one holds the other takes over at once, again and again."""
+    async with fight(battlefield, tmp_path, kind) as fought:
+        for _ in range(3):
+            fought.processes.start_worker()
+        for _ in range(20):
+            await expire_leases(fought.database)
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.slow

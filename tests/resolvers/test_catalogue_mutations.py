@@ -315,6 +315,26 @@ async def test_everything_wrong_with_a_tax_table_is_told_at_once(client: Client,
     assert len(data["taxTable"]) == 14
 
 
+async def test_what_is_refused_speaks_of_what_the_api_knows(client: Client, world: World) -> None:
+    """No names of the file, no `Input should …`: what is said fits a mutation too."""
+    metric = METRIC | {"overage": {"block": 0, "prices": [{"currency": "USD", "amountMinor": -1}]}}
+    limits = [{"metricKey": "email_sends", "limit": -1}, *LIMITS[1:]]
+    dear = [{"interval": "MONTH", "currency": "USD", "amountMinor": 10**12 + 1}]
+    payloads = [
+        await change(client, world.operator, SET_METRIC, **metric),
+        await change(client, world.operator, PUBLISH, **TEAM | {"limits": limits, "prices": dear}),
+        await change(client, world.operator, SET_TAXES, rows=[AUSTRIA | {"validTo": "2019-01-01"}]),
+    ]
+    told = [error["message"] for payload in payloads for error in payload["userErrors"]]
+    assert told == [
+        "This is a whole number above 0.",
+        "A price is a whole number of minor units, from 0 to 1000000000000.",
+        "A limit is a whole number from 0 to 9007199254740991, or unlimited.",
+        "A price is a whole number of minor units, from 0 to 1000000000000.",
+        "A row ends on the first day on which it no longer holds, which lies after its first day.",
+    ]
+
+
 async def test_a_tax_table_has_a_limit_and_so_have_its_refusals(client: Client, world: World) -> None:
     rows = [AUSTRIA | {"jurisdiction": str(number)} for number in range(2_001)]
     payload = await change(client, world.operator, SET_TAXES, rows=rows)

@@ -1,6 +1,7 @@
 """The schema's own promises: described, specified, guarded, and found again by id."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ from ..conftest import Client, World
 BUILT = build_schema(print_schema())
 OWN_TYPES = {name: kind for name, kind in BUILT.type_map.items() if not name.startswith("__")}
 ROOTS = ("Query", "Mutation", "Subscription")
+COMMITTED = Path("schema.graphql").read_bytes()
 NODE_TYPES = sorted(
     kind.name for kind in BUILT.get_possible_types(cast("GraphQLInterfaceType", BUILT.type_map["Node"]))
 )
@@ -231,3 +233,18 @@ def test_user_errors_are_never_null() -> None:
         assert str(payload.fields["userErrors"].type) == "[UserError!]!"
         results = [item for key, item in payload.fields.items() if key != "userErrors"]
         assert [item for item in results if str(item.type).endswith("!")] == []
+
+
+async def test_the_schema_s_version_is_the_committed_file_s_hash(client: Client, world: World) -> None:
+    data = cast("Any", await client.data(world.operator, "{ serverInfo { schemaVersion } }"))
+    assert data["serverInfo"]["schemaVersion"] == sha256(COMMITTED).hexdigest()[:12]
+
+
+async def test_usage_of_an_unknown_metric_is_refused(client: Client, world: World) -> None:
+    query = '{ billingAccount(externalId: "acme") { usage(metrics: [%s]) { used } } }'
+    answer = cast("Any", await client.ask(world.operator, query % '"email_sends", "nope"'))
+    (error,) = answer["errors"]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
+    assert error["message"].startswith("There is no metric 'nope': known are custom_domains, email_sends,")
+    data = cast("Any", await client.data(world.operator, query % '"email_sends"'))
+    assert len(data["billingAccount"]["usage"]) == 1

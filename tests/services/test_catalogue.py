@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from plafond.database import ReadSession
+from plafond.clock import SetClock
+from plafond.database import Database, ReadSession
+from plafond.migrations import migrate_database
 from plafond.models import (
     AddOn,
     AuditEntry,
@@ -28,19 +30,84 @@ from plafond.models import (
     TaxTableRow,
 )
 from plafond.services import catalogue
+from plafond.services.accounts import create_account
 from plafond.services.catalogue_changes import Change, Verb, archive_plan
 from plafond.services.catalogue_entries import TaxEntry
 from plafond.services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from plafond.services.dunning import Days
 from plafond.services.errors import BillingError, InvalidInput, NotFound, PriceNotAvailable, list_refusals
 from plafond.services.tax_tables import find_overlaps, format_rate
+from plafond.settings import Environment
 
-from ..conftest import World
+from ..conftest import NOW, World
 from ..test_cli import plafond
 from .helpers import ACTOR, account_of
 
 SANDBOX = Path("src/sandbox/catalogue.toml").read_text("utf-8")
 GUIDE = re.findall(r"```toml\n(.*?)```", Path("docs/catalogue.md").read_text("utf-8"), re.DOTALL)
+TEAM_FILE = """\
+currencies = ["EUR", "JPY"]
+
+[issuer]
+key = "example"
+legal_name = "Example GmbH"
+address_lines = ["Ringstraße 1"]
+postal_code = "1010"
+city = "Wien"
+country = "AT"
+email = "billing@example.com"
+tax_ids = { vat = "ATU12345675" }
+bank_details = { iban = "AT483200000012345864" }
+timezone = "Europe/Vienna"
+retention_years = 7
+
+[[metrics]]
+key = "reports"
+name = "Reports"
+kind = "COUNTER"
+unit = "report"
+overage = { block = 100, prices = { EUR = 500, JPY = 750 } }
+
+[[plans]]
+key = "team"
+name = "Team"
+tier = 10
+features = ["Email support"]
+limits = { reports = 1000, email_sends = 0, team_members = 5, workspaces = 1, custom_domains = "unlimited" }
+month = { EUR = 2900, JPY = 4400 }
+year = { EUR = 29000, JPY = 44000 }
+dunning = { retry_days = [2, 4, 8], suspend_day = 10, cancel_day = 21 }
+
+[[plans]]
+key = "acme_2026"
+name = "Acme 2026"
+tier = 11
+private_to = "acme"
+limits = { reports = 50000, email_sends = 90000, team_members = 40, workspaces = "unlimited", custom_domains = 90 }
+year = { USD = 250000 }
+
+[[add_ons]]
+key = "extra_reports"
+name = "Extra reports"
+metric = "reports"
+gives = 100
+plans = ["team"]
+month = { EUR = 400, JPY = 600 }
+
+[[taxes]]
+country = "AT"
+rate = "20"
+valid_from = 2020-01-01
+
+[[taxes]]
+country = "US"
+region = "NY"
+jurisdiction = "US-NY MCTD"
+rate = "0.375"
+valid_from = 2020-01-01
+valid_to = 2027-01-01
+"""
+"""A file that adds to the sandbox: with all its metrics, and a plan of one of its accounts."""
 METRICS = ("email_sends", "team_members", "workspaces", "custom_domains")
 LIMITS = "limits = { email_sends = 10, team_members = 1, workspaces = 1, custom_domains = 0 }"
 TABLES = (Plan, PlanVersion, PlanLimit, Price, Metric, AddOn, Issuer, TaxTableRow, AuditEntry, OutboxEvent)
@@ -130,35 +197,55 @@ async def test_the_sandbox_s_issuer(world: World) -> None:
 async def test_a_dry_run_says_what_applying_does_and_writes_nothing(world: World) -> None:
     before = await count_rows(world)
     world.statements.clear()
-    shown = await compare(world, GUIDE[0])
+    shown = await compare(world, TEAM_FILE)
     assert [statement for statement in world.statements if not statement.startswith("SELECT")] == []
     assert await count_rows(world) == before
-    assert await apply(world, GUIDE[0]) == shown
+    assert await apply(world, TEAM_FILE) == shown
     assert await count_rows(world) != before
-    assert {change.verb for change in (await apply(world, GUIDE[0])).values()} == {Verb.UNCHANGED}
+    assert {change.verb for change in (await apply(world, TEAM_FILE)).values()} == {Verb.UNCHANGED}
 
 
-async def test_the_guide_s_files_can_be_applied_one_after_the_other(world: World) -> None:
-    # The guide's plans limit every metric: its own and those of the sandbox.
-    first = await apply(world, GUIDE[0])
+async def test_a_file_adds_to_the_sandbox(world: World) -> None:
+    first = await apply(world, TEAM_FILE)
     assert first["plan team"].verb is Verb.ADDED
     assert first["issuer example"].verb is Verb.ADDED
-    second = await apply(world, GUIDE[1])
-    assert second["plan team"] == Change(
-        Verb.NEW_VERSION,
-        "plan team",
-        (
-            "version 1 → 2",
-            "features: Email support → Email support, Detailed reports",
-            "limits.reports: 1000 → 1200",
-            "month.EUR: 2900 → 3100",
-            "month.JPY: 4400 → 4700",
-            "year.EUR: 29000 → 31000",
-            "year.JPY: 44000 → 47000",
-        ),
-    )
-    assert {change.verb for change in (await apply(world, GUIDE[1])).values()} == {Verb.UNCHANGED}
-    assert len(await all_of(world, PlanVersion, PlanVersion.plan_id == (await plan_of(world, "team")).plan.id)) == 2
+    assert first["plan acme_2026"].verb is Verb.ADDED
+
+
+async def test_the_guide_s_files_can_be_applied_to_an_empty_database_one_after_the_other(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path / 'empty.db'}"
+    await asyncio.to_thread(migrate_database, address, Environment.SANDBOX)
+    database = Database(address, SetClock(NOW), lambda _: None)
+
+    async def put(text: str) -> dict[str, Change]:
+        async with database.work(ACTOR) as work:
+            return {change.what: change for change in await apply_catalogue(work, read_catalogue(text.encode()))}
+
+    try:
+        first = await put(GUIDE[0])
+        assert {change.verb for change in first.values()} == {Verb.ADDED}
+        second = await put(GUIDE[1])
+        assert second["plan team"] == Change(
+            Verb.NEW_VERSION,
+            "plan team",
+            (
+                "version 1 → 2",
+                "features: Email support → Email support, Detailed reports",
+                "limits.reports: 1000 → 1200",
+                "month.EUR: 2900 → 3100",
+                "month.JPY: 4400 → 4700",
+                "year.EUR: 29000 → 31000",
+                "year.JPY: 44000 → 47000",
+            ),
+        )
+        assert {change.verb for change in (await put(GUIDE[1])).values()} == {Verb.UNCHANGED}
+        with pytest.raises(BillingError, match="no account has the external id acme"):
+            await put(GUIDE[2])
+        async with database.work(ACTOR) as work:
+            await create_account(work, "acme", {"name": "Acme", "currency": "USD", "timezone": "UTC"})
+        assert (await put(GUIDE[2]))["plan acme_2026"].verb is Verb.ADDED
+    finally:
+        await database.close()
 
 
 async def test_everything_wrong_is_told_at_once_with_its_place(world: World) -> None:
@@ -201,7 +288,7 @@ async def test_everything_wrong_is_told_at_once_with_its_place(world: World) -> 
         (a_plan(month="EUR = -1"), "plans.team.month.EUR", "whole number of minor units"),
         (a_plan(month="EUR = 1.5"), "plans.team.month.EUR", "whole number of minor units"),
         (a_plan(month="EUR = true"), "plans.team.month.EUR", "whole number of minor units"),
-        (a_plan(month="EUR = 9007199254740992"), "plans.team.month.EUR", "whole number of minor units"),
+        (a_plan(month="EUR = 1000000000001"), "plans.team.month.EUR", "from 0 to 1000000000000"),
         (a_plan(month="eur = 1"), "plans.team.month.eur", "ISO 4217"),
         (a_plan(month="EUR = 1, CHF = 1"), "plans.team.month.CHF", "not one of the file's currencies"),
         (
@@ -213,13 +300,13 @@ async def test_everything_wrong_is_told_at_once_with_its_place(world: World) -> 
         (a_plan(limits=LIMITS.replace("10", "-1")), "plans.team.limits.email_sends", "whole number from 0"),
         (a_plan(limits=LIMITS.replace("10", '"lots"')), "plans.team.limits.email_sends", "unlimited"),
         (a_plan(key="Team Plan"), "plans.Team Plan.key", "lower-case"),
-        (a_plan(version=0), "plans.team.version", "greater than or equal to 1"),
+        (a_plan(version=0), "plans.team.version", "1 or more"),
         (a_plan(more="colour = 1"), "plans.team.colour", "not known here"),
         (a_plan(more="dunning = 7"), "plans.team.dunning", "A table of names"),
-        (a_plan(more="dunning = { cancel_day = 0 }"), "plans.team.dunning.cancel_day", "greater than or equal to 1"),
-        (a_plan(more="dunning = { cancel_day = 91 }"), "plans.team.dunning.cancel_day", "less than or equal to 90"),
-        (a_plan(more="dunning = { cancel_day = true }"), "plans.team.dunning.cancel_day", "valid integer"),
-        (a_plan(more="dunning = { suspend_day = 0 }"), "plans.team.dunning.suspend_day", "greater than or equal to 1"),
+        (a_plan(more="dunning = { cancel_day = 0 }"), "plans.team.dunning.cancel_day", "1 or more"),
+        (a_plan(more="dunning = { cancel_day = 91 }"), "plans.team.dunning.cancel_day", "90 or less"),
+        (a_plan(more="dunning = { cancel_day = true }"), "plans.team.dunning.cancel_day", "A whole number is wanted"),
+        (a_plan(more="dunning = { suspend_day = 0 }"), "plans.team.dunning.suspend_day", "1 or more"),
         (a_plan(more="dunning = { suspend_day = 15 }"), "plans.team.dunning.suspend_day", "Day 15 comes too late"),
         # What is not said is the default, and has to fit too.
         (
@@ -230,8 +317,8 @@ async def test_everything_wrong_is_told_at_once_with_its_place(world: World) -> 
         (a_plan(more="dunning = { retry_days = [3, 15] }"), "plans.team.dunning.retry_days", "Day 15 comes too late"),
         (a_plan(more="dunning = { retry_days = [3, 2] }"), "plans.team.dunning.retry_days", "rise"),
         (a_plan(more="dunning = { retry_days = [3, 3] }"), "plans.team.dunning.retry_days", "rise"),
-        (a_plan(more="dunning = { retry_days = [0, 3] }"), "plans.team.dunning.retry_days.0", "greater than or equal"),
-        (a_plan(more="dunning = { retry_days = [1.5] }"), "plans.team.dunning.retry_days.0", "valid integer"),
+        (a_plan(more="dunning = { retry_days = [0, 3] }"), "plans.team.dunning.retry_days.0", "1 or more"),
+        (a_plan(more="dunning = { retry_days = [1.5] }"), "plans.team.dunning.retry_days.0", "A whole number"),
         (
             a_plan(more=f"dunning = {{ retry_days = {list(range(1, 12))} }}"),
             "plans.team.dunning.retry_days",
@@ -246,10 +333,10 @@ async def test_everything_wrong_is_told_at_once_with_its_place(world: World) -> 
         (a_plan("starter", tier=1, version=2, more="private_to = 'fjordlicht'"), "plans.starter.private_to", "new key"),
         ("[[taxes]]\ncountry = 'AT'\nrate = '20'", "taxes.0.valid_from", "missing"),
         ("[[taxes]]\ncountry = 'EU'\nrate = '20'\nvalid_from = 2020-01-01", "taxes.0.country", "ISO 3166-1"),
-        ("[[taxes]]\ncountry = 'AT'\nrate = 20.0\nvalid_from = 2020-01-01", "taxes.0.rate", "string"),
+        ("[[taxes]]\ncountry = 'AT'\nrate = 20.0\nvalid_from = 2020-01-01", "taxes.0.rate", "A text in quotes"),
         ("[[taxes]]\ncountry = 'AT'\nrate = '8.87555'\nvalid_from = 2020-01-01", "taxes.0.rate", "four decimals"),
         ("[[taxes]]\ncountry = 'AT'\nrate = '-1'\nvalid_from = 2020-01-01", "taxes.0.rate", "from 0 to 100"),
-        ("[[taxes]]\ncountry = 'AT'\nrate = '20'\nvalid_from = '2020-01-01'", "taxes.0.valid_from", "valid date"),
+        ("[[taxes]]\ncountry = 'AT'\nrate = '20'\nvalid_from = '2020-01-01'", "taxes.0.valid_from", "without quotes"),
     ],
 )
 async def test_bad_input_is_refused_with_its_place(world: World, text: str, place: str, words: str) -> None:
@@ -366,11 +453,11 @@ async def test_two_at_once_publish_one_version(world: World) -> None:
 
 
 async def test_a_private_plan_is_in_its_account_s_audit_log(world: World) -> None:
-    await apply(world, GUIDE[0])
+    await apply(world, TEAM_FILE)
     acme = await account_of(world)
     entries = await all_of(world, AuditEntry, AuditEntry.object == "plan:acme_2026")
     assert [(row.account_id, row.action, row.actor) for row in entries] == [(acme.id, "plan.published", ACTOR.name)]
-    await apply(world, GUIDE[0])
+    await apply(world, TEAM_FILE)
     async with world.database.work(ACTOR) as work:
         await archive_plan(work, "acme_2026")
         await archive_plan(work, "acme_2026")
@@ -452,16 +539,16 @@ async def test_an_account_is_offered_what_it_can_buy(world: World) -> None:
     acme, calder = await account_of(world), await account_of(world, "calder")
     public = ["free", "starter", "professional", "business"]  # enterprise is negotiated: it has no price
     assert await offers_for(world, acme) == public
-    await apply(world, GUIDE[0])
+    await apply(world, TEAM_FILE)
     assert await offers_for(world, acme) == [*public, "acme_2026"]  # team has no price in USD
     assert await offers_for(world, calder) == public
     assert await offers_for(world, await account_of(world, "fjordlicht")) == [*public, "team"]
-    await apply(world, GUIDE[0].replace('private_to = "acme"', 'private_to = "acme"\narchived = true'))
+    await apply(world, TEAM_FILE.replace('private_to = "acme"', 'private_to = "acme"\narchived = true'))
     assert await offers_for(world, acme) == public
 
 
 async def test_an_offer_is_found_with_its_price(world: World) -> None:
-    await apply(world, GUIDE[0])
+    await apply(world, TEAM_FILE)
     acme, calder, ginza = [await account_of(world, name) for name in ("acme", "calder", "ginza")]
     async with world.database.read() as session:
         find = catalogue.find_offer
@@ -481,7 +568,7 @@ async def test_an_offer_is_found_with_its_price(world: World) -> None:
 
 
 async def test_an_add_on_is_found_with_its_price(world: World) -> None:
-    await apply(world, GUIDE[0])
+    await apply(world, TEAM_FILE)
     calder = await account_of(world, "calder")
     async with world.database.read() as session:
         find = catalogue.find_add_on
@@ -536,7 +623,7 @@ def test_the_command_lists_what_is_wrong(address: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "plafond: wrong.toml was not applied, and nothing has changed:",
-        "  plans.team.version: It should be greater than or equal to 1.",
+        "  plans.team.version: This is a whole number, 1 or more.",
         "  plans.team.month: There is no price in EUR.",
         "  plans.team.month.CHF: CHF is not one of the file's currencies: add it there, or take it out here.",
     ]

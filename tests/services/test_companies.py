@@ -251,6 +251,11 @@ def test_a_vat_id_is_kept_compact_with_its_prefix(country: str, given: str, kept
     assert check_vat_id(country, kept, PATH) == kept
 
 
+def test_a_swiss_id_without_its_suffix_is_told_of_it() -> None:
+    with pytest.raises(InvalidInput, match="It ends in MWST, TVA, IVA or TPV"):
+        check_vat_id("CH", "CHE-107.787.577", PATH)
+
+
 @pytest.mark.parametrize("country", ["US", "HK", "AE"])
 def test_where_no_rule_is_known_an_id_is_no_vat_id(country: str) -> None:
     with pytest.raises(InvalidInput, match="taxIds"):

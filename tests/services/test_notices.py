@@ -10,7 +10,7 @@ from plafond.models import AuditEntry, BillingAccount, Notice, NoticeSeverity, O
 from plafond.services.accounts import create_account, lock_account
 from plafond.services.errors import Conflict, NotFound
 from plafond.services.notices import clear_notice, dismiss_notice, is_meant_for, raise_notice
-from plafond.services.texts import NOTICE_CODES, notice_actions, notice_text
+from plafond.services.texts import NOTICE_CODES, notice_actions, notice_text, show_params
 
 from ..conftest import NOW, World
 from .helpers import ACTOR, OPERATOR, tenant_key
@@ -130,6 +130,15 @@ async def test_instants_are_kept_with_the_offset_of_the_account_s_zone(world: Wo
     }
 
 
+def test_instants_are_shown_in_utc() -> None:
+    kept = {"endsAt": "2026-12-01T22:00:00-05:00", "on": "2026-12-02", "list": [{"at": "2026-11-25T12:00:00+00:00"}]}
+    assert show_params(kept) == {
+        "endsAt": "2026-12-02T03:00:00Z",
+        "on": "2026-12-02",
+        "list": [{"at": "2026-11-25T12:00:00Z"}],
+    }
+
+
 async def test_operators_notices_are_meant_for_them_alone(world: World, account: BillingAccount) -> None:
     ours, theirs = await tell(world, account, for_operators=True), await tell(world, account, "card 2")
     tenant = tenant_key(account.id)
@@ -201,8 +210,8 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         "REFUND_TWICE",
         {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1"},
         (
-            "Money went back twice: A refund of $49.00 of “Invoice INV-1” failed, was tried again or credited, and went "
-            "through all the same. It is booked: settle it with the customer."
+            "Money went back twice: A refund of $49.00 of “Invoice INV-1” failed, was tried again or credited, and "
+            "went through all the same. It is booked: settle it with the customer."
         ),
         [],
     ),
@@ -220,9 +229,33 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         {"daysLeft": 7, "endsAt": "2026-12-02T12:00:00+00:00", "hasMethod": False},
         (
             "Your trial ends in 7 days: It ends on 2026-12-02. Add a payment method to keep your plan; without "
-            "one the account is read-only from then on."
+            "that the account is read-only from then on."
         ),
         ["ADD_PAYMENT_METHOD", "CHANGE_PLAN"],
+    ),
+    (
+        "TRIAL_ENDING",
+        {"daysLeft": 7, "endsAt": "2026-12-02T12:00:00+00:00", "hasMethod": True, "hasCompany": False},
+        (
+            "Your trial ends in 7 days: It ends on 2026-12-02. Enter your company's name and country to keep your "
+            "plan; without that the account is read-only from then on."
+        ),
+        ["UPDATE_COMPANY", "CHANGE_PLAN"],
+    ),
+    (
+        "TRIAL_ENDING",
+        {"daysLeft": 7, "endsAt": "2026-12-02T12:00:00+00:00", "hasMethod": False, "hasCompany": False},
+        (
+            "Your trial ends in 7 days: It ends on 2026-12-02. Enter your company's name and country and add a payment "
+            "method to keep your plan; without that the account is read-only from then on."
+        ),
+        ["UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CHANGE_PLAN"],
+    ),
+    (
+        "TRIAL_ENDING",
+        {"daysLeft": 7, "endsAt": "2026-12-02T12:00:00+00:00", "hasMethod": True, "hasCompany": True, "isSent": True},
+        "Your trial ends in 7 days: It ends on 2026-12-02. The plan goes on, and its first invoice is sent to you.",
+        ["CHANGE_PLAN"],
     ),
     (
         "TRIAL_ENDING",

@@ -114,3 +114,29 @@ async def test_late_events_of_a_trial_are_blocked_as_its_own(client: Client, wor
     assert lines_of(second) == [("SUBSCRIPTION", 1, 4_900, "2026-04-16T09:00:00Z", "2026-05-16T09:00:00Z")]
     assert await life.books() == {"CASH": 11_760, "DEFERRED": -4_900, "REVENUE": -4_900, "TAX": -1_960}
     await life.audit(world)
+
+
+async def test_a_trial_without_a_company(client: Client, world: World) -> None:
+    """A card alone is not enough: the notice names what is missing, and its instants read as everywhere."""
+    life = await Life.begin(client, world, STARTED, company=None)
+    await life.do("startTrial", planKey="starter", interval="MONTH")
+    await life.advance(datetime(2026, 3, 9, 9, tzinfo=UTC))
+    (notice,) = (await life.ask("notices { message params actions { kind } }"))["notices"]
+    assert notice["message"] == (
+        "It ends on 2026-03-16. Enter your company's name and country to keep your plan; without that the account is "
+        "read-only from then on."
+    )
+    assert notice["params"] == {
+        "daysLeft": 7,
+        "endsAt": "2026-03-16T09:00:00Z",
+        "hasMethod": True,
+        "hasCompany": False,
+        "isSent": False,
+    }
+    assert [action["kind"] for action in notice["actions"]] == ["UPDATE_COMPANY", "CHANGE_PLAN"]
+    refused = await life.try_to(
+        "advanceTestClock", "testClock { now }", testClockId=life.clock_id, to="2026-03-09T08:00:00Z"
+    )
+    assert refused["userErrors"][0]["message"] == "A clock only moves forward: it stands at 2026-03-09T09:00:00Z."
+    await life.advance(datetime(2026, 3, 16, 9, tzinfo=UTC))
+    assert (await life.subscription())["status"] == "CANCELED"

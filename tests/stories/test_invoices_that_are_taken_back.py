@@ -43,7 +43,8 @@ async def test_a_voided_invoice(client: Client, world: World) -> None:
     assert (note["reason"], note["invoice"]["number"], note["issuedAt"]) == ("VOID", number, "2026-04-02T00:00:00Z")
     assert (note["total"], note["toInvoice"], note["toBalance"]) == (5_880, 4_880, 1_000)
     # Twice is too often, and its line has nothing left to credit.
-    await life.refused("voidInvoice", invoiceId=invoice["id"], reason="Again")
+    again = await life.try_to("voidInvoice", "invoice { id }", invoiceId=invoice["id"], reason="Again")
+    assert again["userErrors"][0]["message"] == f"Invoice {number} is withdrawn already."
     line = {"lineId": invoice["lines"][0]["id"], "amountMinor": 1}
     await life.refused("issueCreditNote", invoiceId=invoice["id"], lines=[line], reason="More")
     assert await life.books() == {"CUSTOMER_CREDIT": -1_000, "GOODWILL": 1_000}
@@ -65,7 +66,13 @@ async def test_a_voided_invoice(client: Client, world: World) -> None:
     assert (part["toInvoice"], part["toBalance"], part["reason"]) == (1_200, 0, "OPERATOR")
     _, change = await life.invoices()
     assert (change["status"], change["amountCredited"], change["amountDue"]) == ("OPEN", 1_200, 6_740)
-    assert await life.refused("voidInvoice", invoiceId=change["id"], reason="All of it") == ["INVOICE_PAID"]
+    refused = await life.try_to("voidInvoice", "invoice { id }", invoiceId=change["id"], reason="All of it")
+    assert [(error["code"], error["message"]) for error in refused["userErrors"]] == [
+        (
+            "INVOICE_PAID",
+            f"Invoice {change['number']} was credited in part: take the rest back by `issueCreditNote`.",
+        )
+    ]
 
     # Credited to the end: 6,740 lower what is due, and the 1,000 of the balance go back to it.
     line = {"lineId": change["lines"][0]["id"], "amountMinor": 6_450}
@@ -105,10 +112,13 @@ async def test_an_invoice_credited_in_parts(client: Client, world: World) -> Non
             lines=[{"lineId": invoice["lines"][0]["id"], "amountMinor": amount}],
             reason="A mistake",
         )
+        errors.extend(payload["userErrors"])
         return [error["code"] for error in payload["userErrors"]]
 
+    errors: list[dict[str, str]] = []
     assert await credit(0) == ["INVALID"]
     assert await credit(-1) == ["INVALID"]
+    assert [error["message"] for error in errors] == ["`amountMinor` is above 0."] * 2
     assert await credit(101) == ["INVALID"]
     assert await credit(33) == []
     assert await credit(33) == []

@@ -8,6 +8,8 @@ from iso4217 import Currency
 
 MAX_MINOR = 2**53 - 1
 """The largest amount, so that JavaScript clients read it exactly."""
+MAX_AMOUNT_MINOR = 10**12
+"""The largest single price, credit or line: sums of them, with tax, stay below `MAX_MINOR`."""
 
 
 @cache
