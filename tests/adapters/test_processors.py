@@ -400,6 +400,7 @@ def localstripe() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("localstripe")  # it is installed and started once
 class TestLocalstripe(Contract):
     """The Stripe adapter, against an imitation that others wrote."""
 
