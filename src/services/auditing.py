@@ -94,7 +94,7 @@ async def name_accounts(session: ReadSession, found: Sequence[Finding]) -> dict[
             BillingAccount.id.in_({finding.account_id for finding in found if finding.account_id is not None})
         )
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 async def audit(session: ReadSession, now: datetime) -> list[Finding]:

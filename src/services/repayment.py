@@ -110,6 +110,9 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
     is_failed = result.status is RefundOutcome.FAILED
     if before is (TransactionStatus.FAILED if is_failed else TransactionStatus.SUCCEEDED):
         return
+    if before is TransactionStatus.FAILED and refund.processor_id is not None:
+        # What a bank sent back stays so: that it had gone through before was read earlier, and is written down late.
+        return
     request = await work.session.get_one(RefundRequest, refund.refund_request_id)
     charge = await work.session.get_one(Transaction, refund.charge_id)
     refund.status = TransactionStatus.FAILED if is_failed else TransactionStatus.SUCCEEDED
