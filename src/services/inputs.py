@@ -144,11 +144,13 @@ def check_pairs(value: Any, path: Path) -> dict[str, str]:
 
 
 _MAYBE_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
+_HEX = re.compile(r"(?i)(?<![0-9a-z])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,})(?![0-9a-z])")
+"""UUIDs and hashes: of a few hundred, one holds digits that would do for a card."""
 
 
 def refuse_card_number(value: str, path: Path) -> None:
     """Refuse text with what looks like a card's number, by its length and check digit: it must never come here."""
-    for found in _MAYBE_CARD.finditer(value):
+    for found in _MAYBE_CARD.finditer(_HEX.sub(" ", value)):
         digits = [int(sign) for sign in found[0] if sign.isdigit()]
         doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
         if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0:

@@ -53,9 +53,12 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
         )
     if not outcome.replayed:
         await run_due(till, account.id, clock_id, now)
-    attempts = await _list_charges(till, [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]])
-    if not attempts or not await _is_done(till, account.id, outcome.answer["step"]):
+    step = outcome.answer["step"]
+    attempts = await _list_charges(till, [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]], step)
+    if not await _is_done(till, account.id, step):
         raise Conflict("Another charge of this account is under way: look again in a moment.", ["input", "accountId"])
+    if not attempts:
+        raise Conflict("Nothing is to be paid any more: it was paid another way meanwhile.", ["input", "accountId"])
     failed = [row for row in attempts if row.status is TransactionStatus.FAILED]
     if len(failed) == len(attempts):
         code = failed[0].failure_code
@@ -87,8 +90,11 @@ async def _is_done(till: Till, account_id: UUID, step: str) -> bool:
     return waiting is None
 
 
-async def _list_charges(till: Till, invoice_ids: Sequence[UUID]) -> Sequence[Transaction]:
-    """The last charge of each invoice, the oldest invoice's first: a try made it, or found out what became of it."""
+async def _list_charges(till: Till, invoice_ids: Sequence[UUID], step: str) -> Sequence[Transaction]:
+    """The last charge of each invoice, the oldest invoice's first: a try made it, or found out what became of it.
+
+    One that failed for another reason says nothing of this try.
+    """
     async with till.database.read() as session:
         rows = await session.scalars(
             select(Transaction)
@@ -96,5 +102,5 @@ async def _list_charges(till: Till, invoice_ids: Sequence[UUID]) -> Sequence[Tra
             .where(Transaction.invoice_id.in_(invoice_ids), Transaction.kind == TransactionKind.CHARGE)
             .order_by(Invoice.issued_at, Invoice.id, Transaction.created_at, Transaction.id)
         )
-        last = {row.invoice_id: row for row in rows}
+        last = {row.invoice_id: row for row in rows if row.status is not TransactionStatus.FAILED or row.step == step}
     return list(last.values())

@@ -41,11 +41,12 @@ ASKED_AGAIN = timedelta(hours=1)
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
 
 
-async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -> None:
+async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None, *, is_ours: bool = True) -> None:
     """Have the processor collect an open charge, and write down what that leads to.
 
     The key was committed before: after a crash the processor is asked what became of it, before it is asked again
-    under the same key. What cannot be known is unknown, and looked up before anything else is tried.
+    under the same key. What cannot be known is unknown, and looked up before anything else is tried. `is_ours` says
+    whether this flow opened the charge, if no work was taken for it.
     """
     async with till.database.read() as session:
         transaction = await session.get_one(Transaction, transaction_id)
@@ -68,7 +69,7 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
     )
     reach("charge.before_call")
     try:
-        result = await _collect(till, transaction, order, is_first=_is_first(transaction, taken))
+        result = await _collect(till, transaction, order, is_first=_is_first(transaction, taken, is_ours=is_ours))
     except ProcessorFailed:
         log.warning("the processor did not say what became of %s", order.key)
         await _note_unknown(till, transaction)
@@ -80,11 +81,11 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -
     reach("charge.after_commit")
 
 
-def _is_first(transaction: Transaction, taken: Taken | None) -> bool:
+def _is_first(transaction: Transaction, taken: Taken | None, *, is_ours: bool) -> bool:
     """Whether nobody can have asked the processor yet: not whoever opened it, nor an earlier try of the worker."""
     if transaction.status is not TransactionStatus.PENDING:
         return False
-    return taken is None or (taken.tries == 1 and taken.due_at <= transaction.created_at)
+    return is_ours if taken is None else (taken.tries == 1 and taken.due_at <= transaction.created_at)
 
 
 async def _collect(till: Till, transaction: Transaction, order: ChargeOrder, *, is_first: bool) -> ChargeResult:
@@ -288,7 +289,7 @@ async def expire_pending(till: Till, account_id: UUID, pending_id: UUID, taken: 
         return
     if transaction is not None and transaction.status in OPEN:
         # Nobody knows yet what became of the charge: that is found out first.
-        await settle(till, transaction.id)
+        await settle(till, transaction.id, is_ours=False)
         async with till.database.read() as session:
             transaction = await session.get_one(Transaction, transaction.id)
     if transaction is not None and transaction.processor_id is not None:

@@ -61,7 +61,6 @@ from plafond.settings import Environment
 
 from ..conftest import _address, _create_postgres, _drop_postgres
 from ..services.engine import (
-    DECLINED,
     VISA,
     add_card,
     apply_sandbox_catalogue,
@@ -71,10 +70,11 @@ from ..services.engine import (
     open_till,
     order,
 )
-from .runner import RUNNER, Processes, check_file, is_quiet, open_database, pass_a_minute
+from .runner import RUNNER, Processes, check_file, is_quiet, open_database, pass_a_minute, pass_time
 
 REFUND_MINOR = 1_000
 ASKS = "pm_card_authenticationRequired"
+FAILS = "pm_card_chargeCustomerFail"
 REFUNDED_LATER = "pm_card_pendingRefund"
 AGAIN = frozenset({"IDEMPOTENCY_IN_FLIGHT", "CONFLICT", "CHANGE_PENDING"})
 """Refusals that ask the client to come again in a moment."""
@@ -144,16 +144,16 @@ class Battlefield:
 
 
 async def prepare(
-    engine: str, address: str, *, kinds: tuple[Kind, ...] = ALL, collect: Callable[[Database], Processor] | None = None
+    engine: str, address: str, *, kinds: tuple[Kind, ...] = ALL, processor: Processor | None = None
 ) -> Battlefield:
-    """Bring an account of each kind into its state."""
+    """Bring an account of each kind into its state, at the sandbox's processor or another."""
     now = datetime.now(UTC)
     failed_at = now - timedelta(days=3, minutes=20)
     clock = SetClock(now)
     database = Database(address, clock, lambda _: None)
     till = open_till(database)
-    if collect is not None:
-        till = replace(till, processor=collect(database))
+    if processor is not None:
+        till = replace(till, processor=processor)
     ids: dict[Kind, UUID] = {}
 
     async def open_one(kind: Kind, card: str | None = VISA) -> None:
@@ -195,7 +195,7 @@ async def _let_fail(till: Till, ids: Mapping[Kind, UUID], *kinds: Kind) -> None:
     for kind in kinds:
         if kind not in ids:
             continue
-        await add_card(till, ids[kind], DECLINED)
+        await add_card(till, ids[kind], FAILS)
         while await do_due(till, account_id=ids[kind]):
             pass
         if kind in (Kind.DUNNED, Kind.RETRIER):
@@ -388,6 +388,9 @@ class Front:
         if wish is None:
             return
         payload = await self.ask(wish, key)
+        while wish.mutation == "changePlan" and payload["transaction"]["status"] == "UNKNOWN":
+            await asyncio.sleep(0.1)  # the processor has not said what became of it
+            payload = await self.ask(wish, key)
         if wish.mutation == "requestRefund":
             given = {"refundRequestId": payload["refundRequest"]["id"], "decision": "APPROVE"}
             await self.ask(replace(REVIEWED, given=given), f"{key}-review")
@@ -401,6 +404,14 @@ class Front:
 # --- a fight ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What a processor has moved, by our keys, with the amounts."""
+
+    charges: list[tuple[str, int]]
+    refunds: list[tuple[str, int]]
+
+
 @dataclass
 class Fight:
     """A battlefield of one test, its processes and the clients of the accounts that it is about."""
@@ -411,10 +422,16 @@ class Fight:
     front: Front
     parties: list[Party]
     clients: list[asyncio.Task[None]] = dataclasses.field(default_factory=list)
+    span: timedelta = timedelta(minutes=1)
+    """How much time passes again and again until all is settled."""
+    collected: Callable[[], Collected] | None = None
+    """What another processor than the sandbox's says that it moved."""
 
-    async def serve(self, fault: str | None = None, *, with_worker: bool = True, **settings: str) -> ForkServerProcess:
+    async def serve(
+        self, fault: str | None = None, *, with_worker: bool = True, settings: dict[str, str] | None = None
+    ) -> ForkServerProcess:
         """A server, which the clients find from now on."""
-        server, self.front.port = await self.processes.start_server(fault, with_worker=with_worker, **settings)  # type: ignore[arg-type]  # they are text
+        server, self.front.port = await self.processes.start_server(fault, with_worker=with_worker, settings=settings)
         self.front.up.set()
         return server
 
@@ -443,7 +460,7 @@ class Fight:
                     client.result()
             assert time.monotonic() < ends, await self._tell_open()
             # What a dead flow left has a minute until somebody looks after it.
-            await pass_a_minute(self.database)
+            await pass_time(self.database, self.span)
             await asyncio.sleep(0.2)
         await asyncio.gather(*self.clients)
 
@@ -494,7 +511,7 @@ async def fight(
                     finally:
                         for client in fought.clients:
                             client.cancel()
-            await check(parties, database)
+            await check(parties, database, fought.collected)
         finally:
             await database.close()
 
@@ -550,7 +567,7 @@ def moves_of(kind: Kind) -> Moves:
     return Counter({PAID: 2, DECLINES: 1} if kind in OVERDUE else {PAID: 2})
 
 
-async def check(parties: list[Party], database: Database) -> None:
+async def check(parties: list[Party], database: Database, collected: Callable[[], Collected] | None = None) -> None:
     """Each wish came true once, here and at the processor, and the audit has nothing to say."""
     async with database.read() as session:
         await take_snapshot(session)
@@ -568,11 +585,21 @@ async def check(parties: list[Party], database: Database) -> None:
                 )
             )
         ).all()
-    # Here and there are the same charges and refunds, each with its end.
-    kept = [(row.processor_key, row.amount_minor, row.status) for row in moves if row.kind is TransactionKind.CHARGE]
-    assert sorted(kept) == sorted((row.key, row.amount_minor, row.status) for row in charges)
-    back = [(row.processor_key, row.amount_minor, row.status) for row in moves if row.kind is TransactionKind.REFUND]
-    assert sorted(back) == sorted((row.key, row.amount_minor, row.status) for row in refunds)
+    if collected is None:
+        # Here and there are the same charges and refunds, each with its end.
+        kept, back = (
+            sorted((row.processor_key or "", row.amount_minor, row.status) for row in moves if row.kind is kind)
+            for kind in (TransactionKind.CHARGE, TransactionKind.REFUND)
+        )
+        assert kept == sorted((row.key, row.amount_minor, row.status) for row in charges)
+        assert back == sorted((row.key, row.amount_minor, row.status) for row in refunds)
+    else:
+        went, came_back = (
+            sorted((row.processor_key or "", row.amount_minor) for row in moves if (row.kind, row.status) == moved)
+            for moved in (PAID, BACK)
+        )
+        assert went == sorted(collected().charges)
+        assert came_back == sorted(collected().refunds)
     paid = Counter(
         row.invoice_id
         for row in moves

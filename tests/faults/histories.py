@@ -1,11 +1,22 @@
-"""Whether a history of concurrent calls fits a one-at-a-time order (after Wing and Gong), for balances and refunds."""
+"""Whether a history of concurrent calls fits a one-at-a-time order (after Wing and Gong), for an account's money."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-State = tuple[int, int]
-"""The credit balance, and what of a charge can still go back."""
+
+@dataclass(frozen=True)
+class State:
+    """What the calls read and move."""
+
+    balance: int = 0
+    """The account's credit."""
+    left: int = 0
+    """What of a charge can still be asked back."""
+    due: int = 0
+    """What is due of an invoice."""
+    tried: int | None = None
+    """The amount of the try to charge that invoice that is under way."""
 
 
 @dataclass(frozen=True)
@@ -19,35 +30,73 @@ class Call:
     ended: float
 
 
-def grant(state: State, call: Call) -> State | None:
+def _grant(state: State, call: Call) -> State | None:
     """Credit is added."""
-    balance, left = state
-    return (balance + call.amount, left) if call.answer is True else None
+    return replace(state, balance=state.balance + call.amount) if call.answer is True else None
 
 
-def ask_back(state: State, call: Call) -> State | None:
+def _ask_back(state: State, call: Call) -> State | None:
     """A request takes its amount of what is left, and is refused exactly where that is too little."""
-    balance, left = state
-    if call.amount > left:
+    if call.amount > state.left:
         return state if call.answer is False else None
-    return (balance, left - call.amount) if call.answer is True else None
+    return replace(state, left=state.left - call.amount) if call.answer is True else None
 
 
-def read_balance(state: State, call: Call) -> State | None:
+def _deny(state: State, call: Call) -> State | None:
+    """What was asked for is left again."""
+    return replace(state, left=state.left + call.amount) if call.answer is True else None
+
+
+def _approve(state: State, call: Call) -> State | None:
+    """What was asked for is gone: it was not left before either."""
+    return state if call.answer is True else None
+
+
+def _record(state: State, call: Call) -> State | None:
+    """A transfer pays what is due; the rest of it is owed back."""
+    return replace(state, due=max(0, state.due - call.amount)) if call.answer is True else None
+
+
+def _try(state: State, call: Call) -> State | None:
+    """A charge is asked for: of all that is due at that moment. Nothing is, where nothing is due."""
+    if call.answer is False:
+        return state if state.due == 0 and state.tried is None else None
+    return replace(state, tried=call.amount) if state.tried is None and 0 < state.due == call.amount else None
+
+
+def _collect(state: State, call: Call) -> State | None:
+    """What was asked for came. It is a moment of its own: the processor is asked in between."""
+    if state.tried != call.amount:
+        return None
+    return replace(state, tried=None, due=max(0, state.due - call.amount))
+
+
+def _read_balance(state: State, call: Call) -> State | None:
     """What is read is what is there."""
-    return state if call.answer == state[0] else None
+    return state if call.answer == state.balance else None
 
 
-def read_left(state: State, call: Call) -> State | None:
+def _read_left(state: State, call: Call) -> State | None:
     """What is read is what is there."""
-    return state if call.answer == state[1] else None
+    return state if call.answer == state.left else None
+
+
+def _read_due(state: State, call: Call) -> State | None:
+    """What is read is what is there."""
+    return state if call.answer == state.due else None
 
 
 RULES: dict[str, Callable[[State, Call], State | None]] = {
-    "grant": grant,
-    "ask_back": ask_back,
-    "read_balance": read_balance,
-    "read_left": read_left,
+    "grant": _grant,
+    "ask_back": _ask_back,
+    "deny": _deny,
+    "approve": _approve,
+    "record": _record,
+    "try": _try,
+    "collect": _collect,
+    "read_balance": _read_balance,
+    "read_left": _read_left,
+    "read_due": _read_due,
 }
 
 

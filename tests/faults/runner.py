@@ -80,12 +80,17 @@ class Processes:
         return self._start(["worker"], {} if fault is None else {"fault": fault}, draws=draws)
 
     async def start_server(
-        self, fault: str | None = None, *, with_worker: bool = True, draws: bool = False, **settings: str
+        self,
+        fault: str | None = None,
+        *,
+        with_worker: bool = True,
+        draws: bool = False,
+        settings: dict[str, str] | None = None,
     ) -> tuple[ForkServerProcess, int]:
         """`plafond serve` on a free port of this machine only, once it answers."""
         with bind_port("127.0.0.1", 0) as listener:
             port: int = listener.getsockname()[1]
-        given = {"port": str(port), **settings} | ({} if fault is None else {"fault": fault})
+        given = {"port": str(port), **(settings or {})} | ({} if fault is None else {"fault": fault})
         arguments = ["serve"] if with_worker else ["serve", "--no-worker"]
         process = self._start(arguments, given, draws=draws)
         await until(lambda: answers(port))

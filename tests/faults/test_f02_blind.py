@@ -23,7 +23,7 @@ async def _fight_rounds(battlefield: Battlefield, folder: Path, rounds: int) -> 
 
 
 async def test_money_moves_while_processes_die(battlefield: Battlefield, tmp_path: Path) -> None:
-    await _fight_rounds(battlefield, tmp_path, 2)
+    await _fight_rounds(battlefield, tmp_path, 1)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ async def test_a_connection_is_cut_at_each_transaction(
     nth, came = 1, True
     while came:
         async with fight(on_postgresql, tmp_path / str(nth), kind) as fought, open_way(fought.field.address) as way:
-            await fought.serve(with_worker=False, database_url=way[1])
+            await fought.serve(with_worker=False, settings={"database_url": way[1]})
             cut = way[0].cut_at(words, when, nth)
             fought.begin()
             waiter = asyncio.create_task(cut.came.wait())
@@ -96,7 +96,7 @@ async def test_a_connection_is_cut_at_each_transaction(
 async def test_the_database_is_away_for_a_while(on_postgresql: Battlefield, tmp_path: Path) -> None:
     """Who serves says that it is not ready, answers that it is to be asked again, and goes on afterwards."""
     async with fight(on_postgresql, tmp_path, Kind.BUYER) as fought, open_way(fought.field.address) as (way, over):
-        await fought.serve(with_worker=False, database_url=over)
+        await fought.serve(with_worker=False, settings={"database_url": over})
         port = fought.front.port
         way.close()
         assert not await answers(port)

@@ -172,7 +172,7 @@ def in_order(battlefield: Battlefield, tmp_path_factory: pytest.TempPathFactory)
     return began, asyncio.run(live(battlefield, tmp_path_factory.mktemp("order"), began, None))
 
 
-@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 41))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 41))])
 async def test_messages_as_chance_will_have_them(
     battlefield: Battlefield, tmp_path: Path, in_order: tuple[datetime, State], seed: int
 ) -> None:
@@ -194,7 +194,7 @@ def heard(number: int, kind: EventKind) -> Heard:
     return Heard(Message(id=f"evt_stale_{number}", kind=kind, subject="stale"))
 
 
-SEEDS = [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 13))]
+SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 13))]
 
 
 async def _tell_charge(template: Battlefield, folder: Path, ends: str, places: Sequence[int]) -> State:

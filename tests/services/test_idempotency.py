@@ -1,9 +1,12 @@
 """Idempotency keys: one effect, one answer, and only for the same input."""
 
 import asyncio
+import hashlib
+import random
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -11,6 +14,7 @@ from plafond.database import Actor
 from plafond.models import IdempotencyKey
 from plafond.services.errors import IdempotencyInFlight, IdempotencyMismatch, InvalidInput
 from plafond.services.idempotency import Outcome, once
+from plafond.services.inputs import refuse_card_number
 
 from ..conftest import NOW, World
 from .helpers import ACTOR
@@ -149,3 +153,14 @@ async def test_a_key_is_kept_for_48_hours_to_the_second(world: World) -> None:
     assert await call("other") == Outcome({"effect": 2}, replayed=True)
     with pytest.raises(IdempotencyMismatch):
         await call("input")
+
+
+def test_random_keys_are_no_card_numbers() -> None:
+    """Of a few hundred UUIDs one holds digits whose check digit fits."""
+    chance = random.Random(1)  # noqa: S311  # not a secret
+    for _ in range(2_000):
+        drawn = UUID(int=chance.getrandbits(128), version=4)
+        for key in (str(drawn), f"order-{drawn}-1", hashlib.sha256(drawn.bytes).hexdigest()):
+            refuse_card_number(key, ["input", "idempotencyKey"])
+    with pytest.raises(InvalidInput):
+        refuse_card_number("order-4242-4242-4242-4242", ["input", "idempotencyKey"])
