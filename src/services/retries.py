@@ -54,9 +54,9 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
     if not outcome.replayed:
         await run_due(till, account.id, clock_id, now)
     step = outcome.answer["step"]
-    attempts = await _list_charges(till, [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]], step)
     if not await _is_done(till, account.id, step):
         raise Conflict("Another charge of this account is under way: look again in a moment.", ["input", "accountId"])
+    attempts = await _list_charges(till, [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]], step)
     if not attempts:
         raise Conflict("Nothing is to be paid any more: it was paid another way meanwhile.", ["input", "accountId"])
     failed = [row for row in attempts if row.status is TransactionStatus.FAILED]

@@ -22,7 +22,7 @@ from plafond.services.changes import (
 from ..conftest import World
 from .helpers import account_of, emails, send
 
-ONLY_AUDITED = {"payment.recorded", "payment_method.made_default"}
+ONLY_AUDITED = {"payment.recorded", "payment.exceeded", "payment_method.made_default"}
 WITHOUT_AN_OBJECT = {"invoice.upcoming"}
 
 

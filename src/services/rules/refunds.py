@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from .money import round_half_away, share_of, split_by
 from .periods import Period
+from .proration import seconds_between
 from .tax import PPM, TaxAmount, TaxRate, tax_on
 
 K = TypeVar("K")
@@ -69,11 +70,7 @@ def share_of_time(gross_minor: int, line: Period, start_end: Period) -> int:
     start, end = max(line.start, start_end.start), min(line.end, start_end.end)
     if end <= start:
         return 0
-    return share_of(gross_minor, _seconds(start_end=Period(start, end)), _seconds(start_end=line))
-
-
-def _seconds(*, start_end: Period) -> int:
-    return int((start_end.end - start_end.start).total_seconds())
+    return share_of(gross_minor, seconds_between(start, end), seconds_between(line.start, line.end))
 
 
 def spread(amount_minor: int, eligible: Mapping[K, int]) -> dict[K, int]:

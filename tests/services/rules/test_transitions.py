@@ -45,6 +45,7 @@ EXPECTED: dict[S | None, dict[Step, S]] = {
         Step.END: S.CANCELED,
         Step.PAY: S.ACTIVE,
         Step.SUSPEND: S.SUSPENDED,
+        Step.GIVE_UP: S.CANCELED,
     },
     # suspended: paying and cancelling are allowed, plans and add-ons are not; paid: active; day 14: canceled.
     S.SUSPENDED: {
@@ -53,6 +54,7 @@ EXPECTED: dict[S | None, dict[Step, S]] = {
         Step.CANCEL_NOW: S.CANCELED,
         Step.END: S.CANCELED,
         Step.PAY: S.ACTIVE,
+        Step.GIVE_UP: S.CANCELED,
     },
     # canceled: reactivate; 90 days: expired.
     S.CANCELED: {Step.REACTIVATE: S.ACTIVE, Step.EXPIRE: S.EXPIRED},
