@@ -13,11 +13,20 @@ from .account import (
     TaxExemption,
     TestClock,
 )
-from .alert import Alert, AlertKind, AlertLevel, Notice, NoticeSeverity
+from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity
 from .base import Base, Entity
 from .books import Deferral, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from .catalogue import AddOn, Interval, Metric, MetricKind, Plan, PlanLimit, PlanVersion, Price, PriceKind, TaxTableRow
-from .document import Document, DocumentBytes, DocumentKind
+from .document import (
+    Document,
+    DocumentBytes,
+    DocumentKind,
+    Export,
+    ExportFormat,
+    ExportKind,
+    ExportPart,
+    ExportStatus,
+)
 from .money import (
     Budget,
     BudgetAction,
@@ -68,6 +77,11 @@ from .usage import (
     Counter,
     EffectiveLimit,
     Granularity,
+    OverageApproval,
+    OveragePolicy,
+    OverageSetting,
+    Reservation,
+    ReservationStatus,
     UsageEvent,
     UsageEventId,
     UsagePeriod,
@@ -83,6 +97,7 @@ __all__ = [
     "Alert",
     "AlertKind",
     "AlertLevel",
+    "AlertThreshold",
     "ApiKey",
     "AuditEntry",
     "Base",
@@ -107,6 +122,11 @@ __all__ = [
     "EffectiveLimit",
     "Entity",
     "EntryKind",
+    "Export",
+    "ExportFormat",
+    "ExportKind",
+    "ExportPart",
+    "ExportStatus",
     "FailureCode",
     "Granularity",
     "IdempotencyKey",
@@ -129,6 +149,9 @@ __all__ = [
     "NumberSeries",
     "Operator",
     "OutboxEvent",
+    "OverageApproval",
+    "OveragePolicy",
+    "OverageSetting",
     "PaymentMethod",
     "PaymentMethodKind",
     "PendingChange",
@@ -145,6 +168,8 @@ __all__ = [
     "RefundRequest",
     "RefundState",
     "RefundStatus",
+    "Reservation",
+    "ReservationStatus",
     "Role",
     "SandboxAnswers",
     "SandboxCharge",

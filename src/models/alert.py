@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .base import Entity
+from .base import Base, Entity
 
 
 class AlertKind(StrEnum):
@@ -58,6 +58,20 @@ class Alert(Entity, kw_only=True, eq=False):
     resolved_at: Mapped[datetime | None] = mapped_column(default=None)
     acknowledged_at: Mapped[datetime | None] = mapped_column(default=None)
     acknowledged_by: Mapped[str | None] = mapped_column(default=None)
+
+
+class AlertThreshold(Base, kw_only=True, eq=False):
+    """A threshold that an account set for itself, beside the built-in ones."""
+
+    __tablename__ = "alert_threshold"
+    __table_args__ = (CheckConstraint("percent BETWEEN 1 AND 1000", "in_reach"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    kind: Mapped[AlertKind] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    """The metric's key, or the budget's id."""
+    percent: Mapped[int] = mapped_column(primary_key=True)
+    set_at: Mapped[datetime]
 
 
 class NoticeSeverity(StrEnum):

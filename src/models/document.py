@@ -5,10 +5,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .base import Entity
+from .base import Base, Entity
+from .usage import Granularity
 
 
 class DocumentKind(StrEnum):
@@ -17,6 +18,7 @@ class DocumentKind(StrEnum):
     INVOICE = "INVOICE"
     CREDIT_NOTE = "CREDIT_NOTE"
     RECEIPT = "RECEIPT"
+    USAGE_REPORT = "USAGE_REPORT"
 
 
 class Document(Entity, kw_only=True, eq=False):
@@ -28,7 +30,7 @@ class Document(Entity, kw_only=True, eq=False):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
     kind: Mapped[DocumentKind]
     subject_id: Mapped[UUID]
-    """The id of the invoice, credit note or transaction."""
+    """The id of the invoice, credit note, transaction or export."""
     content: Mapped[dict[str, Any]]
     """A `services.papers.Paper`, or of a transaction a `Receipt`."""
     content_hash: Mapped[str]
@@ -37,6 +39,61 @@ class Document(Entity, kw_only=True, eq=False):
     drawn_at: Mapped[datetime | None] = mapped_column(default=None)
     failure: Mapped[str | None] = mapped_column(default=None)
     """Why it could not be drawn, after the last try."""
+
+
+class ExportKind(StrEnum):
+    """What an export holds."""
+
+    USAGE = "USAGE"
+
+
+class ExportFormat(StrEnum):
+    """How it is written."""
+
+    CSV = "CSV"
+    PDF = "PDF"
+
+
+class ExportStatus(StrEnum):
+    """How far it is."""
+
+    PENDING = "PENDING"
+    READY = "READY"
+    FAILED = "FAILED"
+    EXPIRED = "EXPIRED"
+
+
+class Export(Entity, kw_only=True, eq=False):
+    """A file that somebody asked for, written beside all else; it is kept for some days."""
+
+    __tablename__ = "export"
+    __table_args__ = (Index(None, "account_id", "created_at"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    kind: Mapped[ExportKind]
+    format: Mapped[ExportFormat]
+    start_at: Mapped[datetime]
+    end_at: Mapped[datetime]
+    granularity: Mapped[Granularity]
+    requested_by: Mapped[str]
+    status: Mapped[ExportStatus] = mapped_column(default=ExportStatus.PENDING)
+    row_count: Mapped[int | None] = mapped_column(default=None)
+    bytes_hash: Mapped[str | None] = mapped_column(default=None)
+    """SHA-256 of the whole file; none before it is there."""
+    ready_at: Mapped[datetime | None] = mapped_column(default=None)
+    expires_at: Mapped[datetime | None] = mapped_column(default=None)
+    failure: Mapped[str | None] = mapped_column(default=None)
+
+
+class ExportPart(Base, kw_only=True, eq=False):
+    """A piece of an export's file, so that neither writing nor sending it holds all of it."""
+
+    __tablename__ = "export_part"
+
+    export_id: Mapped[UUID] = mapped_column(ForeignKey("export.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class DocumentBytes(Entity, kw_only=True, eq=False):

@@ -43,6 +43,7 @@ class WorkKind(StrEnum):
     PURGE = "PURGE"
     REMIND = "REMIND"
     DRAW_DOCUMENT = "DRAW_DOCUMENT"
+    WRITE_EXPORT = "WRITE_EXPORT"
 
 
 WORK_RANK = {kind: rank for rank, kind in enumerate(WorkKind)}

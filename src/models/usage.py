@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from .base import Base
+from .base import Base, Entity
 from .types import new_id
 
 GAUGE_PERIOD = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,6 +21,15 @@ class Granularity(StrEnum):
     HOUR = "HOUR"
     DAY = "DAY"
     MONTH = "MONTH"
+
+
+class OveragePolicy(StrEnum):
+    """What happens with usage above the limit."""
+
+    BLOCK = "BLOCK"
+    CHARGE = "CHARGE"
+    ASK = "ASK"
+    ALLOW = "ALLOW"
 
 
 class UsagePeriod(Base, kw_only=True, eq=False):
@@ -74,7 +83,11 @@ class UsageEvent(Base, kw_only=True, eq=False):
     """One accepted usage event."""
 
     __tablename__ = "usage_event"
-    __table_args__ = (Index(None, "account_id", "metric_key", "occurred_at"),)
+    __table_args__ = (
+        Index(None, "account_id", "metric_key", "occurred_at"),
+        # Ids rise with the time of storing, so on PostgreSQL each month of them is a table that can be let go.
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
@@ -102,6 +115,8 @@ class Counter(Base, kw_only=True, eq=False):
     period_start: Mapped[datetime] = mapped_column(primary_key=True)
     period_end: Mapped[datetime | None]
     used: Mapped[int]
+    allowed: Mapped[int] = mapped_column(default=0)
+    """What of it was accepted above the limit under `ALLOW`: it is never charged."""
     changed_at: Mapped[datetime]
     sequence: Mapped[int]
     """The account's sequence at the last change: streams of usage resume by it."""
@@ -121,6 +136,72 @@ class EffectiveLimit(Base, kw_only=True, eq=False):
     cause: Mapped[str]
     """What changed it, such as `subscription.started` or `add_on.set`."""
     changed_at: Mapped[datetime]
+
+
+class OverageSetting(Base, kw_only=True, eq=False):
+    """What an account chose for usage above a metric's limit, where that is not the default."""
+
+    __tablename__ = "overage_setting"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    policy: Mapped[OveragePolicy]
+    changed_at: Mapped[datetime]
+
+
+class OverageApproval(Base, kw_only=True, eq=False):
+    """That overage was let through in one usage period, where it is asked about."""
+
+    __tablename__ = "overage_approval"
+    __table_args__ = (CheckConstraint("blocks > 0", "some"),)
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    blocks: Mapped[int | None]
+    """How many blocks in all; none for the rest of the period."""
+    approved_by: Mapped[str]
+    approved_at: Mapped[datetime]
+
+
+class ReservationStatus(StrEnum):
+    """What became of a reservation."""
+
+    HELD = "HELD"
+    COMMITTED = "COMMITTED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+class Reservation(Entity, kw_only=True, eq=False):
+    """Usage that is held for a while, so that it can be had for certain. It holds while `HELD` and not past its end."""
+
+    __tablename__ = "reservation"
+    __table_args__ = (
+        CheckConstraint("quantity > 0", "some"),
+        CheckConstraint("committed >= 0 AND committed <= quantity", "no_more_than_held"),
+        Index(
+            "ix_reservation_held",
+            "account_id",
+            "expires_at",
+            sqlite_where=text("status = 'HELD'"),
+            postgresql_where=text("status = 'HELD'"),
+        ),
+        Index(None, "account_id", "reserved_at"),
+    )
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"))
+    period_start: Mapped[datetime]
+    """The usage period that it counts in; of a gauge `GAUGE_PERIOD`."""
+    quantity: Mapped[int]
+    committed: Mapped[int] = mapped_column(default=0)
+    """What of it became usage."""
+    status: Mapped[ReservationStatus] = mapped_column(default=ReservationStatus.HELD)
+    properties: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    reserved_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None] = mapped_column(default=None)
 
 
 class UsageRollup(Base, kw_only=True, eq=False):

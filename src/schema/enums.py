@@ -18,6 +18,7 @@ from ..models import (
     LineKind,
     MetricKind,
     NoticeSeverity,
+    OveragePolicy,
     PaymentMethodKind,
     RefundReason,
     RefundState,
@@ -38,7 +39,6 @@ from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
 from ..services.permissions import Action
 from ..services.refunds import RefundDecision
-from ..services.rules.overage import OveragePolicy
 from ..services.rules.refunds import RefundCode
 from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
@@ -293,7 +293,12 @@ say_enum(
 )
 say_enum(
     OveragePolicy,
-    {"BLOCK": "Usage above the limit is refused.", "CHARGE": "Usage above the limit is charged by started blocks."},
+    {
+        "BLOCK": "Usage above the limit is refused.",
+        "CHARGE": "Usage above the limit is charged by started blocks.",
+        "ASK": "Usage above the limit is refused until somebody approves some blocks, or the rest of the period.",
+        "ALLOW": "Usage above the limit is taken and never charged; set by operators.",
+    },
 )
 say_enum(
     NextBillingKind,
@@ -429,6 +434,7 @@ say_enum(
         "PURGE": "To delete what was kept long enough.",
         "REMIND": "To tell what is ahead.",
         "DRAW_DOCUMENT": "To draw a document.",
+        "WRITE_EXPORT": "To write the file of an export.",
         "OVERDUE": "Notes that an invoice was not paid in time.",
         "EXPIRE_ACTION": "Gives up a charge that nobody confirmed.",
         "TRY_PAYMENT": "Charges what is open again.",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..models import AddOn, Interval, LineKind, Metric, MetricKind
+from ..models import AddOn, Interval, LineKind, Metric, MetricKind, OveragePolicy
 from .bills import Bill, BillLine
 from .relations import HeldAddOn
 from .rules.explanation import (
@@ -19,7 +19,6 @@ from .rules.explanation import (
     rest_basis,
     unused_basis,
 )
-from .rules.overage import OveragePolicy
 from .rules.periods import Period
 from .rules.proration import seconds_between
 from .standing import CreditableLine, RatedUsage, Standing, Terms

@@ -15,6 +15,7 @@ from ..models import (
     Interval,
     InvoiceLine,
     MetricKind,
+    OveragePolicy,
     ScheduledChange,
     Subscription,
     SubscriptionAddOn,
@@ -35,7 +36,6 @@ from .notices import clear_notice
 from .plan_limits import Limits, load_free_limits, load_plan_limits
 from .pricing import Unit, kept_units
 from .relations import HeldAddOn
-from .rules.overage import OveragePolicy
 from .rules.periods import MONTHS, Period, to_wall
 from .rules.transitions import Step, next_status
 from .standing import Standing, Terms

@@ -23,6 +23,7 @@ from ..models import (
     Interval,
     Metric,
     MetricKind,
+    OveragePolicy,
     Plan,
     PlanVersion,
     Price,
@@ -43,7 +44,7 @@ from .calendars import period_of
 from .errors import InvalidInput
 from .plan_limits import Limits, load_free_limits
 from .rules.money import MAX_AMOUNT_MINOR
-from .rules.overage import OveragePolicy, blocks_of, excess_over, policy_in_force
+from .rules.overage import blocks_of, excess_over, policy_in_force
 from .rules.periods import Period, bucket_start, last_buckets, month_of
 
 MAX_EVENTS = 1_000

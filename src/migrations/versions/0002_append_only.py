@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0002"
-down_revision = "0001_engine"
+down_revision = "0001_usage"
 branch_labels = None
 depends_on = None
 

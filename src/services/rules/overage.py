@@ -1,16 +1,6 @@
 """What passes a limit, and whether it may."""
 
-from enum import StrEnum
-
-from ...models import Metric, SubscriptionStatus
-
-
-class OveragePolicy(StrEnum):
-    """What happens with usage above the limit."""
-
-    BLOCK = "BLOCK"
-    CHARGE = "CHARGE"
-
+from ...models import Metric, OveragePolicy, SubscriptionStatus
 
 FREE_TIER = 0
 

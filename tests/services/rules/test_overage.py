@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plafond.models import Metric, MetricKind, SubscriptionStatus
-from plafond.services.rules.overage import OveragePolicy, blocks_of, excess_over, policy_in_force
+from plafond.models import Metric, MetricKind, OveragePolicy, SubscriptionStatus
+from plafond.services.rules.overage import blocks_of, excess_over, policy_in_force
 
 quantities = st.integers(0, 10**12)
 
