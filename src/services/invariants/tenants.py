@@ -7,7 +7,7 @@ from sqlalchemy import Column, Table, and_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from ...database import ReadSession
-from ...models import Base, CreditNote, Document, DocumentKind, Invoice, RefundRequest, Transaction
+from ...models import Base, CreditNote, Document, DocumentKind, Export, Invoice, RefundRequest, Transaction
 from .reading import Findings, stream
 
 
@@ -33,6 +33,7 @@ def list_pointers() -> Iterator[_Pointer]:
     yield _Pointer(subject, _column(Invoice, "id"), kind == DocumentKind.INVOICE)
     yield _Pointer(subject, _column(CreditNote, "id"), kind == DocumentKind.CREDIT_NOTE)
     yield _Pointer(subject, _column(Transaction, "id"), kind == DocumentKind.RECEIPT)
+    yield _Pointer(subject, _column(Export, "id"), kind == DocumentKind.USAGE_REPORT)
 
 
 def _column(table: type[Base], name: str) -> Column[object]:
@@ -47,13 +48,14 @@ async def check_tenants(session: ReadSession, found: Findings) -> None:
         table = pointer.column.table
         assert isinstance(table, Table), "a column of a table"
         named = pointer.named.table.alias("named")
+        (key, *_) = table.primary_key  # a part of a file has no id of its own, and begins with the file's
         statement = (
-            select(table.c.account_id, table.c.id, named.c.id, named.c.account_id)
+            select(table.c.account_id, key, named.c.id, named.c.account_id)
             .join(
                 named,
                 and_(named.c[pointer.named.name] == pointer.column, named.c.account_id != table.c.account_id),
             )
-            .order_by(table.c.id)
+            .order_by(key)
         )
         if pointer.where is not None:
             statement = statement.where(pointer.where)
