@@ -27,6 +27,7 @@ from ..models import (
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.dunning import DunningState, load_states
+from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView, suppose_change, view_quote
 from ..services.refundables import Refundable, load_refundables
@@ -40,7 +41,7 @@ from ..services.relations import (
     Relation,
 )
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
-from ..services.usage import History, HistoryKey, UsageFigure, load_figures, load_history
+from ..services.usage import UsageFigure, load_figures
 
 RowT = TypeVar("RowT", bound=Base)
 MAX_BATCH = 500

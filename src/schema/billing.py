@@ -19,6 +19,7 @@ from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.history import HistoryKey, list_buckets, trace_history
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window
 from ..services.permissions import Permission as PermissionState
@@ -82,7 +83,6 @@ from ..services.texts import (
     refund_message,
     show_params,
 )
-from ..services.usage import HistoryKey, list_buckets, trace_history
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
 from .documents import Document, show_document, show_e_invoice

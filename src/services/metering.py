@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ..database import Work
 from .access import Principal
 from .closing import find_waiting_for_usage, refresh_drafts
-from .usage import EventResult, UsageInput, take_events
+from .ingestion import take_events
+from .usage import EventResult, UsageInput
 
 
 async def record_usage(
