@@ -40,6 +40,7 @@ from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
 from .resolvers.refund_mutation import RefundMutation
+from .resolvers.reservation_mutation import ReservationMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
@@ -306,7 +307,13 @@ CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 @strawberry.type(name="Mutation", description=CHANGES)
 class ProductionMutation(
-    AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation
+    AccountMutation,
+    UsageMutation,
+    ReservationMutation,
+    CatalogueMutation,
+    PlanMutation,
+    MoneyMutation,
+    RefundMutation,
 ):
     """The root of mutations, by area."""
 

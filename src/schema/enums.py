@@ -23,6 +23,7 @@ from ..models import (
     RefundReason,
     RefundState,
     RefundStatus,
+    ReservationStatus,
     Role,
     SandboxAnswers,
     SandboxMessages,
@@ -78,6 +79,7 @@ __all__ = [
     "RefundState",
     "RefundStatus",
     "RejectionCode",
+    "ReservationStatus",
     "Role",
     "SandboxAnswers",
     "SandboxMessages",
@@ -292,6 +294,15 @@ say_enum(
     },
 )
 say_enum(
+    ReservationStatus,
+    {
+        "HELD": "It holds what was reserved, until it expires.",
+        "COMMITTED": "It became usage, or part of it did and the rest was given back.",
+        "RELEASED": "It was given back.",
+        "EXPIRED": "It ran out, and was given back.",
+    },
+)
+say_enum(
     OveragePolicy,
     {
         "BLOCK": "Usage above the limit is refused.",
@@ -362,7 +373,9 @@ say_enum(
 say_enum(
     Action,
     {
-        "RECORD_USAGE": "`recordUsage`.",
+        "RECORD_USAGE": "`recordUsage`, and reserving, committing and releasing.",
+        "SET_OVERAGE_POLICY": "`setOveragePolicy`.",
+        "APPROVE_OVERAGE": "`approveOverage`.",
         "UPDATE_ACCOUNT": "`updateBillingAccount`.",
         "UPDATE_COMPANY": "`updateCompany`.",
         "ADD_PAYMENT_METHOD": "`addPaymentMethod`.",
@@ -497,6 +510,9 @@ say_enum(
         "INVOICE_PAID": "A paid or credited invoice cannot be withdrawn: credit it instead.",
         "REFUND_NOT_ALLOWED": "There is nothing that could go back, or not so much.",
         "FORBIDDEN": "Your role or scopes do not allow it.",
+        "LIMIT_EXCEEDED": "The limit holds, and would be passed: less, or a larger plan or add-on.",
+        "OVERAGE_APPROVAL_REQUIRED": "The limit would be passed, and nobody approved that yet: `approveOverage` does.",
+        "RESERVATION_EXPIRED": "What was reserved is not held any more: reserve anew.",
         "IDEMPOTENCY_MISMATCH": "The idempotency key was used with another input: take a new key.",
         "IDEMPOTENCY_IN_FLIGHT": "The first request with this key is still under way: ask again in a moment.",
     },

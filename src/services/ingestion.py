@@ -42,6 +42,7 @@ from .usage import (
     MAX_PROPERTIES,
     MAX_PROPERTY_LENGTH,
     MAX_QUANTITY,
+    RESERVED_IDS,
     EventResult,
     EventStatus,
     RejectionCode,
@@ -63,14 +64,23 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True)
+class Asking:
+    """That usage was refused for want of an approval."""
+
+    account: BillingAccount
+    metric: Metric
+    period: Period
+    limit: int
+
+
+@dataclass(frozen=True)
 class Taken:
     """What became of a batch."""
 
     results: list[EventResult]
     late: list[BillingAccount]
     """The accounts of which a closed period got more."""
-    asking: list[tuple[BillingAccount, Metric, Period]]
-    """What was refused for want of an approval, with the usage period."""
+    asking: list[Asking]
 
 
 async def take_events(
@@ -101,13 +111,17 @@ async def take_events(
     return Taken(
         results,
         late=[tally.account for tally in tallies.by_id.values() if tally.has_late],
-        asking=[
-            (tally.account, metrics[key], figure.period)
-            for tally in tallies.by_id.values()
-            for (key, _), figure in tally.figures.items()
-            if figure.asked and figure.period is not None
-        ],
+        asking=[asking for tally in tallies.by_id.values() for asking in list_asking(tally, metrics)],
     )
+
+
+def list_asking(tally: Tally, metrics: dict[str, Metric]) -> list[Asking]:
+    """What of an account was refused for want of an approval in the running period."""
+    return [
+        Asking(tally.account, metrics[metric_key], figure.period, figure.limit)
+        for (metric_key, _), figure in tally.figures.items()
+        if figure.asked and figure.period is not None and figure.limit is not None and tally.now < figure.period.end
+    ]
 
 
 def _decide(
@@ -155,7 +169,7 @@ def _take(
             if named
             else "Name the account by `accountId` or `externalId`.",
         )
-    check_shape(event.event_id, event.properties)
+    check_shape(event.event_id, event.properties, is_ours=is_promised)
     metric = find_metric(metrics, event.metric)
     at = tally.now if event.occurred_at is None else event.occurred_at.astimezone(UTC)
     content_hash = hash_content(event, None if event.occurred_at is None else at)
@@ -240,10 +254,12 @@ def find_metric(metrics: dict[str, Metric], key: str) -> Metric:
     return metric
 
 
-def check_shape(event_id: str, properties: dict[str, Any]) -> None:
-    """Refuse ids and properties that are not kept."""
+def check_shape(event_id: str, properties: dict[str, Any], *, is_ours: bool = False) -> None:
+    """Refuse ids and properties that are not kept. Those of reservations are ours to give."""
     if not is_sound_id(event_id):
         raise Rejected(RejectionCode.INVALID_EVENT, f"`eventId` needs 1 to {MAX_EVENT_ID_LENGTH} printable characters.")
+    if event_id.startswith(RESERVED_IDS) and not is_ours:
+        raise Rejected(RejectionCode.INVALID_EVENT, f"`eventId` does not begin with {RESERVED_IDS!r}.")
     if len(properties) > MAX_PROPERTIES:
         raise Rejected(RejectionCode.INVALID_EVENT, f"An event has at most {MAX_PROPERTIES} properties.")
     for key, value in properties.items():

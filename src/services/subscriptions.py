@@ -15,6 +15,7 @@ from ..models import (
     Interval,
     InvoiceLine,
     MetricKind,
+    OveragePolicy,
     ScheduledChange,
     Subscription,
     SubscriptionAddOn,
@@ -32,6 +33,7 @@ from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
 from .limits import Excess, add_units, find_excess, set_limits
 from .notices import clear_notice
+from .overage import APPROVAL_NOTICE
 from .plan_limits import Limits, load_free_limits, load_plan_limits
 from .pricing import Unit, kept_units
 from .relations import HeldAddOn
@@ -168,6 +170,8 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
     row.closed_at = work.clock.now_for(account)
     for figure in standing.figures:
         metric = figure.metric
+        if figure.setting is OveragePolicy.ASK:
+            await clear_notice(work, account, APPROVAL_NOTICE, metric.key)
         if metric.kind is MetricKind.COUNTER:
             session.add(
                 UsageRating(

@@ -7,16 +7,18 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, or_, select, update
 
-from ..database import ReadSession
+from ..database import ReadSession, Work
 from ..models import (
+    GAUGE_PERIOD,
     BillingAccount,
     Counter,
     EffectiveLimit,
     Interval,
     Metric,
     MetricKind,
+    OverageApproval,
     OveragePolicy,
     OverageSetting,
     Plan,
@@ -37,6 +39,8 @@ MAX_EVENTS = 1_000
 MAX_QUANTITY = 10**12
 MAX_FIGURE = 2**53 - 1
 MAX_EVENT_ID_LENGTH = 255
+RESERVED_IDS = "reservation:"
+"""What the ids of events begin with that reservations became."""
 MAX_PROPERTIES = 20
 MAX_PROPERTY_LENGTH = 255
 AHEAD = timedelta(minutes=5)
@@ -117,6 +121,11 @@ class UsageFigure:
     """Of a gauge none."""
     resets_at: datetime | None
     policy: OveragePolicy
+    """The one in force."""
+    setting: OveragePolicy | None
+    """The one that the account chose; none where it chose nothing."""
+    approval: OverageApproval | None
+    """What was approved in the running usage period."""
     is_sold: bool
     """Whether what passes the limit is rated when the period closes, whatever the policy is by then."""
     overage_price_minor: int | None
@@ -174,6 +183,7 @@ async def load_figures(
             TestClock.now,
             UsagePeriod,
             OverageSetting.policy,
+            OverageApproval,
             held.label("held"),
         )
         .select_from(BillingAccount)
@@ -203,6 +213,14 @@ async def load_figures(
             and_(OverageSetting.account_id == BillingAccount.id, OverageSetting.metric_key == Metric.key),
         )
         .outerjoin(
+            OverageApproval,
+            and_(
+                OverageApproval.account_id == BillingAccount.id,
+                OverageApproval.metric_key == Metric.key,
+                OverageApproval.period_start == UsagePeriod.start_at,
+            ),
+        )
+        .outerjoin(
             Price,
             and_(
                 Price.kind == PriceKind.OVERAGE,
@@ -215,7 +233,8 @@ async def load_figures(
         .order_by(Metric.position, Metric.key)
     )
     found: dict[UUID, dict[str, UsageFigure]] = {account_id: {} for account_id in account_ids}
-    for account, metric, limit, counter, price, subscription, tier, clock_now, running, setting, holding in rows:
+    for row in rows:
+        account, metric, limit, counter, price, subscription, tier, clock_now, running, setting, approval, holding = row
         known = [] if running is None else [running]
         period = None
         if metric.kind is MetricKind.COUNTER:
@@ -235,8 +254,37 @@ async def load_figures(
             period=period,
             resets_at=period.end if period else None,
             policy=policy_in_force(metric, status, tier, price, setting),
+            setting=setting,
+            approval=approval,
             is_sold=may_pass(status, tier) and is_sold(metric, price),
             overage_price_minor=price,
             sequence=current.sequence if current else 0,
         )
     return {account_id: list(figures.values()) for account_id, figures in found.items()}
+
+
+async def tell_usage(work: Work, account: BillingAccount, metric_key: str, period: Period | None) -> None:
+    """Have the streams of a locked account tell a figure anew, though it did not move: what may be used changed."""
+    start, end = (GAUGE_PERIOD, None) if period is None else (period.start, period.end)
+    row = {
+        "account_id": account.id,
+        "metric_key": metric_key,
+        "period_start": start,
+        "period_end": end,
+        "used": 0,
+        "allowed": 0,
+        "changed_at": work.clock.now_for(account),
+        "sequence": 0,
+    }
+    await work.insert_or_ignore(Counter, [row])
+    await tell_counter(work, account, metric_key, start)
+
+
+async def tell_counter(work: Work, account: BillingAccount, metric_key: str, start: datetime) -> None:
+    """The same for a figure that stands somewhere, by where its period starts."""
+    now, sequence = work.clock.now_for(account), work.advance(account)
+    await work.session.execute(
+        update(Counter)
+        .where(Counter.account_id == account.id, Counter.metric_key == metric_key, Counter.period_start == start)
+        .values(changed_at=now, sequence=sequence)
+    )
