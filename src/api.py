@@ -34,6 +34,7 @@ from strawberry.types.execution import StreamExecutionResult
 
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
+from .resolvers.batches import ReadsBatches
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
 from .resolvers.money_mutation import MoneyMutation
@@ -335,6 +336,7 @@ def _build(mutation: type) -> Schema:
             ShowsErrors,
             lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
             Prepares,
+            ReadsBatches,
         ],
     )
 
