@@ -36,6 +36,7 @@ from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
+from .resolvers.export_mutation import ExportMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
@@ -306,7 +307,7 @@ CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 @strawberry.type(name="Mutation", description=CHANGES)
 class ProductionMutation(
-    AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation
+    AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation, ExportMutation
 ):
     """The root of mutations, by area."""
 
