@@ -26,8 +26,7 @@ def draw_chart(
         return round(TOP + plot_height * (1 - max(0.0, value) / top), 1)
 
     shapes = []
-    for share in (0, 0.5, 1):
-        value = round(max(1, *quantities, limit or 0) * share)
+    for value in _round_values(top):
         shapes += [_line(LEFT, WIDTH - RIGHT, y(value), PALE), _text(LEFT - 6, y(value) + 3, number(value), "end")]
     for place, quantity in enumerate(quantities):
         color = BLUE if limit is None or quantity <= limit else RED
@@ -59,6 +58,14 @@ def draw_meter(used: int, limit: int) -> str:
         thick = 1.4 if mark == 100 else 0.7
         shapes.append(f'<path d="M{x} 0V{height}" stroke="{INK}" stroke-width="{thick}"/>')
     return _address(width, height, shapes)
+
+
+def _round_values(top: float) -> range:
+    """Round values up to a height, two to five of them and 0: steps of 1, 2 or 5 times a power of ten."""
+    power = 10 ** max(0, len(str(int(top))) - 1)
+    candidates = (max(1, power * digit // 10) for digit in (2, 5, 10, 20, 50))
+    step = next(candidate for candidate in candidates if top / candidate < 6)
+    return range(0, int(top) + 1, step)
 
 
 def _marks(limit: int, y: Callable[[float], float], *, spaced: bool) -> list[str]:

@@ -227,6 +227,7 @@ _WORDS = {
         "Gebruiksrapport",
         "利用状況レポート",
     ),
+    "made_for": ("For", "Für", "Pour", "Para", "Voor", "宛先"),
     "account": ("Account", "Konto", "Compte", "Cuenta", "Account", "アカウント"),
     "time_zone": ("Time zone", "Zeitzone", "Fuseau horaire", "Zona horaria", "Tijdzone", "タイムゾーン"),
     "used_by_hour": (

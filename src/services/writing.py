@@ -140,6 +140,7 @@ async def _write(file: _File, draughtsman: Draughtsman) -> None:
         metrics = await catalogue.list_metrics(session)
         buckets = buckets_between(export.start_at, export.end_at, account.timezone, export.granularity)
         if export.format is ExportFormat.CSV:
+            await file.add(write_rows([HEADER]))
             async for rows in _read_table(session, export, account, metrics, buckets):
                 file.row_count += len(rows)
                 if file.row_count > MAX_ROWS:

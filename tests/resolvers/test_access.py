@@ -28,7 +28,7 @@ EVERYTHING = """query($external: String!) { billingAccount(externalId: $external
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
   ledger { nodes { id } } creditNotes { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
-         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest"]  # fmt: skip
+         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Export"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -86,12 +86,19 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
           refundRequest { id } userErrors { message } } }""",
         id=bought["billingAccount"]["transactions"]["nodes"][0]["id"],
     )
+    exported: Any = await client.data(
+        world.operator,
+        """mutation($id: ID!) { requestExport(input: { accountId: $id, kind: USAGE, format: CSV, granularity: DAY,
+          from: "2026-11-01T00:00:00Z", to: "2026-11-25T00:00:00Z" }) { export { id } userErrors { message } } }""",
+        id=ids["BillingAccount"],
+    )
     made = (
+        exported["requestExport"]["export"],
         quoted["quotePlanChange"]["quote"],
         credited["issueCreditNote"]["creditNote"],
         asked["requestRefund"]["refundRequest"],
     )
-    assert None not in made, (quoted, credited, asked)
+    assert None not in made, (exported, quoted, credited, asked)
     return ids | {type_of(item["id"]): item["id"] for item in made}
 
 
