@@ -7,10 +7,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from plafond.database import ReadSession
-from plafond.http import exports
+from plafond.http.exports import FileGone
 from plafond.models import Export, ExportFormat
 from plafond.services import writing
-from plafond.services.exports import KEPT
+from plafond.services.exports import KEPT, read_part
 from plafond.services.links import LINK_LIFE, LinkForm, sign_link
 
 from ..conftest import NOW, World
@@ -113,12 +113,11 @@ async def test_what_is_not_ready_or_not_any_more_opens_nothing(world: World) -> 
 async def test_a_file_that_goes_while_it_is_sent_is_cut_short(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "PART_BYTES", 1_000)
     export = await a_written(world)
-    read_part = exports.read_part
 
     async def read_the_first(session: ReadSession, export_id: UUID, number: int) -> bytes | None:
         return await read_part(session, export_id, number) if number == 0 else None
 
-    monkeypatch.setattr(exports, "read_part", read_the_first)
+    monkeypatch.setattr("plafond.http.exports.read_part", read_the_first)
     async with open_desk(world) as desk:
-        with pytest.raises(exports.FileGone):
+        with pytest.raises(FileGone):
             await desk.get(link_to(world, export))

@@ -466,6 +466,10 @@ ASKING = {
     "CANCEL_NOW": "cancelSubscription(input: { ACCOUNT, KEY, mode: NOW })",
     "CREATE_PAYMENT_SETUP": "createPaymentSetup(input: { ACCOUNT })",
     "RETRY_PAYMENT": "retryPayment(input: { ACCOUNT, KEY })",
+    "REQUEST_EXPORT": (
+        "requestExport(input: { ACCOUNT, KEY, kind: USAGE, format: CSV, granularity: DAY, "
+        'from: "2026-11-02T00:00:00Z", to: "2026-11-01T00:00:00Z" })'
+    ),
 }
 EARLIER = NOW - timedelta(hours=1)
 STATES: dict[str, dict[str, Any] | None] = {
@@ -479,7 +483,7 @@ STATES: dict[str, dict[str, Any] | None] = {
     "expired": {"status": SubscriptionStatus.EXPIRED, "canceled_at": EARLIER},
     "closed": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
 }
-PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "RETRY_PAYMENT"}
+PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "RETRY_PAYMENT", "REQUEST_EXPORT"}
 SETTINGS = {"UPDATE_ACCOUNT", *PAYING}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},

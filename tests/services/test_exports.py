@@ -3,6 +3,7 @@
 import hashlib
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import func, insert, select
@@ -244,9 +245,9 @@ async def test_what_is_refused_leaves_nothing(world: World) -> None:
 # --- what a table says -----------------------------------------------------------------------------------------------
 
 
-async def rows_of(world: World, metric: str = "email_sends", **given: object) -> list[tuple[str, str, int]]:
+async def rows_of(world: World, metric: str = "email_sends", **given: Any) -> list[tuple[str, str, int]]:
     """Where each row of a metric begins, its workspace and its quantity."""
-    export = await ask_for(world, **given)  # type: ignore[arg-type]
+    export = await ask_for(world, **given)
     await write(world)
     table = await table_of(world, export)
     return [(row["start"], row["workspace"], int(row["quantity"])) for row in table if row["metric"] == metric]
@@ -254,7 +255,7 @@ async def rows_of(world: World, metric: str = "email_sends", **given: object) ->
 
 async def test_a_table_has_the_sums_by_bucket_and_workspace(world: World) -> None:
     day = NOW - timedelta(hours=NOW.hour)
-    window = {"start": day, "end": day + DAY, "granularity": Granularity.HOUR}
+    window: dict[str, Any] = {"start": day, "end": day + DAY, "granularity": Granularity.HOUR}
     before = {(start, name): quantity for start, name, quantity in await rows_of(world, **window)}
     await send(
         world,
@@ -282,7 +283,7 @@ async def test_ranges_that_meet_hold_each_bucket_once(world: World) -> None:
 
 async def test_of_a_gauge_the_level_is_shown_where_it_moves(world: World) -> None:
     first = NOW - timedelta(days=3, hours=NOW.hour - 5)
-    given = {"start": first, "end": first + 4 * DAY}
+    given: dict[str, Any] = {"start": first, "end": first + 4 * DAY}
     start = await used(world, "custom_domains")
     await send(
         world,
@@ -298,7 +299,7 @@ async def test_of_a_gauge_the_level_is_shown_where_it_moves(world: World) -> Non
 
 
 async def test_a_month_is_the_sum_of_its_days(world: World) -> None:
-    given = {"start": NOW - 100 * DAY, "end": NOW + DAY}
+    given: dict[str, Any] = {"start": NOW - 100 * DAY, "end": NOW + DAY}
     days = await rows_of(world, **given)
     months = await rows_of(world, **given, granularity=Granularity.MONTH)
     first = months[0][0]
@@ -327,7 +328,7 @@ async def test_days_are_the_zones_also_when_its_clocks_change(
 
 
 async def test_what_was_used_under_a_former_zone_is_in_the_table(world: World) -> None:
-    given = {"start": NOW - 20 * DAY, "end": NOW - 5 * DAY}
+    given: dict[str, Any] = {"start": NOW - 20 * DAY, "end": NOW - 5 * DAY}
     before = await rows_of(world, **given)
     await change_account(world, "acme", timezone="America/Los_Angeles")
     after = await rows_of(world, **given)
