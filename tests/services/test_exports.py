@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from plafond.models import (
     AuditEntry,
@@ -25,6 +25,8 @@ from plafond.services import exports, writing
 from plafond.services.due_work import LEASE, Taken, hold_on, release
 from plafond.services.errors import BillingError, Conflict, InvalidInput
 from plafond.services.exports import KEPT, MAX_DAYS, MAX_KEPT, MAX_PENDING, add_part
+from plafond.services.invariants.reading import Findings
+from plafond.services.invariants.tenants import check_tenants
 from plafond.services.papers import UsageReport
 from plafond.services.writing import HEADER, LATER, MAX_TRIES, PART_BYTES
 
@@ -179,6 +181,25 @@ async def test_exports_of_an_account_on_a_test_clock_live_by_the_wall_clock(worl
     assert await write(world) == 1
     written = await read_export(world, export.id)
     assert (written.ready_at, written.expires_at) == (NOW, NOW + KEPT)
+
+
+async def test_the_audit_sees_a_piece_that_is_another_accounts(world: World) -> None:
+    export, other = await ask_for(world), await account_of(world, "calder")
+    await write(world)
+
+    async def look() -> list[str]:
+        found = Findings()
+        async with world.database.read() as session:
+            await check_tenants(session, found)
+        return [finding.what for finding in found.listed()]
+
+    assert await look() == []
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(
+            update(ExportPart).where(ExportPart.export_id == export.id).values(account_id=other.id)
+        )
+    [what] = await look()
+    assert what.startswith(f"export_part {export.id} points by export_id at export {export.id}")
 
 
 # --- asked for -------------------------------------------------------------------------------------------------------
