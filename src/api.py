@@ -37,6 +37,7 @@ from .resolvers.account_mutation import AccountMutation
 from .resolvers.batches import ReadsBatches
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
+from .resolvers.export_mutation import ExportMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
@@ -315,6 +316,7 @@ class ProductionMutation(
     PlanMutation,
     MoneyMutation,
     RefundMutation,
+    ExportMutation,
 ):
     """The root of mutations, by area."""
 

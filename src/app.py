@@ -28,7 +28,7 @@ from .resolvers.context import Context
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_worker
+from .worker import run_drawing, run_exports, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
 WEBHOOK_PATH = "/webhooks/stripe"
@@ -86,6 +86,7 @@ def create_app(
                 group.start_soon(run_worker, database, processor)
             if with_worker and draughtsman is not None:
                 group.start_soon(run_drawing, database, draughtsman)
+                group.start_soon(run_exports, database, draughtsman)
             yield
             group.cancel_scope.cancel()
         if isinstance(processor, Closable):

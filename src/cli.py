@@ -38,7 +38,7 @@ from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
 from .services.tills import Till
 from .services.tokens import create_operator_key, list_keys, revoke_key
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_worker
+from .worker import run_drawing, run_exports, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -124,6 +124,7 @@ def worker() -> None:
             async with anyio.create_task_group() as group:
                 group.start_soon(run_worker, database, make_processor(settings, database))
                 group.start_soon(run_drawing, database, pool)
+                group.start_soon(run_exports, database, pool)
 
     asyncio.run(_with_database(settings, run))
 

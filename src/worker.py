@@ -14,6 +14,7 @@ from .services.duties import do_due
 from .services.ports import Draughtsman, Processor
 from .services.publishing import has_unnumbered, number_outbox
 from .services.tills import Till
+from .services.writing import write_due
 
 PAUSE_S = 1.0
 WORKER = Actor(name="system:worker", origin="worker")
@@ -30,6 +31,11 @@ async def run_worker(database: Database, processor: Processor) -> None:
 async def run_drawing(database: Database, draughtsman: Draughtsman) -> None:
     """Draw documents, for ever, beside all else: one that takes long holds nothing up."""
     await _repeat(lambda: draw_due(database, WORKER, draughtsman))
+
+
+async def run_exports(database: Database, draughtsman: Draughtsman) -> None:
+    """Write exports, for ever, beside all else, and delete them when their days are over."""
+    await _repeat(lambda: write_due(database, WORKER, draughtsman))
 
 
 async def _repeat(do_round: Callable[[], Awaitable[int]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeAlias
 import strawberry
 
 from ..database import Actor, Database, ReadSession, Work
-from ..models import BillingAccount, Document
+from ..models import BillingAccount, Document, Export
 from ..services.access import Principal
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
@@ -66,8 +66,8 @@ class Context:
         """The time that holds for an account."""
         return self.database.clock.now_for(account)
 
-    def link_to(self, document: Document, form: LinkForm) -> Link:
-        """A link that opens a document for a while, by the wall clock."""
+    def link_to(self, document: Document | Export, form: LinkForm) -> Link:
+        """A link that opens a document or export for a while, by the wall clock."""
         expires_at = (self.database.clock.now() + LINK_LIFE).replace(microsecond=0)
         path = sign_link(self.link_key, document.id, document.account_id, expires_at, form)
         return Link(self.settings.base_url + path, expires_at)

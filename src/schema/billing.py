@@ -42,6 +42,7 @@ from ..services.relations import (
     CREDIT_NOTES_OF_INVOICE,
     ENTRIES_OF_ACCOUNT,
     EVENTS_OF_SUBSCRIPTION,
+    EXPORTS_OF_ACCOUNT,
     INVOICES_OF_ACCOUNT,
     LIMITS_OF_VERSION,
     LINES_OF_CREDIT_NOTE,
@@ -123,6 +124,7 @@ from .enums import (
     TransactionStatus,
     UserErrorCode,
 )
+from .exports import Export
 from .fields import field, guarded, said
 from .money import Money
 from .node import Node, decode_id, encode_id
@@ -2311,6 +2313,15 @@ class BillingAccount(Node):
         part = await info.context.load.page(RESERVATIONS_OF_ACCOUNT, self.account_id, NoFilter(), window)
         now = info.context.now_for(await _account(info.context, self.account_id))
         return Connection[Reservation].of(part, lambda row: Reservation.of(row, now))
+
+    @guarded(Right.READ_BILLING)
+    async def exports(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Export] | None:
+        """Its exports, newest first; those whose file is gone stay as a record."""
+        window = check_window(first, last, after, before)
+        part = await info.context.load.page(EXPORTS_OF_ACCOUNT, self.account_id, NoFilter(), window)
+        return Connection[Export].of(part, Export.of)
 
     @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:

@@ -12,6 +12,7 @@ from ..models import (
     Base,
     BillingAccount,
     Document,
+    Export,
     Granularity,
     Interval,
     Invoice,
@@ -145,8 +146,8 @@ class Context(Protocol):
         """The time that holds for an account."""
         ...
 
-    def link_to(self, document: Document, form: LinkForm) -> Link:
-        """A link that opens a document for a while."""
+    def link_to(self, document: Document | Export, form: LinkForm) -> Link:
+        """A link that opens a document or export for a while."""
         ...
 
 

@@ -9,6 +9,9 @@ from ..models import (
     ChangeAct,
     CollectionMethod,
     EntryKind,
+    ExportFormat,
+    ExportKind,
+    ExportStatus,
     FailureCode,
     Granularity,
     Interval,
@@ -58,6 +61,9 @@ __all__ = [
     "EntryKind",
     "Environment",
     "EventStatus",
+    "ExportFormat",
+    "ExportKind",
+    "ExportStatus",
     "FailureCode",
     "Granularity",
     "Interval",
@@ -293,6 +299,23 @@ say_enum(
         "MONTH": "Calendar months of the account's zone.",
     },
 )
+say_enum(ExportKind, {"USAGE": "How much of each metric was used, by bucket and workspace."})
+say_enum(
+    ExportFormat,
+    {
+        "CSV": "A table for programs and spreadsheets: UTF-8, separated by commas, a header first.",
+        "PDF": "A report for people, with a chart for each metric, in the account's language.",
+    },
+)
+say_enum(
+    ExportStatus,
+    {
+        "PENDING": "Waits to be written, or is being written.",
+        "READY": "Can be fetched until `expiresAt`.",
+        "FAILED": "Could not be written: see `failure`, and ask for another.",
+        "EXPIRED": "Its file was deleted; ask for it anew.",
+    },
+)
 say_enum(
     ReservationStatus,
     {
@@ -357,6 +380,7 @@ say_enum(
         "TRANSACTION": "A payment, refund or dispute moved: `node` is the transaction as it is now.",
         "SUBSCRIPTION": "The plan started, changed or ended: `node` is the subscription as it is now.",
         "PAYMENT_METHOD": "A payment method came, went or expires soon: `node` is the method as it is now.",
+        "EXPORT": "An export is ready, or failed: `node` is the export as it is now.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
     },
@@ -399,6 +423,7 @@ say_enum(
         "RECORD_PAYMENT": "`recordPayment`.",
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
+        "REQUEST_EXPORT": "`requestExport`.",
     },
 )
 say_enum(

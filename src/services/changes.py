@@ -31,6 +31,7 @@ class ChangeKind(StrEnum):
     TRANSACTION = "TRANSACTION"
     SUBSCRIPTION = "SUBSCRIPTION"
     PAYMENT_METHOD = "PAYMENT_METHOD"
+    EXPORT = "EXPORT"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
@@ -73,6 +74,7 @@ EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
         "payment_method.removed",
         "payment_method.expiring",
     ),
+    ChangeKind.EXPORT: ("export.ready", "export.failed"),
 }
 """The outbox events that tell of each kind of change. Usage is not among them: it is read from the figures."""
 KIND_OF_EVENT = {event: kind for kind, events in EVENTS_BY_KIND.items() for event in events}
@@ -82,11 +84,18 @@ SUBJECT_KEYS = {
     ChangeKind.TRANSACTION: "transactionId",
     ChangeKind.SUBSCRIPTION: "subscriptionId",
     ChangeKind.PAYMENT_METHOD: "paymentMethodId",
+    ChangeKind.EXPORT: "exportId",
 }
 """What an event's payload names the changed object by."""
 
 BILLING_KINDS = frozenset(
-    {ChangeKind.INVOICE, ChangeKind.TRANSACTION, ChangeKind.SUBSCRIPTION, ChangeKind.PAYMENT_METHOD}
+    {
+        ChangeKind.INVOICE,
+        ChangeKind.TRANSACTION,
+        ChangeKind.SUBSCRIPTION,
+        ChangeKind.PAYMENT_METHOD,
+        ChangeKind.EXPORT,
+    }
 )
 """Changes of what only those may see who may see money."""
 

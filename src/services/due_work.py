@@ -15,7 +15,7 @@ from ..models.types import new_id
 LEASE = timedelta(seconds=60)
 """How long whoever takes work may hold it: after that somebody else takes it."""
 MAX_TRIES = 8
-APART = frozenset({WorkKind.DRAW_DOCUMENT})
+APART = frozenset({WorkKind.DRAW_DOCUMENT, WorkKind.WRITE_EXPORT})
 """Work that neither waits for an account's other work nor holds it up."""
 
 
@@ -213,6 +213,18 @@ async def postpone(work: Work, taken: Taken, due_at: datetime) -> None:
         .returning(DueWork.id)
     )
     if moved.first() is None:
+        raise Fenced(f"{taken.kind} of {taken.account_id} is no longer ours")
+
+
+async def hold_on(work: Work, taken: Taken) -> None:
+    """Hold work for longer, in the transaction of a part of its effect. A holder whose time ran out is refused."""
+    held = await work.session.execute(
+        update(DueWork)
+        .where(DueWork.id == taken.id, DueWork.tries == taken.tries, DueWork.done_at.is_(None))
+        .values(leased_until=work.clock.now() + LEASE)
+        .returning(DueWork.id)
+    )
+    if held.first() is None:
         raise Fenced(f"{taken.kind} of {taken.account_id} is no longer ours")
 
 

@@ -67,6 +67,7 @@ class Action(StrEnum):
     RECORD_PAYMENT = "RECORD_PAYMENT"
     REQUEST_REFUND = "REQUEST_REFUND"
     REVIEW_REFUND = "REVIEW_REFUND"
+    REQUEST_EXPORT = "REQUEST_EXPORT"
 
 
 ANY: States = frozenset({None, *S})
@@ -103,6 +104,7 @@ STATES_OF_TENANTS: dict[Action, States] = {
     Action.UPDATE_COMPANY: ANY - {S.EXPIRED},
     Action.ADD_PAYMENT_METHOD: ANY - {S.EXPIRED},
     Action.CREATE_PAYMENT_SETUP: ANY - {S.EXPIRED},
+    Action.REQUEST_EXPORT: ANY - {S.EXPIRED},
 }
 """The states in which tenants may do something; operators know none here."""
 

@@ -25,6 +25,7 @@ from ..models import (
     CreditNoteTax,
     Document,
     DocumentKind,
+    Export,
     Invoice,
     InvoiceLine,
     InvoiceStatus,
@@ -274,6 +275,7 @@ TRANSACTIONS_OF_ACCOUNT = PagedRelation(
 REQUESTS_OF_ACCOUNT = PagedRelation(
     "refundRequests", RefundRequest, RefundRequest.account_id, (RefundRequest.created_at, RefundRequest.id)
 )
+EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)
 )

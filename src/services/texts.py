@@ -230,6 +230,13 @@ def _document_failed(params: Params) -> Text:
     )
 
 
+def _export_failed(params: Params) -> Text:
+    return (
+        "An export could not be written",
+        f"The file of the export {params['export']} could not be written in several tries: see the worker's log.",
+    )
+
+
 def _account_parked(_: Params) -> Text:
     return (
         "Billing of this account has stopped",
@@ -255,6 +262,7 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_DUPLICATE": _payment_duplicate,
     "PAYMENT_MISMATCH": _payment_mismatch,
     "DOCUMENT_FAILED": _document_failed,
+    "EXPORT_FAILED": _export_failed,
     "ACCOUNT_PARKED": _account_parked,
 }
 

@@ -6,9 +6,10 @@ from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
 from babel.core import parse_locale
-from babel.dates import format_date, format_interval
+from babel.dates import format_date, format_interval, format_skeleton
 from babel.numbers import format_currency, format_decimal, format_percent
 
+from ..models import Granularity
 from .rules.money import to_decimal
 
 LANGUAGES = ("en", "de", "fr", "es", "nl", "ja")
@@ -218,6 +219,119 @@ _WORDS = {
         "Pagina {page} van {pages}",
         "{page} / {pages} ページ",
     ),
+    "usage_report": (
+        "Usage report",
+        "Nutzungsbericht",
+        "Rapport d’utilisation",
+        "Informe de uso",
+        "Gebruiksrapport",
+        "利用状況レポート",
+    ),
+    "made_for": ("For", "Für", "Pour", "Para", "Voor", "宛先"),
+    "account": ("Account", "Konto", "Compte", "Cuenta", "Account", "アカウント"),
+    "time_zone": ("Time zone", "Zeitzone", "Fuseau horaire", "Zona horaria", "Tijdzone", "タイムゾーン"),
+    "used_by_hour": (
+        "Used by hour",
+        "Nutzung nach Stunden",
+        "Utilisation par heure",
+        "Uso por hora",
+        "Gebruik per uur",
+        "時間別の利用数",
+    ),
+    "used_by_day": (
+        "Used by day",
+        "Nutzung nach Tagen",
+        "Utilisation par jour",
+        "Uso por día",
+        "Gebruik per dag",
+        "日別の利用数",
+    ),
+    "used_by_month": (
+        "Used by month",
+        "Nutzung nach Monaten",
+        "Utilisation par mois",
+        "Uso por mes",
+        "Gebruik per maand",
+        "月別の利用数",
+    ),
+    "level_by_hour": (
+        "Level at the end of each hour",
+        "Stand am Ende jeder Stunde",
+        "Niveau à la fin de chaque heure",
+        "Nivel al final de cada hora",
+        "Stand aan het einde van elk uur",
+        "各時間末の数",
+    ),
+    "level_by_day": (
+        "Level at the end of each day",
+        "Stand am Ende jedes Tages",
+        "Niveau à la fin de chaque jour",
+        "Nivel al final de cada día",
+        "Stand aan het einde van elke dag",
+        "各日末の数",
+    ),
+    "level_by_month": (
+        "Level at the end of each month",
+        "Stand am Ende jedes Monats",
+        "Niveau à la fin de chaque mois",
+        "Nivel al final de cada mes",
+        "Stand aan het einde van elke maand",
+        "各月末の数",
+    ),
+    "used": ("Used", "Genutzt", "Utilisé", "Usado", "Gebruikt", "利用数"),
+    "level": ("Level at the end", "Stand am Ende", "Niveau final", "Nivel final", "Stand aan het einde", "期末の数"),
+    "limit": ("Limit", "Limit", "Limite", "Límite", "Limiet", "上限"),
+    "unlimited": ("unlimited", "unbegrenzt", "illimité", "ilimitado", "onbeperkt", "無制限"),
+    "share": ("Share", "Anteil", "Part", "Proporción", "Aandeel", "利用率"),
+    "above_limit": (
+        "Above the limit",
+        "Über dem Limit",
+        "Au-delà de la limite",
+        "Por encima del límite",
+        "Boven de limiet",
+        "超過分",
+    ),
+    "peak": ("Peak", "Höchstwert", "Maximum", "Máximo", "Piek", "最大"),
+    "usage_period": (
+        "Usage period",
+        "Nutzungszeitraum",
+        "Période d’utilisation",
+        "Período de uso",
+        "Gebruiksperiode",
+        "利用期間",
+    ),
+    "running": (
+        "{days}, still running",
+        "{days}, läuft noch",
+        "{days}, en cours",
+        "{days}, en curso",
+        "{days}, loopt nog",
+        "{days}（進行中）",
+    ),
+    "nothing_used": (
+        "Nothing was used in this time.",
+        "In dieser Zeit wurde nichts genutzt.",
+        "Rien n’a été utilisé pendant cette période.",
+        "No se usó nada en este período.",
+        "In deze periode is niets gebruikt.",
+        "この期間の利用はありません。",
+    ),
+    "report_note": (
+        "Figures as they stood when this report was made: what arrives late still changes them.",
+        "Zahlen zum Zeitpunkt der Erstellung: was später eintrifft, ändert sie noch.",
+        "Chiffres à la date d’établissement : les données tardives les modifient encore.",
+        "Cifras en el momento de elaborar el informe: lo que llegue tarde aún las cambia.",
+        "Cijfers zoals bij het opstellen: wat later binnenkomt, verandert ze nog.",
+        "数値は作成時点のものであり、後から届いたデータにより変わることがあります。",
+    ),
+    "report_limits": (
+        "Limits are those in force then; of a closed usage period, those at its end.",
+        "Limits sind die damals geltenden, bei einem abgeschlossenen Nutzungszeitraum die an seinem Ende.",
+        "Les limites sont celles alors en vigueur, ou celles de la fin d’une période close.",
+        "Los límites son los vigentes entonces; de un período cerrado, los de su final.",
+        "Limieten zijn de toen geldende; van een afgesloten gebruiksperiode die aan het einde ervan.",
+        "上限は作成時点のもの、終了した利用期間についてはその終了時のものです。",
+    ),
     # What the law wants said where no tax is charged, by EN 16931's category.
     "AE": (
         "Reverse charge",
@@ -364,6 +478,15 @@ def format_day(day: date, locale: str) -> str:
 def format_days(first: date, last: date, locale: str) -> str:
     """A span of days, as short as the locale writes it: Nov 1 – 30, 2026."""
     return format_interval(first, last, "yMMMd", locale=find_locale(locale))
+
+
+def format_bucket(start: datetime, granularity: Granularity, locale: str) -> str:
+    """A local hour, day or month as a chart names it, as short as the locale writes it."""
+    known, wall = find_locale(locale), start.replace(tzinfo=None)
+    if granularity is Granularity.MONTH:
+        return str(format_skeleton("yMMM", wall, locale=known))
+    day = str(format_skeleton("MMMd", wall, locale=known))
+    return f"{day}, {wall:%H:%M}" if granularity is Granularity.HOUR else day
 
 
 def name_country(code: str, locale: str) -> str:

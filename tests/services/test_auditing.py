@@ -1151,6 +1151,7 @@ async def a_receipt_is_another_account_s(books: Damaged) -> None:
 def test_every_column_that_names_another_row_is_looked_at() -> None:
     looked_at = {f"{pointer.column.table.name}.{pointer.column.name}" for pointer in list_pointers()}
     assert looked_at >= {
+        "export_part.export_id",
         "payment_transaction.invoice_id",
         "payment_transaction.payment_method_id",
         "payment_transaction.charge_id",

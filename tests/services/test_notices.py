@@ -384,6 +384,15 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         [],
     ),
     (
+        "EXPORT_FAILED",
+        {"export": "0198c2f4-aaaa-7000-8000-000000000000"},
+        (
+            "An export could not be written: The file of the export 0198c2f4-aaaa-7000-8000-000000000000 could not be "
+            "written in several tries: see the worker's log."
+        ),
+        [],
+    ),
+    (
         "ACCOUNT_PARKED",
         {},
         (
