@@ -34,6 +34,7 @@ from strawberry.types.execution import StreamExecutionResult
 
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
+from .resolvers.alert_mutation import AlertMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
 from .resolvers.money_mutation import MoneyMutation
@@ -306,7 +307,7 @@ CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 @strawberry.type(name="Mutation", description=CHANGES)
 class ProductionMutation(
-    AccountMutation, UsageMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation
+    AccountMutation, UsageMutation, AlertMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation
 ):
     """The root of mutations, by area."""
 

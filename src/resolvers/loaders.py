@@ -41,6 +41,7 @@ from ..services.relations import (
 )
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import History, HistoryKey, UsageFigure, load_figures, load_history
+from ..services.watches import Watches, load_watches
 
 RowT = TypeVar("RowT", bound=Base)
 MAX_BATCH = 500
@@ -172,6 +173,10 @@ class Loaders:
             return [found[id_] for id_ in ids]
 
         return self._loader("figures", read).load(account_id)
+
+    def watches(self, account_id: UUID) -> Awaitable[Watches]:
+        """What watches each metric of an account."""
+        return self._loader("watches", load_watches).load(account_id)
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
         """An account's roll-ups."""

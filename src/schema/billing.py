@@ -47,7 +47,6 @@ from ..services.relations import (
     LINES_OF_INVOICE,
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
-    OPEN_USAGE_ALERTS,
     PENDING_OF_ACCOUNT,
     POSTINGS_OF_ENTRY,
     REFUNDS_OF_CHARGE,
@@ -83,6 +82,7 @@ from ..services.texts import (
     show_params,
 )
 from ..services.usage import HistoryKey, list_buckets, trace_history
+from ..services.watches import Watch
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
 from .documents import Document, show_document, show_e_invoice
@@ -639,7 +639,6 @@ class MetricUsage(Node):
     percent: float | None = said(
         "The share used, cut to two places and never rounded up; may pass 100; null when unlimited."
     )
-    level: AlertLevel = said("From the highest threshold reached.")
     resets_at: datetime | None = said("When it starts again at 0; null for a gauge.")
     overage: UsageOverage = said("What lies above the limit.")
 
@@ -660,7 +659,6 @@ class MetricUsage(Node):
             unlimited=limit is None,
             remaining=None if limit is None else BigInt(max(0, limit - used)),
             percent=percent_of(used, limit),
-            level=level_of_usage(used, limit),
             resets_at=figure.resets_at,
             overage=UsageOverage(
                 account_id=figure.account_id,
@@ -673,15 +671,27 @@ class MetricUsage(Node):
 
     @field
     async def thresholds(self, info: Info) -> list[UsageThreshold]:
-        """The shares at which alerts are raised, ascending."""
-        alerts = await info.context.load.related(OPEN_USAGE_ALERTS, self.account_id)
-        raised = {alert.threshold: alert.raised_at for alert in alerts if alert.subject == self.figure.metric.key}
+        """The shares at which alerts are raised, ascending: built-in ones and those of `setAlertThresholds`."""
+        watch = await self._watch(info)
         return [
             UsageThreshold(
-                percent=percent, level=level_of_threshold(percent), built_in=True, reached_at=raised.get(percent)
+                percent=percent,
+                level=level_of_threshold(percent),
+                built_in=percent in BUILT_IN,
+                reached_at=watch.reached_at.get(percent),
             )
-            for percent in BUILT_IN
+            for percent in watch.thresholds
         ]
+
+    @field
+    async def level(self, info: Info) -> AlertLevel:
+        """From the highest threshold that the figure has reached, the account's own ones included."""
+        watch = await self._watch(info)
+        return level_of_usage(self.figure.used, self.figure.limit, watch.own)
+
+    async def _watch(self, info: Info) -> Watch:
+        watches = await info.context.load.watches(self.account_id)
+        return watches.get(self.figure.metric.key, Watch())
 
     @field
     async def history(
@@ -1727,7 +1737,7 @@ class Alert(Node):
     raised_at: datetime = said("When it was raised.")
     resolved_at: datetime | None = said("When its cause was gone; null while it is open.")
     acknowledged_at: datetime | None = said("When somebody said that they have seen it.")
-    acknowledged_by: str | None = said("Who that was.")
+    acknowledged_by: str | None = said("Who that was first, by the name that the audit log knows them by.")
     created_at: datetime = said("When it was made.")
     updated_at: datetime = said("When it last changed.")
 
@@ -1845,10 +1855,10 @@ class Notice(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Notice, now: datetime) -> Self:
-        """A notice from its row, as it reads at the account's time."""
+    def of(cls, row: models.Notice, account: models.BillingAccount, now: datetime) -> Self:
+        """A notice from its row, as it reads at the account's time, in its language."""
         params = notice_params(row, now)
-        title, message = notice_text(row.code, params)
+        title, message = notice_text(row.code, params, language_of(account))
         return cls(
             account_id=row.account_id,
             id=encode_id("Notice", row.id),
@@ -2042,7 +2052,7 @@ class BillingAccount(Node):
         """Banners, newest first; operators see theirs among them."""
         rows = await info.context.load.related(NOTICES_OF_ACCOUNT, self.account_id)
         now = info.context.now_for(self.row)
-        return [Notice.of(row, now) for row in rows if is_meant_for(info.context.principal, row)]
+        return [Notice.of(row, self.row, now) for row in rows if is_meant_for(info.context.principal, row)]
 
     @guarded(Right.READ_BILLING)
     async def subscription(self, info: Info) -> PlanSubscription | None:

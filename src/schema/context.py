@@ -31,6 +31,7 @@ from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.standing import Scheduling, Standing
 from ..services.usage import History, HistoryKey, UsageFigure
+from ..services.watches import Watches
 
 RowT = TypeVar("RowT", bound=Base)
 
@@ -104,6 +105,10 @@ class Loads(Protocol):
 
     def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
         """An account's usage figures."""
+        ...
+
+    def watches(self, account_id: UUID) -> Awaitable[Watches]:
+        """What watches each metric of an account."""
         ...
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:

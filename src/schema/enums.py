@@ -339,7 +339,7 @@ say_enum(
 say_enum(
     ChangeKind,
     {
-        "ALERT": "An alert was raised or resolved: `node` is the alert as it is now.",
+        "ALERT": "An alert was raised, acknowledged or resolved: `node` is the alert as it is now.",
         "USAGE": "A metric's figure moved: `node` is the figure as it is now.",
         "INVOICE": "An invoice was finalised, paid, not paid or withdrawn: `node` is the invoice as it is now.",
         "TRANSACTION": "A payment, refund or dispute moved: `node` is the transaction as it is now.",
@@ -364,6 +364,8 @@ say_enum(
         "RECORD_USAGE": "`recordUsage`.",
         "UPDATE_ACCOUNT": "`updateBillingAccount`.",
         "UPDATE_COMPANY": "`updateCompany`.",
+        "SET_ALERT_THRESHOLDS": "`setAlertThresholds`.",
+        "ACKNOWLEDGE_ALERTS": "`acknowledgeAlerts`.",
         "ADD_PAYMENT_METHOD": "`addPaymentMethod`.",
         "START_TRIAL": "`startTrial`.",
         "START_SUBSCRIPTION": "`startSubscription`.",

@@ -127,7 +127,7 @@ _MEANINGS: dict[Right, str] = {
     ),
     Right.READ_BILLING: "everything else of an account",
     Right.MANAGE_BILLING: (
-        "name, locale, zone, metadata, company, notices; plan, add-ons, cancelling, payment methods, payments"
+        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments"
     ),
     Right.INGEST_USAGE: "`recordUsage`",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",

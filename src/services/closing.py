@@ -10,6 +10,7 @@ from ..database import ReadSession, Work
 from ..faults import reach
 from ..models import (
     Alert,
+    AlertThreshold,
     BillingAccount,
     Budget,
     CollectionMethod,
@@ -371,6 +372,7 @@ async def expire_account(work: Work, account: BillingAccount, canceled: str) -> 
         UsagePeriod,
         Counter,
         Alert,
+        AlertThreshold,
         Notice,
         Quote,
         Budget,

@@ -469,10 +469,9 @@ async def end_subscription(
 
 
 async def put_free_limits(work: Work, account: BillingAccount, at: datetime) -> None:
-    """An account without a running subscription behaves like free."""
+    """An account without a running subscription behaves like free, and its alerts are over."""
     limits = await load_free_limits(ReadSession(work.session))
-    # Nothing runs: a counter of the period that ended is not looked at again.
-    await set_limits(work, account, limits, Period(at, at), "subscription.canceled")
+    await set_limits(work, account, limits, Period(at, at), "subscription.canceled", is_watched=False)
 
 
 def exceeding(standing: Standing, limits: Limits, add_ons: Iterable[Unit] | None = None) -> list[Excess]:

@@ -60,7 +60,8 @@ async def test_a_jump_raises_each_ascending_in_one_write(world: World) -> None:
     found = await alerts_of(world, "birchwood")
     assert [(alert.threshold, alert.level) for alert in found] == list(LEVELS.items())
     assert {(alert.used, alert.raised_at, alert.period_start) for alert in found} == {(50_500, NOW, period.start)}
-    events = await outbox_of(world, "birchwood", before)
+    *events, banner = await outbox_of(world, "birchwood", before)
+    assert (banner.kind, banner.payload["changed"]) == ("account.updated", ["notices"])
     assert [(event.kind, event.payload["threshold"]) for event in events] == [
         ("usage.alert_raised", threshold) for threshold in LEVELS
     ]
@@ -99,8 +100,9 @@ async def test_a_gauge_that_falls_tells_the_outbox(world: World) -> None:
     before = (await account_of(world)).sequence
     await send(world, gauge("b", "workspaces", quantity=-1))
     (alert,) = await alerts_of(world, metric="workspaces")
-    assert [(event.kind, event.payload["alertId"]) for event in await outbox_of(world, after=before)] == [
-        ("usage.alert_resolved", str(alert.id))
+    assert [(event.kind, event.payload.get("alertId")) for event in await outbox_of(world, after=before)] == [
+        ("usage.alert_resolved", str(alert.id)),
+        ("account.updated", None),
     ]
     assert alert.resolved_at == NOW
 
@@ -209,7 +211,7 @@ async def test_the_publisher_numbers_each_event_once_in_each_accounts_order(worl
     first = await positions(world)
     await send(world, emails("a", 11_000, account="birchwood"), emails("b", 40_000), gauge("c", quantity=10))
     assert await has_unnumbered(world.database)
-    assert await number_all(world) == 12
+    assert await number_all(world) == 15  # twelve alerts, and the banners of three metrics
     assert not await has_unnumbered(world.database)
     second = await positions(world)
     assert set(first) <= set(second)
