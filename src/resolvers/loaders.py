@@ -11,6 +11,7 @@ from aiodataloader import DataLoader
 from ..database import Database, ReadSession
 from ..models import (
     AddOn,
+    Alert,
     Base,
     BillingAccount,
     CreditNote,
@@ -26,6 +27,7 @@ from ..models import (
 )
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
+from ..services.advice import Buyer, Fit, Market, find_fit, load_market
 from ..services.dunning import DunningState, load_states
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView, suppose_change, view_quote
@@ -177,6 +179,27 @@ class Loaders:
     def watches(self, account_id: UUID) -> Awaitable[Watches]:
         """What watches each metric of an account."""
         return self._loader("watches", load_watches).load(account_id)
+
+    async def fit(self, alert: Alert) -> Fit:
+        """What would bring an alert's metric well below its limit."""
+        account_id = alert.account_id
+        account, market, agreement, add_ons, figures = await asyncio.gather(
+            self.account(account_id),
+            self._market(),
+            self.agreement(account_id),
+            self.held_add_ons(account_id),
+            self.figures(account_id),
+        )
+        assert account is not None, "alerts are an account's"
+        return find_fit(market, Buyer(account, agreement, add_ons, figures), alert)
+
+    def _market(self) -> Awaitable[Market]:
+
+        async def read(session: ReadSession, keys: Sequence[str]) -> list[Market]:
+            market = await load_market(session)
+            return [market for _ in keys]
+
+        return self._loader("market", read).load("all")
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
         """An account's roll-ups."""

@@ -12,6 +12,7 @@ from .. import models
 from ..services import charges, usage
 from ..services.access import Right
 from ..services.accounts import status_of
+from ..services.advice import Fit
 from ..services.alerts import ACTIONS_BY_LEVEL
 from ..services.bills import BillLine, taxes_of
 from ..services.changes import Change
@@ -1708,8 +1709,32 @@ class Budget(Node):
 class RecommendedAction:
     """A recommended action."""
 
+    alert: strawberry.Private[models.Alert]
     kind: RecommendedActionKind = said("What.")
     label: str = said("For a button.")
+
+    @field
+    async def plan(self, info: Info) -> Plan | None:
+        """Of UPGRADE_PLAN: the cheapest public plan, at the account's interval and in its currency, that would fit.
+
+        Under it the metric stands below 80 %, and no gauge above its limit. Null where none is.
+        """
+        offer = (await self._fit(info)).plan
+        return None if offer is None else Plan.of(offer)
+
+    @field
+    async def add_on(self, info: Info) -> AddOn | None:
+        """Of UPGRADE_PLAN: the add-on that would do instead, under the present plan, for the least; null where none."""
+        row = (await self._fit(info)).add_on
+        return None if row is None else AddOn.of(row)
+
+    @field
+    async def add_on_quantity(self, info: Info) -> int | None:
+        """How many units of `addOn` to hold in all, as `setAddOn` takes it; null without one."""
+        return (await self._fit(info)).quantity
+
+    async def _fit(self, info: Info) -> Fit:
+        return await info.context.load.fit(self.alert) if self.kind is RecommendedActionKind.UPGRADE_PLAN else Fit()
 
 
 ACTION_LABELS = {
@@ -1806,7 +1831,8 @@ class Alert(Node):
     def recommended_actions(self) -> list[RecommendedAction]:
         """What to do about it."""
         return [
-            RecommendedAction(kind=kind, label=ACTION_LABELS[kind]) for kind in ACTIONS_BY_LEVEL.get(self.row.level, ())
+            RecommendedAction(alert=self.row, kind=kind, label=ACTION_LABELS[kind])
+            for kind in ACTIONS_BY_LEVEL.get(self.row.level, ())
         ]
 
 

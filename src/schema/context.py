@@ -9,6 +9,7 @@ import strawberry
 
 from ..models import (
     AddOn,
+    Alert,
     Base,
     BillingAccount,
     Document,
@@ -23,6 +24,7 @@ from ..models import (
     Transaction,
 )
 from ..services.access import Principal
+from ..services.advice import Fit
 from ..services.dunning import DunningState
 from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
@@ -109,6 +111,10 @@ class Loads(Protocol):
 
     def watches(self, account_id: UUID) -> Awaitable[Watches]:
         """What watches each metric of an account."""
+        ...
+
+    async def fit(self, alert: Alert) -> Fit:
+        """What would bring an alert's metric well below its limit."""
         ...
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:

@@ -35,6 +35,14 @@ def list_reached(thresholds: Iterable[int], used: int, limit: int | None) -> lis
     return sorted(threshold for threshold in thresholds if is_reached(threshold, used, limit))
 
 
+def units_below(threshold: int, used: int, limit: int, gives: int) -> int:
+    """How many units, each of which raises the limit by `gives`, put the use below a threshold; 0 where it is."""
+    assert gives > 0, "a unit gives something"
+    if not is_reached(threshold, used, limit):
+        return 0
+    return (used * 100 - threshold * limit) // (threshold * gives) + 1
+
+
 def level_of_threshold(threshold: int) -> AlertLevel:
     """The level of the highest built-in threshold at or below; `NOTICE` under the first."""
     return max(
