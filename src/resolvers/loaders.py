@@ -28,6 +28,7 @@ from ..models import (
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.advice import Buyer, Fit, Market, find_fit, load_market
+from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView, suppose_change, view_quote
@@ -200,6 +201,11 @@ class Loaders:
             return [market for _ in keys]
 
         return self._loader("market", read).load("all")
+
+    async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
+        """Whether an account's usage period was told of completely."""
+        async with self._database.read() as session:
+            return await cover_alerts(session, account, now, instant)
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
         """An account's roll-ups."""

@@ -9,7 +9,7 @@ from uuid import UUID
 import strawberry
 
 from .. import models
-from ..services import charges, usage
+from ..services import charges, coverage, usage
 from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
@@ -90,12 +90,14 @@ from .documents import Document, show_document, show_e_invoice
 from .enums import (
     AccountStatus,
     Action,
+    AlertChannel,
     AlertKind,
     AlertLevel,
     BudgetAction,
     BudgetScope,
     ChangeAct,
     ChangeKind,
+    DeliveryStatus,
     EntryKind,
     FailureCode,
     Granularity,
@@ -1845,6 +1847,88 @@ class AlertConnection(Connection[Alert]):
     )
 
 
+@strawberry.type(description="An alert on one of the ways by which it reaches people and programs.")
+class AlertDelivery:
+    """A delivery."""
+
+    channel: AlertChannel = said("Which way.")
+    status: DeliveryStatus = said("What became of it.")
+    at: datetime | None = said("When it came there, or was taken away; null where it did not come.")
+    sequence: BigInt | None = said("Of LIVE: its number in the account's stream, which is the alert's own.")
+    position: BigInt | None = said("Of LIVE: its number among all accounts' events; null until it is given one.")
+
+
+@strawberry.type(description="That a metric reached a threshold.")
+class AlertCrossing:
+    """A crossing."""
+
+    crossing: strawberry.Private[coverage.Crossing]
+    threshold: int = said("The share that was reached, in whole percent.")
+    level: AlertLevel = said("The level that reaching it gives.")
+    episode: int = said("Which time it was in the period (of a gauge: ever), counted from 1.")
+    crossed_at: datetime = said("When: the alert's own time, or else from when the stored usage shows it.")
+    alert: Alert | None = said("The alert that tells of it; null where it is missing.")
+    sequence: BigInt | None = said("The alert's number in the account's stream; null where it is missing.")
+    complete: bool = said("Whether the alert is there, and came everywhere once.")
+    deliveries: list[AlertDelivery] = said("The ways it went; empty where the alert is missing.")
+
+    @classmethod
+    def of(cls, crossing: coverage.Crossing) -> Self:
+        """A crossing as it was traced."""
+        alert = crossing.alert
+        return cls(
+            crossing=crossing,
+            threshold=crossing.threshold,
+            level=crossing.level,
+            episode=crossing.episode,
+            crossed_at=crossing.crossed_at,
+            alert=None if alert is None else Alert.of(alert),
+            sequence=None if alert is None else BigInt(alert.sequence),
+            complete=crossing.is_complete,
+            deliveries=[
+                AlertDelivery(
+                    channel=delivery.channel,
+                    status=delivery.status,
+                    at=delivery.at,
+                    sequence=None if delivery.sequence is None else BigInt(delivery.sequence),
+                    position=None if delivery.position is None else BigInt(delivery.position),
+                )
+                for delivery in crossing.deliveries
+            ],
+        )
+
+    @field
+    async def metric(self, info: Info) -> Metric | None:
+        """Which metric."""
+        row = await info.context.load.metric(self.crossing.metric_key)
+        return None if row is None else Metric.of(row)
+
+
+@strawberry.type(description="What a usage period reached, and whether all of it was told, once.")
+class AlertCoverage:
+    """A coverage."""
+
+    period_start: datetime = said("The usage period.")
+    period_end: datetime = said("Where it ends, exclusive.")
+    complete: bool = said("Whether every crossing that is listed has its alert, and each came everywhere once.")
+    has_more: bool = said(f"Whether there were more than {coverage.MAX_CROSSINGS} alerts: then the newest are listed.")
+    crossings: list[AlertCrossing] = said(
+        "As they happened; of gauges those raised in the period, or open in it. What should be there is reckoned from "
+        "events, figures and limits, and not taken from what was raised."
+    )
+
+    @classmethod
+    def of(cls, found: coverage.Coverage) -> Self:
+        """A coverage as it was reckoned."""
+        return cls(
+            period_start=found.period.start,
+            period_end=found.period.end,
+            complete=found.is_complete,
+            has_more=found.has_more,
+            crossings=[AlertCrossing.of(crossing) for crossing in found.crossings],
+        )
+
+
 @strawberry.type(description="A button of a notice.")
 class NoticeAction:
     """An action of a notice."""
@@ -2304,6 +2388,22 @@ class BillingAccount(Node):
         )
         part = await info.context.load.page(ALERTS_OF_ACCOUNT, self.account_id, chosen, window)
         return AlertConnection.of(part, Alert.of, resume_cursor=self.change_cursor)
+
+    @field
+    async def alert_coverage(
+        self,
+        info: Info,
+        period: Annotated[
+            datetime | None,
+            strawberry.argument(description="An instant in the usage period; now when nothing is said."),
+        ] = None,
+    ) -> AlertCoverage | None:
+        """Each threshold that usage reached in a period, its alert and where that went; null where no period was.
+
+        With it anybody can audit that nothing was forgotten, and nothing told twice.
+        """
+        found = await info.context.load.coverage(self.row, info.context.now_for(self.row), period)
+        return None if found is None else AlertCoverage.of(found)
 
     @guarded(Right.READ_BILLING)
     def recommendations(

@@ -25,6 +25,7 @@ from ..models import (
 )
 from ..services.access import Principal
 from ..services.advice import Fit
+from ..services.coverage import Coverage
 from ..services.dunning import DunningState
 from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
@@ -115,6 +116,10 @@ class Loads(Protocol):
 
     async def fit(self, alert: Alert) -> Fit:
         """What would bring an alert's metric well below its limit."""
+        ...
+
+    async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
+        """Whether an account's usage period was told of completely."""
         ...
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:

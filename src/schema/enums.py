@@ -35,6 +35,7 @@ from ..services.access import PrincipalKind
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
+from ..services.coverage import AlertChannel, DeliveryStatus
 from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
 from ..services.permissions import Action
@@ -47,6 +48,7 @@ from .fields import say_enum
 __all__ = [
     "AccountStatus",
     "Action",
+    "AlertChannel",
     "AlertKind",
     "AlertLevel",
     "BudgetAction",
@@ -54,6 +56,7 @@ __all__ = [
     "ChangeAct",
     "ChangeKind",
     "CollectionMethod",
+    "DeliveryStatus",
     "EntryKind",
     "Environment",
     "EventStatus",
@@ -465,6 +468,24 @@ say_enum(
 say_enum(
     RecommendedActionKind,
     {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},
+)
+say_enum(
+    AlertChannel,
+    {
+        "LIVE": "The account's stream, and what else reads the outbox: `accountChanged`, `alertRaised`, `events`.",
+        "NOTICE": "The banner of the metric, which speaks of its highest open alert.",
+    },
+)
+say_enum(
+    DeliveryStatus,
+    {
+        "DELIVERED": "It is there, once.",
+        "MISSING": "It is not there, and should be.",
+        "TWICE": "It is there more than once.",
+        "ENDED": "It was taken away with its cause: the alert is resolved.",
+        "EXPIRED": "It is older than what is kept.",
+    },
+    name="AlertDeliveryStatus",
 )
 say_enum(
     CollectionMethod,
