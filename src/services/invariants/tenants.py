@@ -47,13 +47,14 @@ async def check_tenants(session: ReadSession, found: Findings) -> None:
         table = pointer.column.table
         assert isinstance(table, Table), "a column of a table"
         named = pointer.named.table.alias("named")
+        (key, *_) = table.primary_key  # a part of a file has no id of its own, and begins with the file's
         statement = (
-            select(table.c.account_id, table.c.id, named.c.id, named.c.account_id)
+            select(table.c.account_id, key, named.c.id, named.c.account_id)
             .join(
                 named,
                 and_(named.c[pointer.named.name] == pointer.column, named.c.account_id != table.c.account_id),
             )
-            .order_by(table.c.id)
+            .order_by(key)
         )
         if pointer.where is not None:
             statement = statement.where(pointer.where)
