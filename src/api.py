@@ -35,12 +35,14 @@ from strawberry.types.execution import StreamExecutionResult
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
 from .resolvers.alert_mutation import AlertMutation
+from .resolvers.batches import ReadsBatches
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
 from .resolvers.refund_mutation import RefundMutation
+from .resolvers.reservation_mutation import ReservationMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
@@ -307,7 +309,14 @@ CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 @strawberry.type(name="Mutation", description=CHANGES)
 class ProductionMutation(
-    AccountMutation, UsageMutation, AlertMutation, CatalogueMutation, PlanMutation, MoneyMutation, RefundMutation
+    AccountMutation,
+    UsageMutation,
+    ReservationMutation,
+    AlertMutation,
+    CatalogueMutation,
+    PlanMutation,
+    MoneyMutation,
+    RefundMutation,
 ):
     """The root of mutations, by area."""
 
@@ -329,6 +338,7 @@ def _build(mutation: type) -> Schema:
             ShowsErrors,
             lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
             Prepares,
+            ReadsBatches,
         ],
     )
 

@@ -3,14 +3,31 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NewType
 from uuid import UUID
 
-from sqlalchemy import Connection, event, make_url, select
+from sqlalchemy import (
+    JSON,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    FromClause,
+    String,
+    Table,
+    bindparam,
+    cast,
+    column,
+    event,
+    func,
+    literal,
+    make_url,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
@@ -21,6 +38,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import joinedload
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.types import TypeEngine
 
 from .clock import Clock
 from .models import AuditEntry, Base, BillingAccount, OutboxEvent
@@ -137,6 +155,51 @@ class Work:
             statement = _upsert(_dialect_of(self.session), table, tuple(rows[0]), adding)
             await self.session.execute(statement, rows)
 
+    async def insert_many(
+        self,
+        table: type[Base],
+        names: tuple[str, ...],
+        rows: Sequence[tuple[Any, ...]],
+        *,
+        setting: tuple[str, ...] = (),
+        adding: tuple[str, ...] = (),
+    ) -> None:
+        """Insert rows that hold the named columns in order, as one statement however many they are.
+
+        Where the primary key is there, `setting` names the columns that are set instead, `adding` those added to.
+        """
+        if not rows:
+            return
+        statement = _insert_many(_dialect_of(self.session), table, names, setting, adding)
+        if _dialect_of(self.session) == "postgresql":
+            # As one document: the driver would send row by row, and builds arrays slowly.
+            await self.session.execute(statement, {"rows": _write_json(names, rows)})
+        else:
+            await self.session.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+
+
+def _write_json(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
+    return json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str)
+
+
+def _read_json(text: ColumnElement[str], columns: Sequence[ColumnClause[Any]]) -> FromClause:
+    """The rows of a document as PostgreSQL reads them."""
+    return func.json_to_recordset(cast(text, JSON)).table_valued(*columns, name="given").render_derived(with_types=True)
+
+
+def given_rows(session: AsyncSession, **columns: tuple[TypeEngine[Any], Sequence[Any]]) -> FromClause:
+    """Rows of texts and ids to join with: one parameter, however many they are."""
+    rows = list(zip(*(values for _, values in columns.values()), strict=True))
+    if _dialect_of(session) == "postgresql":
+        named = [column(name, type_) for name, (type_, _) in columns.items()]
+        return _read_json(literal(_write_json(list(columns), rows)), named)
+    each = func.json_each(json.dumps(rows, default=lambda id_: id_.hex)).table_valued("value", name="each")
+    cells = [
+        type_coerce(func.json_extract(each.c.value, f"$[{place}]"), type_).label(name)
+        for place, (name, (type_, _)) in enumerate(columns.items())
+    ]
+    return select(*cells).subquery("given")
+
 
 def _dialect_of(session: AsyncSession) -> str:
     assert session.bind is not None, "sessions come from Database"
@@ -165,6 +228,24 @@ def _upsert(
         name: columns[name] + excluded[name] if name in adding else excluded[name] for name in names if name not in keys
     }
     return statement.on_conflict_do_update(index_elements=keys, set_=changes)
+
+
+@lru_cache(maxsize=64)
+def _insert_many(
+    dialect: str, table: type[Base], names: tuple[str, ...], setting: tuple[str, ...], adding: tuple[str, ...]
+) -> PostgresInsert | SQLiteInsert:
+    rows = table.__table__
+    assert isinstance(rows, Table), "rows are inserted into tables"
+    statement = postgresql.insert(rows) if dialect == "postgresql" else sqlite.insert(rows)
+    if setting or adding:
+        excluded = statement.excluded
+        changes = {name: excluded[name] for name in setting} | {name: rows.c[name] + excluded[name] for name in adding}
+        keys = [key.name for key in rows.primary_key]
+        statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
+    if dialect != "postgresql":
+        return statement
+    named = [column(name, rows.c[name].type) for name in names]
+    return statement.from_select(names, select(*named).select_from(_read_json(bindparam("rows", type_=String), named)))
 
 
 def hash_audit_entry(entry: AuditEntry) -> str:

@@ -8,7 +8,7 @@ import anyio
 from .adapters.sandbox_processor import SandboxProcessor
 from .database import Actor, Database
 from .sandbox.messages import deliver_messages
-from .services import alerts
+from .services import alerts, reservations
 from .services.drawing import draw_due
 from .services.duties import do_due
 from .services.ports import Draughtsman, Processor
@@ -54,6 +54,10 @@ async def do_due_work(till: Till) -> int:
         async with database.work(WORKER) as work:
             await alerts.resolve_ended(work, (await work.lock_accounts(ended)).values())
     done += len(ended)
+    ran_out = await reservations.find_expired(database)
+    if ran_out:
+        async with database.work(WORKER) as work:
+            done += await reservations.expire_reservations(work, (await work.lock_accounts(ran_out)).values())
     if not await has_unnumbered(database):
         return done
     async with database.work(WORKER) as work:

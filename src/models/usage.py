@@ -58,8 +58,6 @@ class UsageRating(Base, kw_only=True, eq=False):
     block: Mapped[int | None]
     """How many units the price covers; none where overage was not sold, and what passes the limit is rejected."""
     price_minor: Mapped[int]
-    allowed: Mapped[int] = mapped_column(default=0)
-    """What was accepted above the limit without charge."""
     invoiced_minor: Mapped[int] = mapped_column(default=0)
     """What finalised lines charge for it, corrections included."""
     rated_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -80,7 +78,10 @@ class UsageEventId(Base, kw_only=True, eq=False):
 
 
 class UsageEvent(Base, kw_only=True, eq=False):
-    """One accepted usage event."""
+    """One accepted usage event.
+
+    No foreign keys: it is written with its `UsageEventId`, which has one, by the thousand, and let go by the month.
+    """
 
     __tablename__ = "usage_event"
     __table_args__ = (
@@ -90,9 +91,9 @@ class UsageEvent(Base, kw_only=True, eq=False):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    account_id: Mapped[UUID]
     event_id: Mapped[str]
-    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"))
+    metric_key: Mapped[str]
     quantity: Mapped[int | None]
     level: Mapped[int | None]
     change: Mapped[int]

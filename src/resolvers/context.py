@@ -15,6 +15,7 @@ from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
 from ..services.ports import Bus, Processor, SigningKeys
 from ..services.tills import Till
 from ..services.tokens import authenticate
+from ..services.usage import UsageInput
 from ..settings import Settings
 from .loaders import Loaders
 
@@ -35,6 +36,8 @@ class Context:
     caller: Principal | None = None
     connection_params: dict[str, Any] | None = None
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    batch: list[UsageInput] | None = None
+    """The events of this operation, where they were read out of its variables: see `batches`."""
     load: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,7 +45,7 @@ class Context:
 
     def fresh(self) -> Self:
         """The same caller with loaders of its own: a socket has one context for all its operations."""
-        return replace(self, extensions={})
+        return replace(self, extensions={}, batch=None)
 
     def forget(self) -> None:
         """Drop what was loaded: after a commit, and after each event of a stream."""

@@ -30,6 +30,7 @@ from ..services.accounts import load_accounts
 from ..services.advice import Buyer, Fit, Market, find_fit, load_market
 from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
+from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView, suppose_change, view_quote
 from ..services.refundables import Refundable, load_refundables
@@ -43,7 +44,7 @@ from ..services.relations import (
     Relation,
 )
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
-from ..services.usage import History, HistoryKey, UsageFigure, load_figures, load_history
+from ..services.usage import UsageFigure, load_figures
 from ..services.watches import Watches, load_watches
 
 RowT = TypeVar("RowT", bound=Base)

@@ -28,6 +28,7 @@ from ..schema.billing import (
     PlanSubscription,
     Quote,
     RefundRequest,
+    Reservation,
     TestClock,
     Transaction,
     show_budget,
@@ -142,6 +143,12 @@ def _may_operate(info: Info) -> bool:
     return principal.is_operator and principal.may(Right.OPERATE)
 
 
+async def _show_reservation(row: models.Reservation, info: Info) -> Reservation:
+    account = await info.context.load.account(row.account_id)
+    assert account is not None, "it has one"
+    return Reservation.of(row, info.context.now_for(account))
+
+
 FINDERS: dict[str, Find] = {
     "BillingAccount": _find_account,
     "MetricUsage": _find_usage,
@@ -158,6 +165,7 @@ FINDERS: dict[str, Find] = {
     "TestClock": _find_test_clock,
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
     "RefundRequest": _owned(models.RefundRequest, Right.READ_BILLING, lambda row, _: RefundRequest.of(row)),
+    "Reservation": _owned(models.Reservation, Right.READ_USAGE, _show_reservation),
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
     "Notice": _owned(models.Notice, Right.READ_BILLING, _show_notice),

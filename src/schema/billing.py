@@ -20,6 +20,7 @@ from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.history import HistoryKey, list_buckets, trace_history
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window
 from ..services.permissions import Permission as PermissionState
@@ -53,6 +54,7 @@ from ..services.relations import (
     REFUNDS_OF_CHARGE,
     REFUNDS_OF_REQUEST,
     REQUESTS_OF_ACCOUNT,
+    RESERVATIONS_OF_ACCOUNT,
     TAX_EXEMPTION_OF_ACCOUNT,
     TAXES_OF_CREDIT_NOTE,
     TAXES_OF_INVOICE,
@@ -66,6 +68,7 @@ from ..services.relations import (
     PlanOffer,
     TransactionFilter,
 )
+from ..services.reservations import status_at
 from ..services.rules.explanation import Step, explain, reckon
 from ..services.rules.money import to_decimal
 from ..services.rules.periods import Period as Span
@@ -82,7 +85,6 @@ from ..services.texts import (
     refund_message,
     show_params,
 )
-from ..services.usage import HistoryKey, list_buckets, trace_history
 from ..services.watches import Watch
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
@@ -116,6 +118,7 @@ from .enums import (
     RefundReason,
     RefundState,
     RefundStatus,
+    ReservationStatus,
     SandboxAnswers,
     SandboxMessages,
     SubscriptionStatus,
@@ -588,15 +591,30 @@ class UsageThreshold:
     reached_at: datetime | None = said("When it was reached, while its alert is open.")
 
 
+@strawberry.type(description="That somebody let usage pass a limit in one usage period.")
+class OverageApproval:
+    """An approval."""
+
+    blocks: BigInt | None = said("How many blocks of the period in all; null for the rest of it.")
+    approved_by: str = said("Who, as api_key:ID, member:ID or operator:ID.")
+    approved_at: datetime = said("When.")
+
+
 @strawberry.type(description="What lies above a limit.")
 class UsageOverage:
     """Overage."""
 
     account_id: AccountId
     figure: strawberry.Private[usage.UsageFigure]
-    policy: OveragePolicy = said("What happens with usage above the limit.")
+    policy: OveragePolicy = said("What happens with usage above the limit: the policy in force.")
+    setting: OveragePolicy | None = said(
+        "What `setOveragePolicy` chose; null where nothing was. On free, in trials and without a subscription BLOCK is "
+        "in force whatever was chosen."
+    )
+    approval: OverageApproval | None = said("Under ASK: what of this usage period was approved; null while nothing is.")
     quantity: BigInt = said("How much lies above the limit.")
-    blocks: BigInt = said("How many blocks that starts; 0 where overage is not charged.")
+    blocks: BigInt = said("How many blocks are charged of that if the period closes now; 0 where overage is not sold.")
+    allowed: BigInt = said("How much above the limit was taken under ALLOW, and is never charged.")
 
     @guarded(Right.READ_BILLING)
     async def amount(self, info: Info) -> Money | None:
@@ -612,6 +630,47 @@ class UsagePoint:
     start: datetime = said("Where the bucket begins.")
     end: datetime = said("Where it ends, exclusive; the next begins here.")
     quantity: BigInt = said("Of a counter what was added in it, of a gauge the level at its end.")
+
+
+@strawberry.type(description="Usage that is held for a while, so that it can be had for certain.")
+class Reservation(Node):
+    """A reservation."""
+
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the reservation again.")
+    metric_key: strawberry.Private[str]
+    status: ReservationStatus = said("Whether it still holds, and what became of it.")
+    quantity: BigInt = said("What was reserved.")
+    committed: BigInt = said("What of it became usage; the rest was given back.")
+    reserved_at: datetime = said("When. What is committed counts as used at this instant.")
+    expires_at: datetime = said("Until when it holds.")
+    closed_at: datetime | None = said("When it was committed, released or found expired; null while it holds.")
+    properties: JsonObject = said("What the usage event will say of it, such as its `workspace`.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Reservation, now: datetime) -> Self:
+        """A reservation from its row, at an instant of the account's clock."""
+        return cls(
+            id=encode_id("Reservation", row.id),
+            metric_key=row.metric_key,
+            status=status_at(row, now),
+            quantity=BigInt(row.quantity),
+            committed=BigInt(row.committed),
+            reserved_at=row.reserved_at,
+            expires_at=row.expires_at,
+            closed_at=row.closed_at,
+            properties=JsonObject(row.properties),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def metric(self, info: Info) -> Metric:
+        """What is held of."""
+        row = await info.context.load.metric(self.metric_key)
+        assert row is not None, "metrics stay"
+        return Metric.of(row)
 
 
 @strawberry.type(description="Where usage is heading.")
@@ -638,7 +697,7 @@ class MetricUsage(Node):
     held: BigInt = said("What reservations hold on top.")
     limit: BigInt | None = said("The limit in force, add-ons included; null when unlimited.")
     unlimited: bool = said("Whether there is no limit.")
-    remaining: BigInt | None = said("What is left, never below 0; null when unlimited.")
+    remaining: BigInt | None = said("What is left beside what is used and held, never below 0; null when unlimited.")
     percent: float | None = said(
         "The share used, cut to two places and never rounded up; may pass 100; null when unlimited."
     )
@@ -657,16 +716,25 @@ class MetricUsage(Node):
             cursor=encode_change(figure.account_id, place),
             metric=Metric.of(figure.metric),
             used=BigInt(used),
-            held=BigInt(0),
+            held=BigInt(figure.held),
             limit=None if limit is None else BigInt(limit),
             unlimited=limit is None,
-            remaining=None if limit is None else BigInt(max(0, limit - used)),
+            remaining=None if limit is None else BigInt(max(0, limit - used - figure.held)),
             percent=percent_of(used, limit),
             resets_at=figure.resets_at,
             overage=UsageOverage(
                 account_id=figure.account_id,
                 figure=figure,
                 policy=figure.policy,
+                setting=figure.setting,
+                approval=None
+                if figure.approval is None
+                else OverageApproval(
+                    blocks=None if figure.approval.blocks is None else BigInt(figure.approval.blocks),
+                    approved_by=figure.approval.approved_by,
+                    approved_at=figure.approval.approved_at,
+                ),
+                allowed=BigInt(figure.allowed),
                 quantity=BigInt(figure.overage_quantity),
                 blocks=BigInt(figure.overage_blocks),
             ),
@@ -2353,6 +2421,16 @@ class BillingAccount(Node):
         window = check_window(first, last, after, before)
         part = await info.context.load.page(REQUESTS_OF_ACCOUNT, self.account_id, NoFilter(), window)
         return Connection[RefundRequest].of(part, RefundRequest.of)
+
+    @field
+    async def reservations(
+        self, info: Info, first: First = None, after: After = None, last: Last = None, before: Before = None
+    ) -> Connection[Reservation]:
+        """Usage that was held, newest first: `usage { held }` sums what holds now."""
+        window = check_window(first, last, after, before)
+        part = await info.context.load.page(RESERVATIONS_OF_ACCOUNT, self.account_id, NoFilter(), window)
+        now = info.context.now_for(await _account(info.context, self.account_id))
+        return Connection[Reservation].of(part, lambda row: Reservation.of(row, now))
 
     @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:

@@ -27,13 +27,14 @@ from ..services.access import Principal
 from ..services.advice import Fit
 from ..services.coverage import Coverage
 from ..services.dunning import DunningState
+from ..services.history import History, HistoryKey
 from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView
 from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.standing import Scheduling, Standing
-from ..services.usage import History, HistoryKey, UsageFigure
+from ..services.usage import UsageFigure
 from ..services.watches import Watches
 
 RowT = TypeVar("RowT", bound=Base)

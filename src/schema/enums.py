@@ -23,6 +23,7 @@ from ..models import (
     RefundReason,
     RefundState,
     RefundStatus,
+    ReservationStatus,
     Role,
     SandboxAnswers,
     SandboxMessages,
@@ -81,6 +82,7 @@ __all__ = [
     "RefundState",
     "RefundStatus",
     "RejectionCode",
+    "ReservationStatus",
     "Role",
     "SandboxAnswers",
     "SandboxMessages",
@@ -295,6 +297,15 @@ say_enum(
     },
 )
 say_enum(
+    ReservationStatus,
+    {
+        "HELD": "It holds what was reserved, until it expires.",
+        "COMMITTED": "It became usage, or part of it did and the rest was given back.",
+        "RELEASED": "It was given back.",
+        "EXPIRED": "It ran out, and was given back.",
+    },
+)
+say_enum(
     OveragePolicy,
     {
         "BLOCK": "Usage above the limit is refused.",
@@ -328,7 +339,8 @@ say_enum(
         "CONFLICT": "The event id was used with other content: send a new event with a new id.",
         "UNKNOWN_ACCOUNT": "No such account for this caller: check `accountId` or `externalId`.",
         "UNKNOWN_METRIC": "No such metric: `metrics` lists them.",
-        "LIMIT_EXCEEDED": "The limit would be passed, and the metric has no overage: raise the limit first.",
+        "LIMIT_EXCEEDED": "The limit would be passed, and the policy in force is BLOCK: raise the limit first.",
+        "OVERAGE_APPROVAL_REQUIRED": "The limit would be passed, and the policy is ASK: see `approveOverage`.",
         "ACCOUNT_SUSPENDED": "The account is suspended: retry once its invoices are paid.",
         "ACCOUNT_CANCELED": "The account takes no more usage; until it is expired or closed, operators lower gauges.",
         "IN_FUTURE": "More than five minutes ahead: check the sender's clock, then send again.",
@@ -364,7 +376,9 @@ say_enum(
 say_enum(
     Action,
     {
-        "RECORD_USAGE": "`recordUsage`.",
+        "RECORD_USAGE": "`recordUsage`, and reserving, committing and releasing.",
+        "SET_OVERAGE_POLICY": "`setOveragePolicy`.",
+        "APPROVE_OVERAGE": "`approveOverage`.",
         "UPDATE_ACCOUNT": "`updateBillingAccount`.",
         "UPDATE_COMPANY": "`updateCompany`.",
         "SET_ALERT_THRESHOLDS": "`setAlertThresholds`.",
@@ -519,6 +533,9 @@ say_enum(
         "INVOICE_PAID": "A paid or credited invoice cannot be withdrawn: credit it instead.",
         "REFUND_NOT_ALLOWED": "There is nothing that could go back, or not so much.",
         "FORBIDDEN": "Your role or scopes do not allow it.",
+        "LIMIT_EXCEEDED": "The limit holds, and would be passed: less, or a larger plan or add-on.",
+        "OVERAGE_APPROVAL_REQUIRED": "The limit would be passed, and nobody approved that yet: `approveOverage` does.",
+        "RESERVATION_EXPIRED": "What was reserved is not held any more: reserve anew.",
         "IDEMPOTENCY_MISMATCH": "The idempotency key was used with another input: take a new key.",
         "IDEMPOTENCY_IN_FLIGHT": "The first request with this key is still under way: ask again in a moment.",
     },

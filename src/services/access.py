@@ -127,9 +127,10 @@ _MEANINGS: dict[Right, str] = {
     ),
     Right.READ_BILLING: "everything else of an account",
     Right.MANAGE_BILLING: (
-        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments"
+        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
+        "what may pass a limit"
     ),
-    Right.INGEST_USAGE: "`recordUsage`",
+    Right.INGEST_USAGE: "`recordUsage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
     Right.OPERATE: (
         "accounts' creation, currency and collection terms, the catalogue and its taxes, exemptions, credit, "

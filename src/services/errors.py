@@ -40,6 +40,9 @@ class UserErrorCode(StrEnum):
     ACCOUNT_CANCELED = "ACCOUNT_CANCELED"
     INVOICE_PAID = "INVOICE_PAID"
     REFUND_NOT_ALLOWED = "REFUND_NOT_ALLOWED"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    OVERAGE_APPROVAL_REQUIRED = "OVERAGE_APPROVAL_REQUIRED"
+    RESERVATION_EXPIRED = "RESERVATION_EXPIRED"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
     IDEMPOTENCY_IN_FLIGHT = "IDEMPOTENCY_IN_FLIGHT"
 
@@ -191,3 +194,21 @@ class RefundNotAllowed(BillingError):
     """There is nothing that could go back, or not so much."""
 
     code = UserErrorCode.REFUND_NOT_ALLOWED
+
+
+class LimitExceeded(BillingError):
+    """Usage would pass a limit that holds."""
+
+    code = UserErrorCode.LIMIT_EXCEEDED
+
+
+class OverageApprovalRequired(BillingError):
+    """Usage would pass a limit, and somebody has to approve that."""
+
+    code = UserErrorCode.OVERAGE_APPROVAL_REQUIRED
+
+
+class ReservationExpired(BillingError):
+    """What was reserved is not held any more."""
+
+    code = UserErrorCode.RESERVATION_EXPIRED

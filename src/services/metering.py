@@ -3,16 +3,44 @@
 from collections.abc import Sequence
 
 from ..database import Work
+from ..models import NoticeSeverity
 from .access import Principal
 from .closing import find_waiting_for_usage, refresh_drafts
-from .usage import EventResult, UsageInput, take_events
+from .ingestion import Asking, take_events
+from .notices import raise_notice
+from .overage import APPROVAL_NOTICE
+from .usage import EventResult, UsageInput
 
 
 async def record_usage(
-    work: Work, principal: Principal, events: Sequence[UsageInput], *, dry_run: bool = False
+    work: Work, principal: Principal, events: Sequence[UsageInput], *, dry_run: bool = False, promised: int = 0
 ) -> list[EventResult]:
-    """Take a batch of events: each gets a result in the order given. Late ones reach the drafts of their periods."""
-    taken = await take_events(work, principal, events, dry_run=dry_run)
+    """Take a batch of events: each gets a result in the order given. Late ones reach the drafts of their periods.
+
+    The first `promised` events were reserved before: no limit stops them.
+    """
+    taken = await take_events(work, principal, events, dry_run=dry_run, promised=promised)
+    if not dry_run:
+        for refused in taken.asking:
+            await ask_for_approval(work, refused)
     for account in await find_waiting_for_usage(work, taken.late):
         await refresh_drafts(work, account)
     return taken.results
+
+
+async def ask_for_approval(work: Work, refused: Asking) -> None:
+    """Tell a locked account that its usage is refused until somebody approves it: once a usage period."""
+    await raise_notice(
+        work,
+        refused.account,
+        APPROVAL_NOTICE,
+        refused.metric.key,
+        severity=NoticeSeverity.WARNING,
+        params={
+            "metric": refused.metric.key,
+            "metricName": refused.metric.name,
+            "limit": refused.limit,
+            "periodEnd": refused.period.end,
+        },
+        dismissible=True,
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..models import AddOn, Interval, LineKind, Metric, MetricKind, OveragePolicy
+from ..models import AddOn, Interval, LineKind, Metric, MetricKind
 from .bills import Bill, BillLine
 from .relations import HeldAddOn
 from .rules.explanation import (
@@ -105,9 +105,15 @@ def overage_line(s: Standing, metric: Metric, rated: RatedUsage) -> BillLine:
 
 def accrued_line(s: Standing, figure: UsageFigure, period: Period) -> BillLine | None:
     """The same for the running period, as things stand: what a close now would charge."""
-    if figure.policy is not OveragePolicy.CHARGE or figure.limit is None or figure.metric.overage_block is None:
+    if not figure.is_sold or figure.limit is None or figure.metric.overage_block is None:
         return None
-    basis = overage_basis(figure.used, figure.limit, 0, figure.metric.overage_block, figure.overage_price_minor or 0)
+    basis = overage_basis(
+        figure.used,
+        figure.limit,
+        figure.allowed,
+        figure.metric.overage_block,
+        figure.overage_price_minor or 0,
+    )
     return _overage(s, figure.metric, period, basis, figure.metric.overage_block)
 
 
@@ -130,7 +136,7 @@ def _rated_basis(rated: RatedUsage) -> Basis:
     rating = rated.rating
     assert rating.limit_quantity is not None, "what is unlimited is not rated"
     assert rating.block is not None, "what is not sold is not rated"
-    return overage_basis(rated.used, rating.limit_quantity, rating.allowed, rating.block, rating.price_minor)
+    return overage_basis(rated.used, rating.limit_quantity, rated.allowed, rating.block, rating.price_minor)
 
 
 def correction_lines(s: Standing, metric: Metric, rated: RatedUsage) -> list[BillLine]:

@@ -42,6 +42,7 @@ from ..models import (
     Price,
     PriceKind,
     RefundRequest,
+    Reservation,
     SandboxConduct,
     Subscription,
     SubscriptionAddOn,
@@ -268,6 +269,9 @@ REQUESTS_OF_ACCOUNT = PagedRelation(
 )
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)
+)
+RESERVATIONS_OF_ACCOUNT = PagedRelation(
+    "reservations", Reservation, Reservation.account_id, (Reservation.reserved_at, Reservation.id)
 )
 ALERTS_OF_ACCOUNT = PagedRelation("alerts", Alert, Alert.account_id, (Alert.sequence, Alert.id))
 

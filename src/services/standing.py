@@ -92,6 +92,8 @@ class RatedUsage:
 
     rating: UsageRating
     used: int
+    allowed: int
+    """What of it was accepted above the limit without charge."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +277,7 @@ async def load_scheduled(session: ReadSession, account_ids: Sequence[UUID]) -> l
 async def load_ratings(session: ReadSession, account_ids: Sequence[UUID]) -> dict[UUID, list[RatedUsage]]:
     """Of closed periods for which usage may still come, or came and was not invoiced yet; oldest first."""
     rows = await session.execute(
-        select(UsageRating, func.coalesce(Counter.used, 0))
+        select(UsageRating, func.coalesce(Counter.used, 0), func.coalesce(Counter.allowed, 0))
         .outerjoin(
             Counter,
             and_(
@@ -288,8 +290,8 @@ async def load_ratings(session: ReadSession, account_ids: Sequence[UUID]) -> dic
         .order_by(UsageRating.period_start, UsageRating.metric_key)
     )
     found: dict[UUID, list[RatedUsage]] = defaultdict(list)
-    for rating, used in rows:
-        found[rating.account_id].append(RatedUsage(rating, used))
+    for rating, used, allowed in rows:
+        found[rating.account_id].append(RatedUsage(rating, used, allowed))
     return found
 
 

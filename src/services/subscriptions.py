@@ -33,12 +33,15 @@ from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
 from .limits import Excess, add_units, find_excess, set_limits
 from .notices import clear_notice
+from .overage import APPROVAL_NOTICE
 from .plan_limits import Limits, load_free_limits, load_plan_limits
 from .pricing import Unit, kept_units
 from .relations import HeldAddOn
+from .rules.overage import excess_over
 from .rules.periods import MONTHS, Period, to_wall
 from .rules.transitions import Step, next_status
 from .standing import Standing, Terms
+from .usage import UsageFigure
 
 TRIAL = timedelta(days=14)
 KEPT_AFTER_CANCELING = timedelta(days=90)
@@ -162,13 +165,14 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
         await session.flush()
         return moved
     if row.end_at != at:
-        moved = await _cut_period(work, account, row, at)
+        moved = await _cut_period(work, account, row, at, standing.figures)
         await withdraw(work, account, WorkKind.CLOSE_PERIOD, start.isoformat())
     row.closed_at = work.clock.now_for(account)
     for figure in standing.figures:
         metric = figure.metric
+        if figure.setting is OveragePolicy.ASK:
+            await clear_notice(work, account, APPROVAL_NOTICE, metric.key)
         if metric.kind is MetricKind.COUNTER:
-            is_sold = figure.policy is OveragePolicy.CHARGE
             session.add(
                 UsageRating(
                     account_id=account.id,
@@ -176,8 +180,8 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
                     period_start=start,
                     period_end=at,
                     limit_quantity=figure.limit,
-                    block=metric.overage_block if is_sold else None,
-                    price_minor=(figure.overage_price_minor or 0) if is_sold else 0,
+                    block=metric.overage_block if figure.is_sold else None,
+                    price_minor=(figure.overage_price_minor or 0) if figure.is_sold else 0,
                 )
             )
     await session.flush()
@@ -185,7 +189,9 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
     return moved
 
 
-async def _cut_period(work: Work, account: BillingAccount, row: UsagePeriod, at: datetime) -> dict[str, int]:
+async def _cut_period(
+    work: Work, account: BillingAccount, row: UsagePeriod, at: datetime, figures: Sequence[UsageFigure]
+) -> dict[str, int]:
     """End a period before its time. Gives what was used since then, which is no longer counted in it."""
     session = work.session
     row.end_at = at
@@ -208,6 +214,8 @@ async def _cut_period(work: Work, account: BillingAccount, row: UsagePeriod, at:
             # A correction since then may take back what was used before: neither period falls below 0.
             moved[counter.metric_key] = min(max(0, since_then[counter.metric_key]), counter.used)
             counter.used -= moved[counter.metric_key]
+            limit = next((each.limit for each in figures if each.metric.key == counter.metric_key), None)
+            counter.allowed = min(counter.allowed, excess_over(counter.used, limit))
             counter.sequence = work.advance(account)
     await session.execute(
         update(Alert)

@@ -5,14 +5,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from dateutil.relativedelta import relativedelta
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from ..database import Work
-from ..models import DueWork, TestClock
+from ..models import BillingAccount, DueWork, TestClock
 from .due_work import MAX_TRIES, Taken, find_next_on_clock, give_back
 from .duties import perform, tell_operators
 from .errors import Conflict, InvalidInput, NotFound
 from .ports import ProcessorFailed
+from .reservations import expire_reservations
 from .tills import Till
 from .wording import format_instant
 
@@ -94,6 +95,9 @@ async def _run(till: Till, clock_id: UUID, to: datetime) -> None:
         clock = await work.session.get_one(TestClock, clock_id, with_for_update=True)
         clock.now = max(clock.now, to)
         clock.updated_at = work.clock.now()
+        await work.session.flush()
+        hung = await work.session.scalars(select(BillingAccount.id).where(BillingAccount.test_clock_id == clock.id))
+        await expire_reservations(work, (await work.lock_accounts(hung.all())).values())
 
 
 async def _set_to(till: Till, clock_id: UUID, found: Taken) -> Taken:

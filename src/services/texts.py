@@ -168,6 +168,16 @@ def _change_refused(params: Params) -> Text:
     )
 
 
+def _overage_approval(params: Params) -> Text:
+    return (
+        f"{params['metricName']}: the limit is reached",
+        (
+            f"Usage above {params['limit']:,} is refused until somebody approves it: some blocks, or all until "
+            f"{_day(params['periodEnd'])}."
+        ),
+    )
+
+
 def _add_on_kept(params: Params) -> Text:
     return (
         f"{params['addOn']} was not lowered",
@@ -249,6 +259,7 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "CARD_EXPIRING": _card_expiring,
     "CHANGE_REFUSED": _change_refused,
     "ADD_ON_KEPT": _add_on_kept,
+    "OVERAGE_APPROVAL": _overage_approval,
     "PRICE_CHANGE_AHEAD": _price_change_ahead,
     "TAX_RULE_MISSING": _tax_rule_missing,
     "PAYMENT_DUPLICATE": _payment_duplicate,
@@ -270,6 +281,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "CARD_EXPIRING": ("ADD_PAYMENT_METHOD",),
     "CHANGE_REFUSED": ("REDUCE_USAGE", "CHANGE_PLAN"),
     "ADD_ON_KEPT": ("REDUCE_USAGE", "CHANGE_ADD_ONS"),
+    "OVERAGE_APPROVAL": ("APPROVE_OVERAGE", "CHANGE_PLAN"),
     "PRICE_CHANGE_AHEAD": ("CHANGE_PLAN", "CANCEL_SUBSCRIPTION"),
     "TAX_RULE_MISSING": ("SET_TAX_TABLE",),
     "USAGE_THRESHOLD": ("CHANGE_PLAN", "CHANGE_ADD_ONS", "REDUCE_USAGE"),
@@ -277,6 +289,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
 
 _ACTION_LABELS = {
     "ADD_PAYMENT_METHOD": "Add a payment method",
+    "APPROVE_OVERAGE": "Approve usage above the limit",
     "CANCEL_SUBSCRIPTION": "Cancel the subscription",
     "CHANGE_ADD_ONS": "Change the add-ons",
     "CHANGE_PLAN": "Change the plan",

@@ -28,7 +28,8 @@ EVERYTHING = """query($external: String!) { billingAccount(externalId: $external
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
   ledger { nodes { id } } creditNotes { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
-         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest"]  # fmt: skip
+         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest",
+    "Reservation"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -86,12 +87,18 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
           refundRequest { id } userErrors { message } } }""",
         id=bought["billingAccount"]["transactions"]["nodes"][0]["id"],
     )
+    held: Any = await client.data(
+        world.operator,
+        """mutation { reserveUsage(input: { externalId: "acme", metric: "workspaces", quantity: 1 }) {
+          reservation { id } userErrors { message } } }""",
+    )
     made = (
+        held["reserveUsage"]["reservation"],
         quoted["quotePlanChange"]["quote"],
         credited["issueCreditNote"]["creditNote"],
         asked["requestRefund"]["refundRequest"],
     )
-    assert None not in made, (quoted, credited, asked)
+    assert None not in made, (quoted, credited, asked, held)
     return ids | {type_of(item["id"]): item["id"] for item in made}
 
 
@@ -461,6 +468,8 @@ ASKING = {
     "CANCEL_NOW": "cancelSubscription(input: { ACCOUNT, KEY, mode: NOW })",
     "CREATE_PAYMENT_SETUP": "createPaymentSetup(input: { ACCOUNT })",
     "RETRY_PAYMENT": "retryPayment(input: { ACCOUNT, KEY })",
+    "SET_OVERAGE_POLICY": 'setOveragePolicy(input: { ACCOUNT, metric: "email_sends", policy: BLOCK })',
+    "APPROVE_OVERAGE": 'approveOverage(input: { ACCOUNT, metric: "email_sends" })',
 }
 EARLIER = NOW - timedelta(hours=1)
 STATES: dict[str, dict[str, Any] | None] = {
@@ -476,7 +485,7 @@ STATES: dict[str, dict[str, Any] | None] = {
 }
 ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
 PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", *ALWAYS}
-SETTINGS = {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", *PAYING}
+SETTINGS = {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE", *PAYING}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},
     "trialing": SETTINGS | {"START_SUBSCRIPTION", "CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},

@@ -681,8 +681,6 @@ def upgrade() -> None:
     sa.Column('period_start', sa.DateTime(timezone=True), nullable=False),
     sa.Column('workspace', sa.String(), nullable=False),
     sa.Column('properties', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
-    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_usage_event_account_id_billing_account')),
-    sa.ForeignKeyConstraint(['metric_key'], ['metric.key'], name=op.f('fk_usage_event_metric_key_metric')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_usage_event')),
     postgresql_partition_by='RANGE (id)'
     )
@@ -714,7 +712,6 @@ def upgrade() -> None:
     sa.Column('limit_quantity', sa.BigInteger(), nullable=True),
     sa.Column('block', sa.BigInteger(), nullable=True),
     sa.Column('price_minor', sa.BigInteger(), nullable=False),
-    sa.Column('allowed', sa.BigInteger(), nullable=False),
     sa.Column('invoiced_minor', sa.BigInteger(), nullable=False),
     sa.Column('rated_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('settled_at', sa.DateTime(timezone=True), nullable=True),

@@ -170,7 +170,7 @@ async def _check_ratings(session: ReadSession, found: Findings) -> None:
     async for account_id, metric_key, period_start in stream(session, unrated):
         found.add("I7", account_id, f"{metric_key} from {period_start} was counted and closed, and never rated.")
     block = UsageRating.block
-    above = or_0(Counter.used) - UsageRating.limit_quantity - UsageRating.allowed
+    above = or_0(Counter.used) - UsageRating.limit_quantity - or_0(Counter.allowed)
     due = case((above > 0, (above + block - 1) // block * UsageRating.price_minor), else_=0)
     short = (
         select(

@@ -75,6 +75,19 @@ def bucket_start(instant: datetime, zone: str, granularity: Granularity) -> date
     return to_instant(day.replace(day=1) if granularity is Granularity.MONTH else day, zone)
 
 
+def buckets_of(instant: datetime, zone: str) -> tuple[datetime, datetime, date]:
+    """Where the local hour and day begin that contain an instant, and the first day of its local month."""
+    # Clocks change, and offsets differ, by whole quarters of an hour.
+    quarter = instant.replace(minute=instant.minute - instant.minute % 15, second=0, microsecond=0)
+    return _buckets_of_quarter(quarter, zone)
+
+
+@lru_cache(maxsize=4_096)
+def _buckets_of_quarter(quarter: datetime, zone: str) -> tuple[datetime, datetime, date]:
+    hour, day = (bucket_start(quarter, zone, each) for each in (Granularity.HOUR, Granularity.DAY))
+    return hour, day, month_of(quarter, zone)
+
+
 def month_of(instant: datetime, zone: str) -> date:
     """The first day of the local month that contains an instant."""
     return instant.astimezone(ZoneInfo(zone)).date().replace(day=1)
