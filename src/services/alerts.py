@@ -234,6 +234,22 @@ async def resolve_ended(work: Work, accounts: Collection[BillingAccount], at: da
         await _resolve(work, by_id, ended)
 
 
+async def cut_periods(work: Work, account: BillingAccount, at: datetime) -> None:
+    """Let the running period of a locked account end at an instant, as far as its alerts go, and resolve these."""
+    await work.session.execute(
+        update(Alert)
+        .where(
+            Alert.account_id == account.id,
+            Alert.resolved_at.is_(None),
+            Alert.period_start < at,
+            Alert.period_end > at,
+        )
+        .values(period_end=at)
+        .execution_options(synchronize_session=False)
+    )
+    await resolve_ended(work, [account], at)
+
+
 async def resolve_all(work: Work, account: BillingAccount) -> None:
     """Resolve all open usage alerts of a locked account: its subscription is over, and nothing is watched any more."""
     rows = await work.session.execute(_select_open([account.id]))

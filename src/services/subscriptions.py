@@ -27,7 +27,7 @@ from ..models import (
     WorkKind,
 )
 from . import books
-from .alerts import resolve_ended
+from .alerts import cut_periods, resolve_ended
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
@@ -263,6 +263,8 @@ async def begin(
     moved: Mapping[str, int] = {}
     if before is SubscriptionStatus.TRIALING:
         moved = await close_usage_period(work, standing, at)
+    elif before is None:
+        await cut_periods(work, account, at)
     if subscription is None:
         subscription = Subscription(
             created_at=work.clock.now_for(account),
