@@ -34,6 +34,7 @@ from strawberry.types.execution import StreamExecutionResult
 
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
+from .resolvers.alert_mutation import AlertMutation
 from .resolvers.batches import ReadsBatches
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
@@ -312,6 +313,7 @@ class ProductionMutation(
     AccountMutation,
     UsageMutation,
     ReservationMutation,
+    AlertMutation,
     CatalogueMutation,
     PlanMutation,
     MoneyMutation,

@@ -142,14 +142,14 @@ class Subscription:
             assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:
                 row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
-            if row.sequence == change.sequence:  # raised by this change, not resolved by it
+            if row.sequence == change.sequence:  # raised by this change, not acknowledged or resolved by it
                 yield Alert.of(row)
 
     @subscription(Right.READ_USAGE)
     async def alert_changed(
         self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
     ) -> AsyncGenerator[Alert, None]:
-        """Each alert as it is raised or resolved; without `after` only changes from now on."""
+        """Each alert as it is raised, acknowledged or resolved; without `after` only changes from now on."""
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
             assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:

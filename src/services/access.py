@@ -133,8 +133,8 @@ _MEANINGS: dict[Right, str] = {
     ),
     Right.READ_BILLING: "everything else of an account",
     Right.MANAGE_BILLING: (
-        "name, locale, zone, metadata, company, notices; plan, add-ons, cancelling, payment methods, payments; what "
-        "may pass a limit; exports"
+        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
+        "what may pass a limit; exports"
     ),
     Right.INGEST_USAGE: "`recordUsage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",

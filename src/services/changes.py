@@ -37,7 +37,7 @@ class ChangeKind(StrEnum):
 
 
 EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
-    ChangeKind.ALERT: ("usage.alert_raised", "usage.alert_resolved"),
+    ChangeKind.ALERT: ("usage.alert_raised", "usage.alert_resolved", "usage.alert_acknowledged"),
     ChangeKind.INVOICE: (
         "invoice.finalized",
         "invoice.paid",
@@ -162,7 +162,7 @@ def _changes_of(events: Sequence[OutboxEvent]) -> Collection[Change]:
     """What events tell of. Of one object several are one change, told in the place of the last.
 
     Whoever resumes before that place is told again, and whoever resumes behind it has seen it. An alert is told each
-    time: where it was raised and where it was resolved are two places, which its readers tell apart.
+    time: where it was raised, seen and resolved are places of their own, which its readers tell apart.
     """
     found: dict[Hashable, Change] = {}
     for event in events:

@@ -401,6 +401,15 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         ),
         [],
     ),
+    (
+        "USAGE_THRESHOLD",
+        {"metricName": "Email sends", "threshold": 95, "level": "URGENT", "used": 9_600, "limit": 10_000},
+        (
+            "Email sends: 95\u00a0% of the limit reached: 9,600 of 10,000 were used. Act now: choose a larger plan, or"
+            " use less."
+        ),
+        ["CHANGE_PLAN", "CHANGE_ADD_ONS", "REDUCE_USAGE"],
+    ),
 ]
 
 
