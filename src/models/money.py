@@ -230,6 +230,15 @@ class Invoice(Entity, kw_only=True, eq=False):
         """What was to be paid when it was issued."""
         return self.total_minor + self.carried_in_minor - self.balance_applied_minor
 
+    @property
+    def is_payable(self) -> bool:
+        """Whether money for it is taken: also where it was given up."""
+        return self.status in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)
+
+    def owes(self, amount_minor: int) -> bool:
+        """Whether so much of it is still to be paid."""
+        return self.is_payable and self.due_minor >= amount_minor
+
 
 class InvoiceLine(Entity, kw_only=True, eq=False):
     """One line of an invoice, net of tax."""
@@ -394,6 +403,8 @@ class Transaction(Entity, kw_only=True, eq=False):
     failure_code: Mapped[FailureCode | None] = mapped_column(default=None)
     processor_key: Mapped[str | None] = mapped_column(unique=True, default=None)
     """The idempotency key of a charge, committed before the processor is called."""
+    asked_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When the processor was first asked for it, committed before that too: from then on it is asked about first."""
     processor_id: Mapped[str | None] = mapped_column(index=True, default=None)
     """What the processor knows the charge by."""
     action: Mapped[dict[str, Any] | None] = mapped_column(default=None)

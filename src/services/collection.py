@@ -122,7 +122,7 @@ async def _end_open_attempt(till: Till, invoice_id: UUID) -> UUID | None:
     if attempt.status is TransactionStatus.REQUIRES_ACTION:
         await expire_action(till, attempt.id)
     else:
-        await settle(till, attempt.id, is_ours=False)
+        await settle(till, attempt.id)
     attempt = await _find_open_attempt(till, invoice_id)
     return None if attempt is None else attempt.id
 

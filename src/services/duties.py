@@ -79,7 +79,7 @@ async def perform(till: Till, taken: Taken) -> None:
 async def try_to_perform(till: Till, taken: Taken) -> bool:
     """Do one piece of work; what fails is given back, to be tried again later or looked at by an operator."""
     try:
-        if taken.is_lost and taken.tries > MAX_TRIES:
+        if taken.is_lost and taken.failures >= MAX_TRIES:
             raise WorkerLost("whoever did it ended before it was done, each time")
         await perform(till, taken)
     except Fenced:

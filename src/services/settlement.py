@@ -41,35 +41,23 @@ ASKED_AGAIN = timedelta(hours=1)
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
 
 
-async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None, *, is_ours: bool = True) -> None:
+async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -> None:
     """Have the processor collect an open charge, and write down what that leads to.
 
-    The key was committed before: after a crash the processor is asked what became of it, before it is asked again
-    under the same key. What cannot be known is unknown, and looked up before anything else is tried. `is_ours` says
-    whether this flow opened the charge, if no work was taken for it.
+    The key was committed before, and so is that it is being asked for: whoever comes after asks what became of it,
+    before it is asked for again under the same key. What cannot be known is unknown, and looked up before anything
+    else is tried.
     """
-    async with till.database.read() as session:
-        transaction = await session.get_one(Transaction, transaction_id)
-        method = await session.get_one(PaymentMethod, transaction.payment_method_id)
-        account = await session.get_one(BillingAccount, transaction.account_id)
-    if transaction.status not in OPEN:
-        if taken is not None:
-            async with till.work() as work:
-                await finish(work, taken)
+    async with till.work() as work:
+        taken_up = await _take_up(work, transaction_id)
+        if taken_up is None and taken is not None:
+            await finish(work, taken)
+    if taken_up is None:
         return
-    assert transaction.processor_key is not None, "a charge has its key from the start"
-    order = ChargeOrder(
-        key=transaction.processor_key,
-        amount_minor=transaction.amount_minor,
-        currency=transaction.currency,
-        customer=account.processor_customer or "",
-        token=method.processor_token,
-        on_session=transaction.on_session,
-        description=transaction.description,
-    )
+    transaction, order, is_first = taken_up
     reach("charge.before_call")
     try:
-        result = await _collect(till, transaction, order, is_first=_is_first(transaction, taken, is_ours=is_ours))
+        result = await _collect(till, transaction, order, is_first=is_first)
     except ProcessorFailed:
         log.warning("the processor did not say what became of %s", order.key)
         await _note_unknown(till, transaction)
@@ -81,24 +69,37 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None, *
     reach("charge.after_commit")
 
 
-def _is_first(transaction: Transaction, taken: Taken | None, *, is_ours: bool) -> bool:
-    """Whether nobody can have asked the processor yet: not whoever opened it, nor an earlier try of the worker."""
-    if transaction.status is not TransactionStatus.PENDING:
-        return False
-    return is_ours if taken is None else (taken.tries == 1 and taken.due_at <= transaction.created_at)
+async def _take_up(work: Work, transaction_id: UUID) -> tuple[Transaction, ChargeOrder, bool] | None:
+    """What to ask the processor for, and whether nobody asked before; none where the charge is not open any more.
+
+    That it is asked for is written down here, so that it is known whatever becomes of who asks.
+    """
+    account_id = (await work.session.get_one(Transaction, transaction_id)).account_id
+    account = (await work.lock_accounts([account_id]))[account_id]
+    transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
+    if transaction.status not in OPEN:
+        return None
+    method = await work.session.get_one(PaymentMethod, transaction.payment_method_id)
+    assert transaction.processor_key is not None, "a charge has its key from the start"
+    order = ChargeOrder(
+        key=transaction.processor_key,
+        amount_minor=transaction.amount_minor,
+        currency=transaction.currency,
+        customer=account.processor_customer or "",
+        token=method.processor_token,
+        on_session=transaction.on_session,
+        description=transaction.description,
+    )
+    is_first = transaction.asked_at is None
+    if is_first:
+        transaction.asked_at = work.clock.now_for(account)
+    return transaction, order, is_first
 
 
 async def _collect(till: Till, transaction: Transaction, order: ChargeOrder, *, is_first: bool) -> ChargeResult:
-    """Ask for a charge, after asking whether it was made; for a change whose time is over only that."""
-    if transaction.pending_change_id is None:
-        known = None if is_first else await till.processor.find(order)
-        return known or await till.processor.charge(order)
-    async with till.database.read() as session:
-        pending = await session.get_one(PendingChange, transaction.pending_change_id)
-        account = (await session.scalars(select_accounts().where(BillingAccount.id == transaction.account_id))).one()
-    is_over = till.database.clock.now_for(account) >= pending.expires_at
+    """Ask for a charge, after asking whether it was made; only that, where what it is for is paid or over."""
     found = None if is_first else await till.processor.find(order)
-    if not is_over and pending.status is PendingStatus.PENDING:
+    if await _is_wanted(till, transaction):
         return found or await till.processor.charge(order)
     if found is None:
         return ChargeResult(
@@ -107,6 +108,17 @@ async def _collect(till: Till, transaction: Transaction, order: ChargeOrder, *, 
     if found.status is ChargeStatus.REQUIRES_ACTION:
         return await till.processor.cancel(found.processor_id)
     return found
+
+
+async def _is_wanted(till: Till, transaction: Transaction) -> bool:
+    """Whether what a charge is for still waits for it: a change that is not over, an invoice that owes so much."""
+    async with till.database.read() as session:
+        if transaction.pending_change_id is None:
+            invoice = await session.get_one(Invoice, transaction.invoice_id)
+            return invoice.owes(transaction.amount_minor)
+        pending = await session.get_one(PendingChange, transaction.pending_change_id)
+        account = (await session.scalars(select_accounts().where(BillingAccount.id == transaction.account_id))).one()
+    return pending.status is PendingStatus.PENDING and till.database.clock.now_for(account) < pending.expires_at
 
 
 async def _note_unknown(till: Till, transaction: Transaction) -> None:
@@ -289,7 +301,7 @@ async def expire_pending(till: Till, account_id: UUID, pending_id: UUID, taken: 
         return
     if transaction is not None and transaction.status in OPEN:
         # Nobody knows yet what became of the charge: that is found out first.
-        await settle(till, transaction.id, is_ours=False)
+        await settle(till, transaction.id)
         async with till.database.read() as session:
             transaction = await session.get_one(Transaction, transaction.id)
     if transaction is not None and transaction.processor_id is not None:
