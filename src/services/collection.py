@@ -123,8 +123,12 @@ async def _end_open_attempt(till: Till, invoice_id: UUID) -> UUID | None:
         await expire_action(till, attempt.id)
     else:
         await settle(till, attempt.id)
-    attempt = await _find_open_attempt(till, invoice_id)
-    return None if attempt is None else attempt.id
+    after = await _find_open_attempt(till, invoice_id)
+    if after is not None and after.id != attempt.id:
+        # The charge was given up because a part was paid meanwhile: this one is of the rest.
+        await settle(till, after.id)
+        after = await _find_open_attempt(till, invoice_id)
+    return None if after is None else after.id
 
 
 async def _find_open_attempt(till: Till, invoice_id: UUID) -> Transaction | None:

@@ -36,7 +36,7 @@ from ..models.money import OPEN_ATTEMPT
 from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
 from .documents import freeze_credit_note, freeze_invoice, language_of, show_buyer, show_issuer
-from .due_work import enqueue
+from .due_work import enqueue, hasten
 from .errors import Conflict, InvoiceIsPaid
 from .notices import raise_notice
 from .permissions import check_voidable
@@ -433,6 +433,7 @@ async def issue_credit_note(
     if note.to_invoice_minor and invoice.due_minor == 0 and invoice.status is InvoiceStatus.OPEN:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    await give_up_actions(work, account, invoice)
     if reason in BY_OPERATORS and standing.subscription is not None:
         standing.subscription.version += 1  # a quote may rest on what was taken back
     work.audit(
@@ -444,6 +445,20 @@ async def issue_credit_note(
     work.emit(account, "credit_note.issued", {"creditNoteId": str(note.id), "number": note.number})
     await work.session.flush()
     return note
+
+
+async def give_up_actions(work: Work, account: BillingAccount, invoice: Invoice) -> None:
+    """A charge that waits for the cardholder is not needed any more where less is owed by now."""
+    waiting = await work.session.execute(
+        select(Transaction.id, Transaction.amount_minor).where(
+            Transaction.invoice_id == invoice.id,
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.status == TransactionStatus.REQUIRES_ACTION,
+        )
+    )
+    for transaction_id, amount_minor in waiting:
+        if not invoice.owes(amount_minor):
+            await hasten(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id), work.clock.now_for(account))
 
 
 async def _refuse_open_attempt(work: Work, invoice: Invoice) -> None:

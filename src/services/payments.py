@@ -90,7 +90,9 @@ async def open_attempt(
     return transaction
 
 
-async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_at: datetime) -> Transaction | None:
+async def ask_for_payment(
+    work: Work, standing: Standing, invoice: Invoice, due_at: datetime, *, step: str = AT_ISSUE
+) -> Transaction | None:
     """Have a finalised invoice charged. While a payment is overdue the rest waits; without a method it fails.
 
     `due_at` is when it was to be finalised: after an outage it is charged before what came due later.
@@ -112,14 +114,19 @@ async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_
         f"Invoice {invoice.number}",
         invoice=invoice,
         due_at=min(due_at, work.clock.now_for(account)),
-        step=AT_ISSUE,
+        step=step,
     )
 
 
 async def fail_payment(
     work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction | None = None
 ) -> None:
-    """An invoice could not be collected: the account is past due, with a banner, and its days begin to count."""
+    """An invoice could not be collected: the account is past due, with a banner, and its days begin to count.
+
+    Of one that is paid or withdrawn by now nothing follows.
+    """
+    if not invoice.is_payable:
+        return
     now = work.clock.now_for(account)
     invoice.payment_failed_at = invoice.payment_failed_at or now
     invoice.updated_at = now

@@ -15,13 +15,11 @@ from ..models import (
     Transaction,
     TransactionKind,
     TransactionStatus,
-    WorkKind,
 )
 from . import books, dunning, inputs
 from .documents import freeze_receipt
-from .due_work import hasten
 from .errors import InvalidInput
-from .invoicing import issue_bill
+from .invoicing import give_up_actions, issue_bill
 from .notices import raise_notice
 from .payments import ask_for_payment
 from .permissions import check_payable
@@ -38,8 +36,7 @@ MAX_REFERENCE = 140
 async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction) -> None:
     """Money came for an invoice. What exceeds what is due has to go back, and is flagged."""
     now = work.clock.now_for(account)
-    payable = invoice.status in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)
-    paid = min(transaction.amount_minor, invoice.due_minor) if payable else 0
+    paid = min(transaction.amount_minor, invoice.due_minor) if invoice.is_payable else 0
     if paid < transaction.amount_minor:
         await owe_back(
             work, account, transaction, transaction.amount_minor - paid, {"invoice": invoice.number or str(invoice.id)}
@@ -162,8 +159,7 @@ async def record_payment(
     work.session.add(transaction)
     await work.session.flush()
     await pay_invoice(work, account, invoice, transaction)
-    if invoice.due_minor == 0:
-        await _give_up_open_actions(work, account, invoice)
+    await give_up_actions(work, account, invoice)
     work.audit(
         account,
         "payment.recorded",
@@ -173,17 +169,6 @@ async def record_payment(
     await freeze_receipt(work, account, transaction)
     work.emit(account, "payment.succeeded", {"transactionId": str(transaction.id), "kind": TransactionKind.MANUAL})
     return transaction
-
-
-async def _give_up_open_actions(work: Work, account: BillingAccount, invoice: Invoice) -> None:
-    """A charge that waits for the cardholder is not needed any more."""
-    waiting = await work.session.scalars(
-        select(Transaction.id).where(
-            Transaction.invoice_id == invoice.id, Transaction.status == TransactionStatus.REQUIRES_ACTION
-        )
-    )
-    for transaction_id in waiting:
-        await hasten(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id), work.clock.now_for(account))
 
 
 async def grant_credit(

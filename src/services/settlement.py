@@ -29,7 +29,7 @@ from .due_work import Taken, enqueue, finish, postpone, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
 from .notices import clear_notice, raise_notice
-from .payments import fail_payment, note_result
+from .payments import ask_for_payment, fail_payment, note_result
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
 from .receiving import owe_back, pay_invoice
 from .tills import Till
@@ -215,6 +215,12 @@ async def _settle_invoice(work: Work, account: BillingAccount, transaction: Tran
         if transaction.on_session:
             return
         # Nobody is there to confirm it: that is a failure until somebody does.
+    if result.status is ChargeStatus.CANCELED and not invoice.owes(transaction.amount_minor):
+        # It was given up because less is owed by now: that is no failure, and what is left is asked for.
+        standing = await load_standing(work, account)
+        now = work.clock.now_for(account)
+        await ask_for_payment(work, standing, invoice, now, step=f"rest:{transaction.id}")
+        return
     await fail_payment(work, account, invoice, transaction)
 
 
