@@ -418,7 +418,8 @@ class Transaction(Entity, kw_only=True, eq=False):
     on_session: Mapped[bool] = mapped_column(default=False)
     """Whether the cardholder was there, and could confirm the payment."""
     excess_minor: Mapped[int] = mapped_column(default=0)
-    """Came in beyond what was due: owed back, until it is refunded or granted as credit."""
+    """Came in beyond what was due: owed back, until it is refunded or granted as credit. Of a lost dispute: how much of
+    it was owed back anyway."""
     charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_transaction.id"), index=True, default=None)
     """Of a refund or a dispute: the charge."""
     refund_request_id: Mapped[UUID | None] = mapped_column(index=True, default=None)

@@ -95,14 +95,23 @@ class Refundable:
     def excess_left_minor(self) -> int:
         """What was paid twice or too much, and is still owed back."""
         taken = sum(_taken_of(row) for row in self.requests if row.reason is RefundReason.DUPLICATE)
-        return max(0, self.charge.excess_minor - taken)
+        return max(0, min(self.charge.excess_minor - taken, self._room_minor))
 
     @property
     def left_minor(self) -> int:
         """What the processor can still pay back of what paid the invoice, requests that wait counted as gone."""
         taken = sum(_taken_of(row) for row in self.requests if row.reason is not RefundReason.DUPLICATE)
-        lost = sum(row.amount_minor for row in self.disputes if row.status is TransactionStatus.SUCCEEDED)
-        return max(0, self.charge.amount_minor - self.charge.excess_minor - taken - lost)
+        paid = self.charge.amount_minor - self.charge.excess_minor
+        return max(0, min(paid - taken - self._lost_minor, self._room_minor))
+
+    @property
+    def _lost_minor(self) -> int:
+        return sum(row.amount_minor for row in self.disputes if row.status is TransactionStatus.SUCCEEDED)
+
+    @property
+    def _room_minor(self) -> int:
+        """What is left of the charge itself, whatever for: a loss comes out of what paid the invoice first."""
+        return self.charge.amount_minor - sum(_taken_of(row) for row in self.requests) - self._lost_minor
 
     @property
     def balance_left_minor(self) -> int:

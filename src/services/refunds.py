@@ -285,8 +285,16 @@ async def _decide_again(
         raise Conflict("It was approved, and is owed: try it again, or give it as credit.", ["input", "decision"])
     if amount_minor is not None and amount_minor != request.refund_minor:
         raise InvalidInput(f"{request.refund_minor} (minor units) are owed.", ["input", "amountMinor"])
+    item = (await load_refundables(ReadSession(work.session), [charge], without=request.id))[charge.id]
+    if item.is_disputed:
+        raise RefundNotAllowed(_WHY_NOT[RefundCode.DISPUTED], ["input", "refundRequestId"])
+    owed = min(
+        request.refund_minor,
+        item.excess_left_minor if request.reason is RefundReason.DUPLICATE else item.left_minor,
+    )
+    if owed <= 0:
+        raise RefundNotAllowed(_WHY_NOT[RefundCode.NOTHING_LEFT], ["input", "refundRequestId"])
     await clear_notice(work, account, "REFUND_FAILED", str(request.id))
-    owed = request.refund_minor
     if decision is RefundDecision.CREDIT:
         request.refund_minor = 0
         await _grant_owed(work, account, request, owed)

@@ -21,6 +21,7 @@ from . import books
 from .documents import freeze_receipt
 from .due_work import Taken, finish, postpone, withdraw
 from .hearing import Heard, note_heard
+from .losses import settle_losses
 from .notices import clear_notice, raise_notice
 from .ports import ProcessorFailed, RefundOrder, RefundOutcome, RefundResult
 from .refunds import note_refunded
@@ -143,6 +144,7 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
             for_operators=True,
         )
     await note_refunded(work, charge)
+    await settle_losses(work, account, charge)
     event = "payment.failed" if is_failed else "refund.succeeded"
     work.audit(
         account,
