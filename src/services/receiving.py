@@ -50,6 +50,7 @@ async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, tra
     if invoice.due_minor == 0:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    await give_up_actions(work, account, invoice)
     await restore(work, account)
 
 
@@ -159,7 +160,6 @@ async def record_payment(
     work.session.add(transaction)
     await work.session.flush()
     await pay_invoice(work, account, invoice, transaction)
-    await give_up_actions(work, account, invoice)
     work.audit(
         account,
         "payment.recorded",

@@ -171,6 +171,10 @@ async def record_result(
         if result.status is not ChargeStatus.REQUIRES_ACTION:
             await withdraw(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id))
         await clear_notice(work, account, "PAYMENT_MISMATCH", str(transaction.id))
+        # Read before the charge counts as one that succeeded: reading writes, and two would have paid the invoice.
+        invoice = (
+            None if transaction.invoice_id is None else await work.session.get_one(Invoice, transaction.invoice_id)
+        )
         note_result(work, account, transaction, result)
         if not is_open and transaction.pending_change_id is not None:
             # It was given up here, and went through there all the same.
@@ -179,8 +183,8 @@ async def record_result(
             )
         elif transaction.pending_change_id is not None:
             await _settle_change(work, account, transaction, result)
-        elif transaction.invoice_id is not None:
-            await _settle_invoice(work, account, transaction, result)
+        elif invoice is not None:
+            await _settle_invoice(work, account, invoice, transaction, result)
         if result.status is ChargeStatus.SUCCEEDED:
             await freeze_receipt(work, account, transaction)
         reach("charge.before_commit")
@@ -204,8 +208,9 @@ async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Trans
     )
 
 
-async def _settle_invoice(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
-    invoice = await work.session.get_one(Invoice, transaction.invoice_id)
+async def _settle_invoice(
+    work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction, result: ChargeResult
+) -> None:
     if result.status is ChargeStatus.SUCCEEDED:
         await pay_invoice(work, account, invoice, transaction)
         return

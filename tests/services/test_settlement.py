@@ -3,20 +3,24 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
-from plafond.models import DueWork, InvoiceStatus, SandboxAnswers
+from plafond.models import DueWork, InvoiceStatus, LedgerAccount, SandboxAnswers, SandboxCharge
 from plafond.models import TransactionStatus as S
 from plafond.services import payments
 from plafond.services.due_work import MAX_TRIES, list_parked
 from plafond.services.duties import do_due, release_account
+from plafond.services.settlement import record_result
 
 from ..conftest import World
-from .engine import cancel_now, pay_by_transfer
+from .engine import VISA, add_card, cancel_now, pay_by_transfer
+from .helpers import ACTOR
 from .paying import (
     BACKOFF,
     MONTH,
     answer,
     begin,
+    books_of,
     charges_of,
     check,
     clock_of,
@@ -117,4 +121,28 @@ async def test_what_is_left_is_charged_instead(world: World, by: str) -> None:
     invoice = await newest_invoice(world, account_id)
     assert (invoice.status, invoice.payment_failed_at) == (InvoiceStatus.PAID, None)
     assert "invoice.payment_failed" not in await events_of(world, account_id)
+    await check(world, account_id)
+
+
+async def test_a_charge_that_failed_and_went_through_all_the_same(world: World) -> None:
+    """Another one paid the invoice meanwhile: both came, and the second is owed back."""
+    till, processor, account_id = await begin(world)
+    await add_card(till, account_id, "pm_card_authenticationRequired")
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    await add_card(till, account_id, VISA)
+    paid, failed, again = await charges_of(world, account_id)
+    assert [row.status for row in (paid, failed, again)] == [S.SUCCEEDED, S.FAILED, S.SUCCEEDED]
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(
+            update(SandboxCharge).where(SandboxCharge.key == failed.processor_key).values(status=S.SUCCEEDED)
+        )
+    assert failed.processor_id is not None
+    result = await processor.look_up(failed.processor_id)
+    assert result is not None
+    for _ in range(2):
+        await record_result(till, failed.id, result)
+    _, late, again = await charges_of(world, account_id)
+    assert [(row.status, row.excess_minor) for row in (late, again)] == [(S.SUCCEEDED, 4_900), (S.SUCCEEDED, 0)]
+    assert (await books_of(world, account_id))[LedgerAccount.REFUNDS_PAYABLE] == -4_900
     await check(world, account_id)
