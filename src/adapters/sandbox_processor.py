@@ -6,6 +6,7 @@ Towards each customer it behaves as it is told to, see `set_conduct`: it answers
 import asyncio
 import hashlib
 import secrets
+from dataclasses import replace
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -210,7 +211,7 @@ class SandboxProcessor:
             assert charge is not None, "a refund is one of a charge"
             refund = await work.session.get_one(SandboxRefund, refund.key)
             await _end_refund(work, conduct, charge, refund)
-            return _refund_result(refund, charge.currency)
+            return replace(_refund_result(refund, charge.currency), charge_key=charge.key)
 
     async def look_up_dispute(self, processor_id: str) -> DisputeFacts | None:
         """How a dispute stands."""
@@ -232,6 +233,7 @@ class SandboxProcessor:
             status=DISPUTES[dispute.status],
             amount_minor=dispute.amount_minor,
             currency=charge.currency,
+            charge_key=charge.key,
         )
 
     async def _approach(self, customer: str) -> SandboxConduct:

@@ -105,6 +105,8 @@ class RefundResult:
     """The processor's id of the charge."""
     amount_minor: int
     currency: str
+    charge_key: str | None = None
+    """Of a refund that was not asked for here: the key that its charge was asked for with, where it has one."""
 
 
 class DisputeStatus(StrEnum):
@@ -125,6 +127,8 @@ class DisputeFacts:
     status: DisputeStatus
     amount_minor: int
     currency: str
+    charge_key: str | None = None
+    """The key that the charge was asked for with, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -405,13 +405,14 @@ def test_other_codes_are_a_plain_decline(codes: tuple[str | None, str | None], f
     ],
 )
 async def test_a_refund_of_somebody_else_is_told_of(fake_stage: FakeStage, status: str, outcome: RefundOutcome) -> None:
-    _, charge = await paid(fake_stage)
+    given, charge = await paid(fake_stage)
     charged = fake_stage.fake.objects[charge.processor_id]["latest_charge"]
     facts: dict[str, Any] = {"status": status, "amount": 40, "currency": "eur", "charge": charged}
     made = fake_stage.fake.make("refund", "re_", payment_intent=charge.processor_id, **facts)
     refund = await fake_stage.stripe.look_up_refund(made)
     assert refund is not None
     assert (refund.status, refund.charge_id, refund.amount_minor) == (outcome, charge.processor_id, 40)
+    assert refund.charge_key == given.key
 
 
 @pytest.mark.parametrize(
@@ -429,12 +430,13 @@ async def test_a_refund_of_somebody_else_is_told_of(fake_stage: FakeStage, statu
 async def test_a_dispute_of_a_charge_is_told_by_its_intent(
     fake_stage: FakeStage, told: str, status: DisputeStatus
 ) -> None:
-    _, charge = await paid(fake_stage)
+    given, charge = await paid(fake_stage)
     charged = fake_stage.fake.objects[charge.processor_id]["latest_charge"]
     made = fake_stage.fake.make("dispute", "dp_", status=told, amount=40, currency="eur", charge=charged)
     facts = await fake_stage.stripe.look_up_dispute(made)
     assert facts is not None
     assert (facts.status, facts.charge_id, facts.amount_minor) == (status, charge.processor_id, 40)
+    assert facts.charge_key == given.key
 
 
 # Nobody

@@ -3,13 +3,25 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
-from plafond.models import DueWork, InvoiceStatus, LedgerAccount, SandboxAnswers, SandboxCharge
+from plafond.models import (
+    DueWork,
+    InvoiceStatus,
+    LedgerAccount,
+    Notice,
+    SandboxAnswers,
+    SandboxCharge,
+    SandboxDispute,
+    Transaction,
+    TransactionKind,
+)
 from plafond.models import TransactionStatus as S
 from plafond.services import payments
 from plafond.services.due_work import MAX_TRIES, list_parked
 from plafond.services.duties import do_due, release_account
+from plafond.services.ports import EventKind, Message, ProcessorFailed, RefundOrder
+from plafond.services.processor_messages import hear
 from plafond.services.settlement import record_result
 
 from ..conftest import World
@@ -146,3 +158,56 @@ async def test_a_charge_that_failed_and_went_through_all_the_same(world: World) 
     assert [(row.status, row.excess_minor) for row in (late, again)] == [(S.SUCCEEDED, 4_900), (S.SUCCEEDED, 0)]
     assert (await books_of(world, account_id))[LedgerAccount.REFUNDS_PAYABLE] == -4_900
     await check(world, account_id)
+
+
+@pytest.mark.parametrize("status", [S.UNKNOWN, S.PENDING])
+async def test_a_dispute_that_is_heard_of_before_its_charge(world: World, status: S) -> None:
+    """Our own answer was lost, so that the processor's id is not known here yet: the key tells whose it is."""
+    till, _, account_id = await begin(world, "pm_card_createDispute")
+    await answer(world, account_id, SandboxAnswers.LOST_AFTER_EFFECT)
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    last = (await charges_of(world, account_id))[-1]
+    assert (last.status, last.processor_id) == (S.UNKNOWN, None)
+    async with world.database.work(ACTOR) as work:
+        (await work.session.get_one(Transaction, last.id)).status = status
+    async with world.database.read() as session:
+        found = (
+            await session.scalars(
+                select(SandboxDispute.processor_id)
+                .join(SandboxCharge, SandboxCharge.processor_id == SandboxDispute.charge_id)
+                .where(SandboxCharge.key == last.processor_key)
+            )
+        ).one()
+    message = Message(id="evt_early", kind=EventKind.DISPUTE, subject=found)
+    await answer(world, account_id, SandboxAnswers.HANGS)
+    with pytest.raises(ProcessorFailed):
+        await hear(till, message)
+    await answer(world, account_id, SandboxAnswers.NORMAL)
+    await hear(till, message)
+    async with world.database.read() as session:
+        dispute = await session.scalar(select(Transaction).where(Transaction.charge_id == last.id))
+    assert dispute is not None
+    assert (dispute.kind, dispute.status) == (TransactionKind.DISPUTE, S.PENDING)
+    assert (await charges_of(world, account_id))[-1].status is S.SUCCEEDED
+
+
+async def test_a_refund_of_a_charge_that_is_not_known_to_be_paid(world: World) -> None:
+    """Somebody paid back by the processor's own pages, before our charge had its id: operators are told."""
+    till, processor, account_id = await begin(world)
+    await answer(world, account_id, SandboxAnswers.LOST_AFTER_EFFECT)
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    last = (await charges_of(world, account_id))[-1]
+    await answer(world, account_id, SandboxAnswers.NORMAL)
+    async with world.database.read() as session:
+        charge = await session.get_one(SandboxCharge, last.processor_key)
+    by_hand = await processor.refund(
+        RefundOrder(key="by hand", charge_id=charge.processor_id, amount_minor=1_000, currency="USD")
+    )
+    assert by_hand.processor_id is not None
+    await hear(till, Message(id="evt_by_hand", kind=EventKind.REFUND, subject=by_hand.processor_id))
+    async with world.database.read() as session:
+        codes = set(await session.scalars(select(Notice.code).where(Notice.account_id == account_id)))
+    assert "REFUND_UNKNOWN" in codes
+    assert (await charges_of(world, account_id))[-1].status is S.SUCCEEDED
