@@ -39,6 +39,7 @@ from ..services.ports import (
     RefundResult,
     Setup,
 )
+from ..services.rules.money import minimum_of
 
 PROCESSOR = Actor(name="system:sandbox_processor", origin="sandbox")
 
@@ -136,6 +137,8 @@ class SandboxProcessor:
     async def charge(self, order: ChargeOrder) -> ChargeResult:
         """Charge a test card; the same key gives the same charge again."""
         conduct = await self._approach(order.customer)
+        if order.amount_minor < minimum_of(order.currency):
+            return _too_small(order)
         async with self._database.work(PROCESSOR) as work:
             charge = await work.session.get(SandboxCharge, order.key)
             if charge is None:
@@ -450,6 +453,17 @@ async def _tell(
         "created_at": work.clock.now(),
     }
     await work.insert_or_ignore(SandboxMessage, [row])
+
+
+def _too_small(order: ChargeOrder) -> ChargeResult:
+    """A charge that was never made, and so has no id."""
+    return ChargeResult(
+        status=ChargeStatus.DECLINED,
+        processor_id="",
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        failure=FailureCode.PROCESSOR_ERROR,
+    )
 
 
 def _result(charge: SandboxCharge, conduct: SandboxConduct | None = None) -> ChargeResult:

@@ -21,8 +21,11 @@ from ..models import (
 )
 from . import dunning
 from .due_work import Taken, finish
+from .invoicing import settle_rest
 from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .ports import ProcessorFailed
+from .receiving import restore
+from .rules.money import minimum_of
 from .settlement import OPEN, expire_action, settle
 from .standing import load_standing
 from .subscriptions import find_subscription
@@ -93,6 +96,12 @@ async def _try_invoice(till: Till, taken: Taken, invoice_id: UUID, *, is_schedul
             select(Transaction.id).where(Transaction.invoice_id == invoice_id, Transaction.step == taken.subject)
         )
         if invoice.status not in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE) or was_tried is not None:
+            return
+        if invoice.due_minor < minimum_of(account.currency):
+            # It came to so little while it was to be paid by transfer, or was given up.
+            if invoice.status is InvoiceStatus.OPEN:
+                await settle_rest(work, account, invoice)
+                await restore(work, account)
             return
         standing = await load_standing(ReadSession(work.session), account, now)
         method = find_default(standing)

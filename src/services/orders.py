@@ -44,10 +44,11 @@ from .errors import (
     PaymentRequired,
 )
 from .idempotency import Request, once
-from .invoicing import foresee, minimum_of
+from .invoicing import foresee
 from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .permissions import check_confirmable
 from .ports import ProcessorFailed
+from .rules.money import minimum_of
 from .rules.transitions import RUNNING, Step
 from .settlement import CONFIRMABLE, record_result, settle
 from .standing import Standing

@@ -22,7 +22,9 @@ from ..models import (
 )
 from . import dunning
 from .due_work import enqueue
+from .invoicing import settle_rest
 from .ports import ChargeResult, ChargeStatus
+from .rules.money import minimum_of
 from .rules.transitions import Step
 from .standing import Standing
 from .subscriptions import find_subscription, take_step
@@ -57,6 +59,7 @@ async def open_attempt(
     tried for: there is one try for each.
     """
     account = standing.account
+    assert amount_minor >= minimum_of(account.currency), "too small an amount is carried forward, or given up"
     now = work.clock.now_for(account)
     transaction = Transaction(
         created_at=now,
@@ -101,6 +104,9 @@ async def ask_for_payment(
     if invoice.status is not InvoiceStatus.OPEN or account.collection_method is not CollectionMethod.AUTOMATIC:
         return None
     if await dunning.find_running(work, account) is not None:
+        return None
+    if invoice.due_minor < minimum_of(account.currency):
+        await settle_rest(work, account, invoice)
         return None
     method = find_default(standing)
     if method is None:

@@ -19,7 +19,7 @@ from ..models import (
 from . import books, dunning, inputs
 from .documents import freeze_receipt
 from .errors import InvalidInput
-from .invoicing import give_up_actions, issue_bill
+from .invoicing import give_up_actions, issue_bill, settle_rest
 from .notices import raise_notice
 from .payments import ask_for_payment
 from .permissions import check_payable
@@ -47,7 +47,9 @@ async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, tra
     invoice.paid_minor += paid
     invoice.updated_at = now
     books.post_payment(work, account, transaction, paid, is_written_off=was_written_off)
-    if invoice.due_minor == 0:
+    if not was_written_off:
+        await settle_rest(work, account, invoice)
+    elif invoice.due_minor == 0:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
     await give_up_actions(work, account, invoice)

@@ -293,6 +293,15 @@ class Contract:
         again = await stage.processor.refund(refund_of(charge, key="refund:2", amount_minor=12_340))
         assert again.status is RefundOutcome.SUCCEEDED
 
+    async def test_too_small_an_amount_is_declined(self, stage: Stage) -> None:
+        stage.need("amounts have a minimum")
+        given = await order(stage, amount_minor=49)
+        result = await stage.processor.charge(given)
+        assert (result.status, result.processor_id) == (ChargeStatus.DECLINED, "")
+        assert result.failure is FailureCode.PROCESSOR_ERROR
+        assert await stage.processor.find(given) is None
+        assert (await stage.processor.charge(await order(stage, key="invoice:2:0", amount_minor=50))).processor_id
+
     # Disputes and messages
 
     @pytest.mark.parametrize(("won", "status"), [(True, DisputeStatus.WON), (False, DisputeStatus.LOST)])

@@ -74,7 +74,8 @@ async def check(world: World, account_id: UUID) -> None:
     """The audit finds nothing of an account; that the others' work was left undone is this room's doing."""
     async with world.database.read() as session:
         found = await audit(session, world.clock.now())
-    assert [finding for finding in found if finding.account_id in (account_id, None)] == []
+    of_it = [str(finding) for finding in found if finding.account_id in (account_id, None)]
+    assert not of_it, of_it
 
 
 async def answer(

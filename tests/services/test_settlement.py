@@ -1,28 +1,34 @@
 """Charges that do not end at once: asked for once, however often they are taken up, and not for what is paid."""
 
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select, update
 
 from plafond.models import (
     DueWork,
+    InvoiceLine,
     InvoiceStatus,
     LedgerAccount,
     Notice,
     SandboxAnswers,
     SandboxCharge,
     SandboxDispute,
+    Subscription,
+    SubscriptionStatus,
     Transaction,
     TransactionKind,
+    WorkKind,
 )
 from plafond.models import TransactionStatus as S
-from plafond.services import payments
-from plafond.services.due_work import MAX_TRIES, list_parked
+from plafond.services import crediting, payments
+from plafond.services.due_work import MAX_TRIES, list_parked, withdraw
 from plafond.services.duties import do_due, release_account
 from plafond.services.ports import EventKind, Message, ProcessorFailed, RefundOrder
 from plafond.services.processor_messages import hear
 from plafond.services.settlement import record_result
+from plafond.services.tills import Till
 
 from ..conftest import World
 from .engine import VISA, add_card, cancel_now, pay_by_transfer
@@ -211,3 +217,57 @@ async def test_a_refund_of_a_charge_that_is_not_known_to_be_paid(world: World) -
         codes = set(await session.scalars(select(Notice.code).where(Notice.account_id == account_id)))
     assert "REFUND_UNKNOWN" in codes
     assert (await charges_of(world, account_id))[-1].status is S.SUCCEEDED
+
+
+@pytest.mark.parametrize("by", ["transfer", "credit"])
+@pytest.mark.parametrize("is_overdue", [True, False])
+async def test_what_is_left_and_too_small_to_charge_is_carried_forward(world: World, by: str, is_overdue: bool) -> None:
+    """It neither begins nor goes on with dunning; the next invoice demands it."""
+    till, processor, account_id = await begin(world)
+    if is_overdue:
+        await add_card(till, account_id, "pm_card_chargeDeclined")
+    await leave_second_month_open(world, till, account_id, is_overdue=is_overdue)
+    if by == "transfer":
+        await pay_by_transfer(till, account_id, 4_880, status=InvoiceStatus.OPEN)
+    else:
+        await credit(world, account_id, 4_880)
+    invoice = await newest_invoice(world, account_id)
+    assert (invoice.status, invoice.carried_out_minor) == (InvoiceStatus.PAID, 20)
+    async with world.database.read() as session:
+        subscription = await session.scalar(select(Subscription).where(Subscription.account_id == account_id))
+    assert subscription is not None
+    assert subscription.status is SubscriptionStatus.ACTIVE
+    await check(world, account_id)
+    await add_card(till, account_id, VISA)
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    invoice = await newest_invoice(world, account_id)
+    assert (invoice.status, invoice.carried_in_minor, invoice.paid_minor) == (InvoiceStatus.PAID, 20, 4_920)
+    assert len(processor.charged) == (3 if is_overdue else 2)
+    await check(world, account_id)
+
+
+async def leave_second_month_open(world: World, till: Till, account_id: UUID, *, is_overdue: bool) -> None:
+    """Its charge failed, or was not asked for yet."""
+    clock_of(world).stands_at += MONTH
+    if is_overdue:
+        await do_all(till, account_id)
+        return
+    while (await newest_invoice(world, account_id)).status is not InvoiceStatus.OPEN:
+        assert await do_due(till, limit=1, account_id=account_id)
+    async with world.database.work(ACTOR) as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        [waiting] = await work.session.scalars(
+            select(Transaction).where(Transaction.account_id == account_id, Transaction.status == S.PENDING)
+        )
+        waiting.status = S.CANCELED
+        work.audit(account, "payment.failed", f"transaction:{waiting.id}", after={"status": waiting.status})
+        await withdraw(work, account, WorkKind.CHARGE)
+
+
+async def credit(world: World, account_id: UUID, amount_minor: int) -> None:
+    """Take back a part of the newest invoice."""
+    invoice = await newest_invoice(world, account_id)
+    async with world.database.work(ACTOR) as work:
+        [line] = await work.session.scalars(select(InvoiceLine).where(InvoiceLine.invoice_id == invoice.id))
+        await crediting.credit(work, account_id, invoice.id, [(line.id, amount_minor)], "test")
