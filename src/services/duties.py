@@ -32,6 +32,10 @@ log = logging.getLogger("plafond.duties")
 
 Duty = Callable[[Work, BillingAccount, str], Awaitable[Any]]
 BILLING = frozenset(WorkKind) - APART
+ASKING = frozenset(
+    {WorkKind.CHARGE, WorkKind.TRY_PAYMENT, WorkKind.REFUND, WorkKind.EXPIRE_ACTION, WorkKind.EXPIRE_PENDING}
+)
+"""Work that asks the payment processor, and lasts as long as that takes to answer."""
 BATCH = 20
 
 
@@ -127,12 +131,14 @@ async def release_account(work: Work, account: BillingAccount) -> int:
     return len(released)
 
 
-async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = None) -> int:
+async def do_due(
+    till: Till, *, limit: int = BATCH, account_id: UUID | None = None, kinds: frozenset[WorkKind] = BILLING
+) -> int:
     """Take what is due by the wall clock and do it. Gives how much was taken: 0 means that nothing is due."""
     for count in range(limit):
         # One at a time: work that ends its worker takes no other with it.
         async with till.work() as work:
-            taken = await claim(work, work.clock.now(), limit=1, account_id=account_id, kinds=BILLING)
+            taken = await claim(work, work.clock.now(), limit=1, account_id=account_id, kinds=kinds)
         if not taken:
             return count
         reach("work.claimed")
