@@ -81,7 +81,9 @@ class ConfirmPaymentPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
     invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
+    transaction: Transaction | None = maybe(
+        "The charge; null where none was made. One that was given up, or came for what no longer holds, is refused."
+    )
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )
