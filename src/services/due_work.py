@@ -61,6 +61,21 @@ async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: 
     )
 
 
+async def enqueue_again(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
+    """Have something done at an instant, also where it was done before."""
+    await work.session.execute(
+        update(DueWork)
+        .where(
+            DueWork.account_id == account.id,
+            DueWork.kind == kind,
+            DueWork.subject == subject,
+            DueWork.done_at.is_not(None),
+        )
+        .values(done_at=None, due_at=due_at, leased_until=None, failures=0, failure=None)
+    )
+    await enqueue(work, account, kind, subject, due_at)
+
+
 async def withdraw(work: Work, account: BillingAccount, kind: WorkKind, subject: str | None = None) -> None:
     """Take back what is not done yet: its cause is gone. Whoever holds it is refused when it wants to finish."""
     statement = delete(DueWork).where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.done_at.is_(None))

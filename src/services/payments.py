@@ -154,6 +154,11 @@ async def fail_payment(
     await dunning.tell(work, account, running, subscription)
 
 
+def show_action(result: ChargeResult) -> dict[str, str | None]:
+    """What the cardholder needs to confirm a charge."""
+    return {"clientSecret": result.client_secret, "url": result.url}
+
+
 def note_result(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
     """Write down what the processor answered."""
     now = work.clock.now_for(account)
@@ -165,7 +170,7 @@ def note_result(work: Work, account: BillingAccount, transaction: Transaction, r
         event = "payment.succeeded"
     elif result.status is ChargeStatus.REQUIRES_ACTION:
         transaction.status = TransactionStatus.REQUIRES_ACTION
-        transaction.action = {"clientSecret": result.client_secret, "url": result.url}
+        transaction.action = show_action(result)
         event = "payment.requires_action"
     elif result.status is ChargeStatus.CANCELED:
         transaction.status = TransactionStatus.CANCELED

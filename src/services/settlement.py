@@ -25,11 +25,11 @@ from .accounts import select_accounts
 from .changing import apply_change, still_holds
 from .closing import load_standing
 from .documents import freeze_receipt
-from .due_work import Taken, enqueue, finish, postpone, withdraw
+from .due_work import Taken, enqueue_again, finish, postpone, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
 from .notices import clear_notice, raise_notice
-from .payments import ask_for_payment, fail_payment, note_result
+from .payments import ask_for_payment, fail_payment, note_result, show_action
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
 from .receiving import owe_back, pay_invoice
 from .tills import Till
@@ -159,35 +159,55 @@ async def record_result(
             result.amount_minor,
             result.currency,
         ) != (transaction.amount_minor, transaction.currency):
-            if is_open:
-                transaction.status = TransactionStatus.UNKNOWN
-            await _flag_mismatch(work, account, transaction, result)
-            if taken is not None:
-                await postpone(work, taken, work.clock.now_for(account) + ASKED_AGAIN)
+            await _put_aside(work, account, transaction, result, taken)
             return
         if taken is not None:
             await finish(work, taken)
+        if result.status is ChargeStatus.REQUIRES_ACTION and transaction.status is TransactionStatus.REQUIRES_ACTION:
+            # Told again: it waits as before, and until when was said.
+            transaction.action = show_action(result)
+            return
         await withdraw(work, account, WorkKind.CHARGE, str(transaction_id))
         if result.status is not ChargeStatus.REQUIRES_ACTION:
             await withdraw(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id))
         await clear_notice(work, account, "PAYMENT_MISMATCH", str(transaction.id))
-        # Read before the charge counts as one that succeeded: reading writes, and two would have paid the invoice.
-        invoice = (
-            None if transaction.invoice_id is None else await work.session.get_one(Invoice, transaction.invoice_id)
-        )
-        note_result(work, account, transaction, result)
-        if not is_open and transaction.pending_change_id is not None:
-            # It was given up here, and went through there all the same.
-            await owe_back(
-                work, account, transaction, transaction.amount_minor, {"change": str(transaction.pending_change_id)}
-            )
-        elif transaction.pending_change_id is not None:
-            await _settle_change(work, account, transaction, result)
-        elif invoice is not None:
-            await _settle_invoice(work, account, invoice, transaction, result)
-        if result.status is ChargeStatus.SUCCEEDED:
-            await freeze_receipt(work, account, transaction)
+        await _follow(work, account, transaction, result, is_open=is_open)
         reach("charge.before_commit")
+
+
+async def _put_aside(
+    work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult, taken: Taken | None
+) -> None:
+    """What names another amount is flagged, and looked at again later."""
+    is_open = transaction.status in (*OPEN, TransactionStatus.REQUIRES_ACTION)
+    if is_open:
+        transaction.status = TransactionStatus.UNKNOWN
+    await _flag_mismatch(work, account, transaction, result)
+    asked_again_at = work.clock.now_for(account) + ASKED_AGAIN
+    if taken is not None:
+        await postpone(work, taken, asked_again_at)
+    elif is_open:
+        await enqueue_again(work, account, WorkKind.CHARGE, str(transaction.id), asked_again_at)
+
+
+async def _follow(
+    work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult, *, is_open: bool
+) -> None:
+    """Write down what became of a charge, and what that leads to."""
+    # Read before the charge counts as one that succeeded: reading writes, and two would have paid the invoice.
+    invoice = None if transaction.invoice_id is None else await work.session.get_one(Invoice, transaction.invoice_id)
+    note_result(work, account, transaction, result)
+    if not is_open and transaction.pending_change_id is not None:
+        # It was given up here, and went through there all the same.
+        await owe_back(
+            work, account, transaction, transaction.amount_minor, {"change": str(transaction.pending_change_id)}
+        )
+    elif transaction.pending_change_id is not None:
+        await _settle_change(work, account, transaction, result)
+    elif invoice is not None:
+        await _settle_invoice(work, account, invoice, transaction, result)
+    if result.status is ChargeStatus.SUCCEEDED:
+        await freeze_receipt(work, account, transaction)
 
 
 async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
@@ -215,8 +235,8 @@ async def _settle_invoice(
         await pay_invoice(work, account, invoice, transaction)
         return
     if result.status is ChargeStatus.REQUIRES_ACTION:
-        transaction.expires_at = work.clock.now_for(account) + CONFIRMABLE
-        await enqueue(work, account, WorkKind.EXPIRE_ACTION, str(transaction.id), transaction.expires_at)
+        transaction.expires_at = transaction.expires_at or work.clock.now_for(account) + CONFIRMABLE
+        await enqueue_again(work, account, WorkKind.EXPIRE_ACTION, str(transaction.id), transaction.expires_at)
         if transaction.on_session:
             return
         # Nobody is there to confirm it: that is a failure until somebody does.

@@ -25,14 +25,23 @@ from plafond.models import TransactionStatus as S
 from plafond.services import crediting, payments
 from plafond.services.due_work import MAX_TRIES, list_parked, withdraw
 from plafond.services.duties import do_due, release_account
-from plafond.services.ports import EventKind, Message, ProcessorFailed, RefundOrder
+from plafond.services.idempotency import Request
+from plafond.services.ports import (
+    ChargeResult,
+    ChargeStatus,
+    EventKind,
+    Message,
+    ProcessorFailed,
+    RefundOrder,
+)
 from plafond.services.processor_messages import hear
+from plafond.services.retries import retry_payment
 from plafond.services.settlement import record_result
 from plafond.services.tills import Till
 
 from ..conftest import World
 from .engine import VISA, add_card, cancel_now, pay_by_transfer
-from .helpers import ACTOR
+from .helpers import ACTOR, OPERATOR
 from .paying import (
     BACKOFF,
     MONTH,
@@ -271,3 +280,60 @@ async def credit(world: World, account_id: UUID, amount_minor: int) -> None:
     async with world.database.work(ACTOR) as work:
         [line] = await work.session.scalars(select(InvoiceLine).where(InvoiceLine.invoice_id == invoice.id))
         await crediting.credit(work, account_id, invoice.id, [(line.id, amount_minor)], "test")
+
+
+ASKING = "pm_card_authenticationRequired"
+
+
+async def wait_for_the_cardholder(world: World) -> tuple[Till, UUID, Transaction]:
+    """An invoice whose payment somebody began, and has to confirm."""
+    till, _, account_id = await begin(world)
+    await answer(world, account_id, SandboxAnswers.NORMAL)
+    await add_card(till, account_id, ASKING)
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    await retry_payment(till, OPERATOR, Request("retry", "", None), account_id)
+    waiting = (await charges_of(world, account_id))[-1]
+    assert (waiting.status, waiting.on_session) == (S.REQUIRES_ACTION, True)
+    return till, account_id, waiting
+
+
+def told(charge: Transaction, amount_minor: int = 4_900) -> ChargeResult:
+    """That it still waits, as the processor says."""
+    assert charge.processor_id is not None, "it was asked for"
+    return ChargeResult(
+        status=ChargeStatus.REQUIRES_ACTION,
+        processor_id=charge.processor_id,
+        amount_minor=amount_minor,
+        currency="USD",
+        client_secret="another secret",
+    )
+
+
+async def test_that_a_charge_waits_may_be_told_again(world: World) -> None:
+    """Its time does not begin anew, and nothing is said twice."""
+    till, account_id, waiting = await wait_for_the_cardholder(world)
+    before = await events_of(world, account_id)
+    clock_of(world).stands_at += timedelta(hours=2)
+    for _ in range(2):
+        await record_result(till, waiting.id, told(waiting))
+    again = (await charges_of(world, account_id))[-1]
+    assert (again.expires_at, again.updated_at) == (waiting.expires_at, waiting.updated_at)
+    assert again.action == {"clientSecret": "another secret", "url": None}
+    assert await events_of(world, account_id) == before
+    await check(world, account_id)
+
+
+async def test_an_amount_that_differs_while_it_waits_is_looked_at_again(world: World) -> None:
+    """The work for it was done by then: it comes back, and so does the end of waiting."""
+    till, account_id, waiting = await wait_for_the_cardholder(world)
+    await record_result(till, waiting.id, told(waiting, 4_901))
+    assert (await charges_of(world, account_id))[-1].status is S.UNKNOWN
+    clock_of(world).stands_at += timedelta(hours=1)
+    await do_all(till, account_id)
+    again = (await charges_of(world, account_id))[-1]
+    assert (again.status, again.expires_at) == (S.REQUIRES_ACTION, waiting.expires_at)
+    clock_of(world).stands_at += timedelta(hours=22)
+    await do_all(till, account_id)
+    assert (await charges_of(world, account_id))[-1].status is S.CANCELED
+    await check(world, account_id)
