@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -153,14 +153,16 @@ async def _find_open_attempt(till: Till, invoice_id: UUID) -> Transaction | None
 
 
 async def _is_hopeless(work: Work, method: PaymentMethod) -> bool:
-    """Whether the bank said that it will never be charged: it is stolen or closed."""
-    return bool(
-        await work.session.scalar(
-            select(
-                exists().where(
-                    Transaction.payment_method_id == method.id,
-                    Transaction.failure_code == FailureCode.STOLEN_OR_CLOSED,
-                )
-            )
+    """Whether the bank said last, of the card as it is, that it will never be charged: it is stolen or closed."""
+    last = await work.session.scalar(
+        select(Transaction)
+        .where(
+            Transaction.payment_method_id == method.id,
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.status.in_((TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)),
+            Transaction.created_at >= method.updated_at,
         )
+        .order_by(Transaction.created_at.desc(), Transaction.id.desc())
+        .limit(1)
     )
+    return last is not None and last.failure_code is FailureCode.STOLEN_OR_CLOSED

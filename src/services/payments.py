@@ -166,7 +166,7 @@ def note_result(work: Work, account: BillingAccount, transaction: Transaction, r
     transaction.processor_id = result.processor_id or transaction.processor_id
     transaction.action = None
     if result.status is ChargeStatus.SUCCEEDED:
-        transaction.status = TransactionStatus.SUCCEEDED
+        transaction.status, transaction.failure_code = TransactionStatus.SUCCEEDED, None
         event = "payment.succeeded"
     elif result.status is ChargeStatus.REQUIRES_ACTION:
         transaction.status = TransactionStatus.REQUIRES_ACTION

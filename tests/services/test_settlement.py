@@ -1,5 +1,6 @@
 """Charges that do not end at once: asked for once, however often they are taken up, and not for what is paid."""
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -8,10 +9,12 @@ from sqlalchemy import select, update
 
 from plafond.models import (
     DueWork,
+    FailureCode,
     InvoiceLine,
     InvoiceStatus,
     LedgerAccount,
     Notice,
+    PaymentMethod,
     SandboxAnswers,
     SandboxCharge,
     SandboxDispute,
@@ -26,6 +29,7 @@ from plafond.services import crediting, payments
 from plafond.services.due_work import MAX_TRIES, list_parked, withdraw
 from plafond.services.duties import do_due, release_account
 from plafond.services.idempotency import Request
+from plafond.services.methods import refresh_method
 from plafond.services.ports import (
     ChargeResult,
     ChargeStatus,
@@ -336,4 +340,57 @@ async def test_an_amount_that_differs_while_it_waits_is_looked_at_again(world: W
     clock_of(world).stands_at += timedelta(hours=22)
     await do_all(till, account_id)
     assert (await charges_of(world, account_id))[-1].status is S.CANCELED
+    await check(world, account_id)
+
+
+async def use_token(world: World, account_id: UUID, token: str) -> None:
+    """Have the card behave as another test card from now on."""
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(
+            update(PaymentMethod).where(PaymentMethod.account_id == account_id).values(processor_token=token)
+        )
+
+
+@pytest.mark.parametrize("is_mended", [True, False])
+async def test_a_card_that_was_stolen_is_tried_again_once_it_changed(world: World, is_mended: bool) -> None:
+    """The days skip it; when its bank tells of a new date it is another card."""
+    till, _, account_id = await begin(world)
+    await use_token(world, account_id, "pm_card_chargeDeclinedStolenCard")
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    assert (await charges_of(world, account_id))[-1].failure_code is FailureCode.STOLEN_OR_CLOSED
+    if is_mended:
+        await use_token(world, account_id, VISA)
+        clock_of(world).stands_at += timedelta(hours=1)
+        async with world.database.work(ACTOR) as work:
+            account = (await work.lock_accounts([account_id]))[account_id]
+            [method] = await work.session.scalars(select(PaymentMethod).where(PaymentMethod.account_id == account_id))
+            facts = await till.processor.read_method(VISA)
+            assert facts is not None
+            await refresh_method(work, account, method, replace(facts, exp_year=facts.exp_year + 1))
+    clock_of(world).stands_at += timedelta(days=4)
+    await do_all(till, account_id)
+    statuses = [row.status for row in await charges_of(world, account_id)]
+    assert statuses == [S.SUCCEEDED, S.FAILED, *([S.SUCCEEDED] if is_mended else [])]
+    await check(world, account_id)
+
+
+async def test_a_charge_that_goes_through_late_did_not_fail(world: World) -> None:
+    till, processor, account_id = await begin(world)
+    await use_token(world, account_id, "pm_card_chargeDeclinedStolenCard")
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    failed = (await charges_of(world, account_id))[-1]
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(
+            update(SandboxCharge)
+            .where(SandboxCharge.key == failed.processor_key)
+            .values(status=S.SUCCEEDED, failure_code=None)
+        )
+    assert failed.processor_id is not None
+    result = await processor.look_up(failed.processor_id)
+    assert result is not None
+    await record_result(till, failed.id, result)
+    late = (await charges_of(world, account_id))[-1]
+    assert (late.status, late.failure_code) == (S.SUCCEEDED, None)
     await check(world, account_id)
