@@ -87,6 +87,11 @@ class Refundable:
     disputes: list[Transaction] = field(default_factory=list[Transaction])
 
     @property
+    def is_annual(self) -> bool:
+        """Whether it paid for a plan by the year."""
+        return any(_is_annual(row) for row in self.rows.values())
+
+    @property
     def is_disputed(self) -> bool:
         """Whether the bank is looking into it: until it has decided, nothing goes back."""
         return any(dispute.status is TransactionStatus.PENDING for dispute in self.disputes)
@@ -264,27 +269,22 @@ def _maximum(item: Refundable, asked: Asked, now: datetime) -> tuple[int, Refund
         return item.excess_left_minor, RefundCode.ALLOWED if charge.excess_minor else RefundCode.NOT_A_DUPLICATE
     if not item.lines:
         return 0, RefundCode.NOTHING_LEFT
-    is_annual = any(_is_annual(row) for row in item.rows.values())
-    period = asked.period
     if asked.reason is RefundReason.GOODWILL:
-        if is_annual:
+        if item.is_annual:
             return 0, RefundCode.ANNUAL_PLAN
         if now - charge.created_at > GOODWILL_FOR:
             return 0, RefundCode.TOO_OLD
-    if asked.reason is RefundReason.SERVICE_ISSUE and is_annual:
-        # An annual plan is not given back for time to come.
-        period = _cut(period or _time_of(item), now)
-        if period is None:
-            return 0, RefundCode.ANNUAL_PLAN
-    eligible = list_eligible(item, asked, period)
+    if asked.reason is RefundReason.SERVICE_ISSUE and _time_given_back(item, asked, now) is None:
+        return 0, RefundCode.ANNUAL_PLAN
+    eligible = list_eligible(item, asked, now)
     if not eligible:
         is_time = asked.reason is RefundReason.SERVICE_ISSUE
         return 0, RefundCode.NO_SUCH_TIME if is_time else RefundCode.NO_SUCH_LINES
     return min(sum(eligible.values()), item.left_minor + item.balance_left_minor), RefundCode.ALLOWED
 
 
-def list_eligible(item: Refundable, asked: Asked, period: Period | None) -> dict[UUID, int]:
-    """What may be credited of each line for a reason, tax included."""
+def list_eligible(item: Refundable, asked: Asked, now: datetime) -> dict[UUID, int]:
+    """What may be credited of each line for a reason, tax included: the verdict's maximum, and what a note is over."""
     left = open_gross(item.lines, item.credited_tax)
     if asked.reason is RefundReason.BILLING_ERROR and asked.line_ids is not None:
         return {line_id: left[line_id] for line_id in asked.line_ids if line_id in left}
@@ -293,13 +293,21 @@ def list_eligible(item: Refundable, asked: Asked, period: Period | None) -> dict
     whole = open_gross(
         {key: OpenLine(line.net_minor, line.net_minor, line.taxes, line.period) for key, line in item.lines.items()}, {}
     )
-    time = period or _time_of(item)
+    time = _time_given_back(item, asked, now)
+    if time is None:
+        return {}
     shares = {
         line_id: share_of_time(whole[line_id], item.lines[line_id].period, time)
         for line_id, row in item.rows.items()
         if row.kind in RECURRING
     }
     return {line_id: min(share, left[line_id]) for line_id, share in shares.items() if share}
+
+
+def _time_given_back(item: Refundable, asked: Asked, now: datetime) -> Period | None:
+    """Of a service issue: when it was, of an annual plan what of that is past; none where all is to come."""
+    period = asked.period or _time_of(item)
+    return _cut(period, now) if item.is_annual else period
 
 
 def _time_of(item: Refundable) -> Period:

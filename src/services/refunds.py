@@ -249,7 +249,7 @@ async def _credit(
 ) -> None:
     """Issue the credit note of a refund: over the lines that it is for; over all where an operator gives more."""
     assert item.invoice is not None, "what is no duplicate paid an invoice"
-    eligible = list_eligible(item, asked, asked.period)
+    eligible = list_eligible(item, asked, work.clock.now_for(account))
     if sum(eligible.values()) < amount_minor:
         eligible = open_gross(item.lines, item.credited_tax)
     nets, taxes = split_gross(spread(amount_minor, eligible), item.lines, item.credited_tax)
