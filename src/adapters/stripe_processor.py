@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..models import FailureCode, PaymentMethodKind
 from ..services.ports import (
+    CardRefused,
     ChargeOrder,
     ChargeResult,
     ChargeStatus,
@@ -205,8 +206,9 @@ class StripeProcessor:
         """Bind a payment method to a customer. A test card's token becomes a method of its own."""
         try:
             method = await self._ask(_Method, self._api.payment_methods.attach_async(token, {"customer": customer}))
-        except stripe.CardError:
-            return None  # its bank refuses it at once
+        except stripe.CardError as refused:
+            decline_code = None if refused.error is None else getattr(refused.error, "decline_code", None)
+            raise CardRefused(failure_of(decline_code, refused.code)) from refused
         except stripe.InvalidRequestError as refused:
             if refused.param == "customer":
                 raise _failed(refused) from refused

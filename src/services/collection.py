@@ -1,9 +1,10 @@
 """Having open invoices charged again: on the days of dunning, when somebody asks for it, when a new method comes."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -34,6 +35,9 @@ from .tills import Till
 MAX_TRIED = 100
 """As many invoices of an account are tried at once, the oldest; the next try goes on."""
 
+MAX_BY_HAND = 10
+"""So often an invoice is tried by hand, or because of another method, within 24 hours."""
+
 
 async def try_payment(till: Till, taken: Taken) -> None:
     """Charge all open invoices of an account, oldest first, once for each step.
@@ -46,6 +50,8 @@ async def try_payment(till: Till, taken: Taken) -> None:
         invoice_ids = await list_payable(work, account, scheduled)
         if scheduled is not None and account.collection_method is CollectionMethod.SEND_INVOICE:
             invoice_ids = []  # who pays by transfer is reminded
+        if scheduled is None:
+            invoice_ids = await drop_exhausted(work, account, invoice_ids)
     for invoice_id in invoice_ids:
         await _try_invoice(till, taken, invoice_id, is_scheduled=scheduled is not None)
     async with till.work() as work:
@@ -74,6 +80,23 @@ async def list_payable(
         .limit(MAX_TRIED)
     )
     return rows.all()
+
+
+async def drop_exhausted(work: Work, account: BillingAccount, invoice_ids: Sequence[UUID]) -> Sequence[UUID]:
+    """Leave out what was tried by hand too often within a day: banks take that for guessing."""
+    rows = await work.session.scalars(
+        select(Transaction.invoice_id)
+        .where(
+            Transaction.invoice_id.in_(invoice_ids),
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.on_session.is_(True),
+            Transaction.created_at > work.clock.now_for(account) - timedelta(days=1),
+        )
+        .group_by(Transaction.invoice_id)
+        .having(func.count() >= MAX_BY_HAND)
+    )
+    exhausted = set(rows)
+    return [invoice_id for invoice_id in invoice_ids if invoice_id not in exhausted]
 
 
 async def _is_canceled(work: Work, account: BillingAccount) -> bool:

@@ -177,6 +177,14 @@ class ProcessorFailed(Exception):
     """The processor did not answer, or not in a way that tells what became of a call."""
 
 
+class CardRefused(Exception):
+    """A cardholder's bank refuses a card, before anything is charged."""
+
+    def __init__(self, failure: FailureCode) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
 class Processor(Protocol):
     """Who collects money. Each call may raise `ProcessorFailed`: then nothing is known."""
 
@@ -189,7 +197,10 @@ class Processor(Protocol):
         ...
 
     async def attach_method(self, customer: str, token: str) -> MethodFacts | None:
-        """Bind a payment method to a customer; none for a token that it does not know, or another customer's."""
+        """Bind a payment method to a customer; none for a token that it does not know, or another customer's.
+
+        Raises `CardRefused` where its bank wants nothing of it.
+        """
         ...
 
     async def read_method(self, token: str) -> MethodFacts | None:

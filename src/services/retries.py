@@ -13,7 +13,7 @@ from ..models import BillingAccount, DueWork, Invoice, Transaction, TransactionK
 from ..models.types import new_id
 from .access import Principal, Right
 from .accounts import lock_for
-from .collection import list_payable
+from .collection import MAX_BY_HAND, drop_exhausted, list_payable
 from .due_work import enqueue
 from .errors import Conflict, PaymentFailed, PaymentRequired
 from .idempotency import Request, once
@@ -71,6 +71,12 @@ async def _list_to_try(work: Work, account: BillingAccount, now: datetime) -> Se
     invoice_ids = await list_payable(work, account)
     if not invoice_ids:
         raise Conflict("Nothing is to be paid.", ["input", "accountId"])
+    invoice_ids = await drop_exhausted(work, account, invoice_ids)
+    if not invoice_ids:
+        raise Conflict(
+            f"What is to be paid was tried {MAX_BY_HAND} times within a day: ask again tomorrow.",
+            ["input", "accountId"],
+        )
     standing = await load_standing(ReadSession(work.session), account, now)
     if find_default(standing) is None:
         raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])

@@ -15,6 +15,7 @@ from plafond.adapters.stripe_declines import FAILURES, failure_of
 from plafond.adapters.stripe_processor import StripeProcessor
 from plafond.models import FailureCode
 from plafond.services.ports import (
+    CardRefused,
     ChargeOrder,
     ChargeStatus,
     DisputeStatus,
@@ -293,9 +294,11 @@ async def test_a_setup_shows_the_publishable_key(fake_stage: FakeStage) -> None:
     assert creations(fake_stage.fake, "/v1/setup_intents")[0].params["usage"] == "off_session"
 
 
-async def test_a_card_that_is_refused_at_once_is_none(fake_stage: FakeStage) -> None:
+async def test_a_card_that_is_refused_at_once_says_why(fake_stage: FakeStage) -> None:
     customer = await fake_stage.stripe.open_customer("account:1", "Acme")
-    assert await fake_stage.stripe.attach_method(customer, "pm_card_chargeDeclined") is None
+    with pytest.raises(CardRefused) as refused:
+        await fake_stage.stripe.attach_method(customer, "pm_card_chargeDeclined")
+    assert refused.value.failure is FailureCode.CARD_DECLINED
 
 
 async def test_no_customer_has_no_methods(fake_stage: FakeStage) -> None:

@@ -26,8 +26,10 @@ from plafond.models import (
 )
 from plafond.models import TransactionStatus as S
 from plafond.services import crediting, payments
+from plafond.services.collection import MAX_BY_HAND
 from plafond.services.due_work import MAX_TRIES, list_parked, withdraw
 from plafond.services.duties import do_due, release_account
+from plafond.services.errors import Conflict, PaymentFailed
 from plafond.services.idempotency import Request
 from plafond.services.methods import refresh_method
 from plafond.services.ports import (
@@ -393,4 +395,24 @@ async def test_a_charge_that_goes_through_late_did_not_fail(world: World) -> Non
     await record_result(till, failed.id, result)
     late = (await charges_of(world, account_id))[-1]
     assert (late.status, late.failure_code) == (S.SUCCEEDED, None)
+    await check(world, account_id)
+
+
+async def test_tries_by_hand_have_a_limit(world: World) -> None:
+    """Whoever switches cards or retries all day is not a cardholder; the next day it goes on."""
+    till, processor, account_id = await begin(world)
+    await add_card(till, account_id, "pm_card_chargeDeclined")
+    clock_of(world).stands_at += MONTH
+    await do_all(till, account_id)
+    for number in range(MAX_BY_HAND):
+        with pytest.raises(PaymentFailed):
+            await retry_payment(till, OPERATOR, Request(f"retry-{number}", "", None), account_id)
+    with pytest.raises(Conflict, match="tomorrow"):
+        await retry_payment(till, OPERATOR, Request("once more", "", None), account_id)
+    charged = len(processor.charged)
+    await add_card(till, account_id, VISA)
+    assert len(processor.charged) == charged, "a new card is no way around it"
+    clock_of(world).stands_at += timedelta(days=1)
+    await retry_payment(till, OPERATOR, Request("a day later", "", None), account_id)
+    assert (await newest_invoice(world, account_id)).status is InvoiceStatus.PAID
     await check(world, account_id)
