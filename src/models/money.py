@@ -156,7 +156,16 @@ class PaymentMethod(Entity, kw_only=True, eq=False):
     """How an account pays: what the processor tells of a card, and its token. Never a card number."""
 
     __tablename__ = "payment_method"
-    __table_args__ = (UniqueConstraint("account_id", "processor_token"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "processor_token"),
+        Index(
+            "uq_payment_method_default",
+            "account_id",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
+    )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
     kind: Mapped[PaymentMethodKind]
@@ -165,7 +174,7 @@ class PaymentMethod(Entity, kw_only=True, eq=False):
     exp_month: Mapped[int]
     exp_year: Mapped[int]
     is_default: Mapped[bool]
-    processor_token: Mapped[str]
+    processor_token: Mapped[str] = mapped_column(index=True)
     """What the processor knows it by."""
     removed_at: Mapped[datetime | None] = mapped_column(default=None)
 
@@ -393,7 +402,7 @@ class Transaction(Entity, kw_only=True, eq=False):
     invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), index=True, default=None)
     pending_change_id: Mapped[UUID | None] = mapped_column(ForeignKey("pending_change.id"), index=True, default=None)
     """The change that its success makes true."""
-    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_method.id"), default=None)
+    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_method.id"), index=True, default=None)
     kind: Mapped[TransactionKind]
     status: Mapped[TransactionStatus]
     refund_state: Mapped[RefundState] = mapped_column(default=RefundState.NONE)
@@ -411,7 +420,7 @@ class Transaction(Entity, kw_only=True, eq=False):
     """What the cardholder has to do: `clientSecret`, `url`."""
     expires_at: Mapped[datetime | None] = mapped_column(default=None)
     """Until when that can be done."""
-    carried_to_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), default=None)
+    carried_to_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), index=True, default=None)
     """Of an amount carried forward: the invoice that demands it again."""
     step: Mapped[str | None] = mapped_column(default=None)
     """Of a charge: what it was tried for, such as a day of dunning. There is one try for each invoice and step."""

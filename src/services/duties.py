@@ -37,6 +37,8 @@ ASKING = frozenset(
 )
 """Work that asks the payment processor, and lasts as long as that takes to answer."""
 BATCH = 20
+CAUGHT_UP_AT_MOST = 500
+"""As much due work of an account a request does before it is acted on."""
 
 
 class WorkerLost(Exception):
@@ -147,9 +149,11 @@ async def do_due(
 
 
 async def catch_up(till: Till, account_id: UUID) -> None:
-    """Do all that is due of one account, so that a request finds it as the clock says."""
-    while await do_due(till, limit=1, account_id=account_id):
-        pass
+    """Do what is due of one account, so that a request finds it as the clock says: `check_caught_up` tells whether.
+
+    More than comes together in some years is left to the worker.
+    """
+    await do_due(till, limit=CAUGHT_UP_AT_MOST, account_id=account_id)
 
 
 async def check_caught_up(work: Work, account: BillingAccount) -> None:

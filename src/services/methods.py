@@ -133,6 +133,7 @@ async def _make_default(
     now = work.clock.now_for(account)
     for other in known:
         other.is_default = False
+    await work.session.flush()  # there is never more than one
     method.is_default, method.updated_at = True, now
     await work.session.flush()
     subscription = await find_subscription(work, account)
