@@ -128,9 +128,10 @@ class PaymentMethodKind(StrEnum):
     CARD = "CARD"
 
 
-OPEN_ATTEMPT = "kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"
-"""The status of a charge whose end is not known yet, as SQL: there is at most one such charge per invoice."""
-
+UNDER_WAY = (TransactionStatus.PENDING, TransactionStatus.REQUIRES_ACTION, TransactionStatus.UNKNOWN)
+"""The states of a movement whose end is not known yet."""
+OPEN_ATTEMPT = "kind = 'CHARGE' AND status IN ({})".format(", ".join(f"'{status}'" for status in UNDER_WAY))
+"""A charge whose end is not known yet, as SQL: there is at most one such charge per invoice."""
 
 PAID = "kind = 'CHARGE' AND status = 'SUCCEEDED' AND excess_minor < amount_minor"
 """A charge that paid something of its invoice, as SQL: there is at most one per invoice."""

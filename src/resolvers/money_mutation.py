@@ -36,7 +36,6 @@ from ..services.access import Right
 from ..services.accounts import lock_account
 from ..services.errors import NotFound
 from ..services.idempotency import Outcome, Request, idempotent
-from ..services.permissions import Action, require_action
 from .access import find_account_id, find_id, mutation, require_right
 from .context import Info
 from .showing import show_account, show_invoice, show_placed, show_subscription, show_transaction
@@ -54,18 +53,11 @@ class MoneyMutation:
     ) -> CreatePaymentSetupPayload:
         """Let a cardholder enter a card at the processor: its script gives the token that `addPaymentMethod` takes."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
-        async with info.context.work() as work:
-            account = await lock_account(work, account_id)
-            await require_action(work, info.context.principal, account, Action.CREATE_PAYMENT_SETUP)
-        customer = await methods.find_customer(info.context.processor, account)
         request = Request(input.idempotency_key, scope=str(account_id), given=None)
-        async with info.context.work() as work:
-            outcome = await _know_customer(work, request, account_id, customer)
-        if outcome.replayed:
-            # The secret was shown the first time, and is not kept.
+        setup = await methods.open_setup(info.context.till(), info.context.principal, request, account_id)
+        if setup is None:
             _note_replay(info, replayed=True)
             return CreatePaymentSetupPayload()
-        setup = await info.context.processor.open_setup(customer)
         return CreatePaymentSetupPayload(
             payment_setup=PaymentSetup(client_secret=setup.client_secret, publishable_key=setup.publishable_key)
         )
@@ -181,7 +173,7 @@ class MoneyMutation:
         given = [input.invoice_id, input.amount_minor, input.currency, input.reference]
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=given)
         async with info.context.work() as work:
-            outcome = await _record_payment(
+            outcome = await receiving.book_transfer(
                 work, request, invoice.account_id, invoice.id, input.amount_minor, input.currency, input.reference
             )
         _note_replay(info, replayed=outcome.replayed)
@@ -264,22 +256,6 @@ async def _show_method(info: Info, method_id: UUID) -> PaymentMethod | None:
 def _note_replay(info: Info, *, replayed: bool) -> None:
     if replayed:
         info.context.extensions["idempotency"] = {"replayed": True}
-
-
-@idempotent("createPaymentSetup")
-async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[str, Any]:
-    (await lock_account(work, account_id)).processor_customer = customer
-    return {}
-
-
-@idempotent("recordPayment")
-async def _record_payment(
-    work: Work, account_id: UUID, invoice_id: UUID, amount_minor: int, currency: str, reference: str
-) -> dict[str, Any]:
-    account = await lock_account(work, account_id)
-    invoice = await work.session.get_one(models.Invoice, invoice_id, populate_existing=True)
-    transaction = await receiving.record_payment(work, account, invoice, amount_minor, currency, reference)
-    return {"transactionId": str(transaction.id)}
 
 
 @idempotent("grantCredit")

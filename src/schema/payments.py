@@ -263,8 +263,9 @@ class ReviewRefundInput:
     refund_request_id: strawberry.ID = said("Which request.")
     decision: RefundDecision = said("What shall be done.")
     amount_minor: BigInt | None = maybe(
-        "Another amount than was asked for, tax included; above the rules' with a reason."
+        "Another amount than was asked for, tax included, in minor units; above the rules' with a reason."
     )
+    currency: CurrencyCode | None = maybe("The account's own, so that nobody mistakes it; wanted with an amount.")
     reason: str | None = maybe("Why, up to 500 characters: wanted to deny, or to override the rules.")
     idempotency_key: str = once_key(required=True)
 

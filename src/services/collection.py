@@ -20,6 +20,7 @@ from ..models import (
     TransactionKind,
     TransactionStatus,
 )
+from ..models.money import UNDER_WAY
 from . import dunning
 from .due_work import Taken, finish
 from .invoicing import settle_rest
@@ -27,7 +28,7 @@ from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .ports import ProcessorFailed
 from .receiving import restore
 from .rules.money import minimum_of
-from .settlement import OPEN, expire_action, settle
+from .settlement import expire_action, settle
 from .standing import load_standing
 from .subscriptions import find_subscription
 from .tills import Till
@@ -169,7 +170,7 @@ async def _find_open_attempt(till: Till, invoice_id: UUID) -> Transaction | None
             select(Transaction).where(
                 Transaction.invoice_id == invoice_id,
                 Transaction.kind == TransactionKind.CHARGE,
-                Transaction.status.in_((*OPEN, TransactionStatus.REQUIRES_ACTION)),
+                Transaction.status.in_(UNDER_WAY),
             )
         )
     return found

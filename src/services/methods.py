@@ -25,11 +25,11 @@ from .access import Principal
 from .accounts import lock_account
 from .due_work import enqueue
 from .errors import Conflict, InvalidInput, NotFound, PaymentFailed, PaymentRequired
-from .idempotency import Request, once, recall
+from .idempotency import Request, idempotent, once, recall
 from .notices import clear_notice
 from .orders import run_due
 from .permissions import Action, require_action
-from .ports import CardRefused, MethodFacts, Processor, ProcessorFailed
+from .ports import CardRefused, MethodFacts, Processor, ProcessorFailed, Setup
 from .reminders import plan_card_reminders
 from .rules.transitions import RUNNING
 from .settlement import OPEN
@@ -223,6 +223,23 @@ async def refresh_method(work: Work, account: BillingAccount, method: PaymentMet
 
 
 # --- as a caller asks ------------------------------------------------------------------------------------------------
+
+
+async def open_setup(till: Till, principal: Principal, request: Request, account_id: UUID) -> Setup | None:
+    """Let a cardholder enter a card at the processor. None in a repetition: the secret was shown, and is not kept."""
+    async with till.work() as work:
+        account = await lock_account(work, account_id)
+        await require_action(work, principal, account, Action.CREATE_PAYMENT_SETUP)
+    customer = await find_customer(till.processor, account)
+    async with till.work() as work:
+        outcome = await _know_customer(work, request, account_id, customer)
+    return None if outcome.replayed else await till.processor.open_setup(customer)
+
+
+@idempotent("createPaymentSetup")
+async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[str, Any]:
+    (await lock_account(work, account_id)).processor_customer = customer
+    return {}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Money that came: what it pays, what that restores, and what operators book by hand."""
 
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, select
 
@@ -17,8 +19,10 @@ from ..models import (
     TransactionStatus,
 )
 from . import books, dunning, inputs
+from .accounts import lock_account
 from .documents import freeze_receipt
 from .errors import InvalidInput
+from .idempotency import idempotent
 from .invoicing import give_up_actions, issue_bill, settle_rest
 from .notices import raise_notice
 from .payments import ask_for_payment
@@ -135,6 +139,17 @@ async def _ask_for_what_waited(work: Work, account: BillingAccount) -> None:
         .order_by(Invoice.issued_at, Invoice.id)
     ):
         await ask_for_payment(work, standing, invoice, now)
+
+
+@idempotent("recordPayment")
+async def book_transfer(
+    work: Work, account_id: UUID, invoice_id: UUID, amount_minor: int, currency: str, reference: str
+) -> dict[str, Any]:
+    """Book a transfer once for each request, for an invoice as it stands under the account's lock."""
+    account = await lock_account(work, account_id)
+    invoice = await work.session.get_one(Invoice, invoice_id, populate_existing=True)
+    transaction = await record_payment(work, account, invoice, amount_minor, currency, reference)
+    return {"transactionId": str(transaction.id)}
 
 
 async def record_payment(

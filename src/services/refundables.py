@@ -26,6 +26,7 @@ from ..models import (
     TransactionKind,
     TransactionStatus,
 )
+from .permissions import REFUNDABLE
 from .rules.periods import Period
 from .rules.refunds import GOODWILL_FOR, OpenLine, RefundCode, open_gross, share_of_time
 from .rules.tax import TaxRate
@@ -34,7 +35,6 @@ from .standing import read_taxes
 RECURRING = (LineKind.SUBSCRIPTION, LineKind.ADD_ON, LineKind.PRORATION)
 LONGEST_MONTH = timedelta(days=32)
 """A period above it is a year's: also with the hour of a clock change no month is as long."""
-REFUNDABLE = (TransactionKind.CHARGE, TransactionKind.MANUAL)
 COUNTED = (RefundStatus.REQUESTED, RefundStatus.APPROVED, RefundStatus.SUCCEEDED, RefundStatus.FAILED)
 """A request in one of these may take something of its charge."""
 

@@ -19,9 +19,7 @@ from .errors import Conflict, PaymentFailed, PaymentRequired
 from .idempotency import Request, once
 from .orders import run_due
 from .payments import find_default
-from .permissions import Action, check_state
 from .standing import load_standing
-from .subscriptions import find_subscription
 from .texts import failure_message
 from .tills import Till
 
@@ -42,7 +40,6 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
         clock_id, now = account.test_clock_id, work.clock.now_for(account)
 
         async def act() -> dict[str, Any]:
-            check_state(account, await find_subscription(work, account), Action.RETRY_PAYMENT)
             invoice_ids = await _list_to_try(work, account, now)
             step = f"retry:{new_id()}"
             await enqueue(work, account, WorkKind.TRY_PAYMENT, step, now)

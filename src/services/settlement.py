@@ -12,7 +12,6 @@ from ..faults import reach
 from ..models import (
     BillingAccount,
     Invoice,
-    NoticeSeverity,
     PaymentMethod,
     PendingChange,
     PendingStatus,
@@ -21,6 +20,7 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
+from ..models.money import UNDER_WAY
 from .accounts import select_accounts
 from .changing import apply_change, still_holds
 from .closing import load_standing
@@ -28,7 +28,8 @@ from .documents import freeze_receipt
 from .due_work import Taken, enqueue_again, finish, postpone, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
-from .notices import clear_notice, raise_notice
+from .mismatches import flag_mismatch
+from .notices import clear_notice
 from .payments import ask_for_payment, fail_payment, note_result, show_action
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
 from .receiving import owe_back, pay_invoice
@@ -39,6 +40,7 @@ log = logging.getLogger("plafond.settlement")
 ASKED_AGAIN = timedelta(hours=1)
 """When a charge of another amount is looked up again."""
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
+"""Nobody knows whether the processor was asked, or what it answered: it is asked about."""
 
 
 async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -> None:
@@ -148,7 +150,7 @@ async def record_result(
         if heard is not None and not await note_heard(work, heard):
             return
         transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
-        is_open = transaction.status in (*OPEN, TransactionStatus.REQUIRES_ACTION)
+        is_open = transaction.status in UNDER_WAY
         if not is_open and (
             result.status is not ChargeStatus.SUCCEEDED or transaction.status is TransactionStatus.SUCCEEDED
         ):
@@ -179,10 +181,10 @@ async def _put_aside(
     work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult, taken: Taken | None
 ) -> None:
     """What names another amount is flagged, and looked at again later."""
-    is_open = transaction.status in (*OPEN, TransactionStatus.REQUIRES_ACTION)
+    is_open = transaction.status in UNDER_WAY
     if is_open:
         transaction.status = TransactionStatus.UNKNOWN
-    await _flag_mismatch(work, account, transaction, result)
+    await flag_mismatch(work, account, transaction, result.amount_minor, result.currency)
     asked_again_at = work.clock.now_for(account) + ASKED_AGAIN
     if taken is not None:
         await postpone(work, taken, asked_again_at)
@@ -208,24 +210,6 @@ async def _follow(
         await _settle_invoice(work, account, invoice, transaction, result)
     if result.status is ChargeStatus.SUCCEEDED:
         await freeze_receipt(work, account, transaction)
-
-
-async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
-    """The processor speaks of another amount than ours: nothing is booked silently."""
-    await raise_notice(
-        work,
-        account,
-        "PAYMENT_MISMATCH",
-        str(transaction.id),
-        severity=NoticeSeverity.CRITICAL,
-        params={
-            "expectedMinor": transaction.amount_minor,
-            "expectedCurrency": transaction.currency,
-            "toldMinor": result.amount_minor,
-            "toldCurrency": result.currency,
-        },
-        for_operators=True,
-    )
 
 
 async def _settle_invoice(

@@ -19,9 +19,9 @@ from ...models import (
     TransactionKind,
     TransactionStatus,
 )
+from ...models.money import UNDER_WAY
 from .reading import Findings, or_0, show_money, since_purge, stream, sum_of
 
-UNDER_WAY = (TransactionStatus.PENDING, TransactionStatus.REQUIRES_ACTION, TransactionStatus.UNKNOWN)
 PAYMENTS = (TransactionKind.CHARGE, TransactionKind.MANUAL)
 UNDECIDED = (RefundStatus.REQUESTED, RefundStatus.NOT_ALLOWED, RefundStatus.DENIED)
 """Nothing goes back for a request in one of these."""
