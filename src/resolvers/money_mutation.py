@@ -49,7 +49,7 @@ class MoneyMutation:
     async def create_payment_setup(
         self,
         info: Info,
-        input: Annotated[CreatePaymentSetupInput, strawberry.argument(description="Whose.")],
+        input: Annotated[CreatePaymentSetupInput, strawberry.argument(description="For which account.")],
     ) -> CreatePaymentSetupPayload:
         """Let a cardholder enter a card at the processor: its script gives the token that `addPaymentMethod` takes."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
@@ -66,7 +66,7 @@ class MoneyMutation:
     async def add_payment_method(
         self,
         info: Info,
-        input: Annotated[AddPaymentMethodInput, strawberry.argument(description="The method.")],
+        input: Annotated[AddPaymentMethodInput, strawberry.argument(description="The token, and for which account.")],
     ) -> AddPaymentMethodPayload:
         """Add a payment method by the processor's token. The first one is the one that is charged."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
@@ -88,7 +88,7 @@ class MoneyMutation:
     async def set_default_payment_method(
         self,
         info: Info,
-        input: Annotated[SetDefaultPaymentMethodInput, strawberry.argument(description="Which method.")],
+        input: Annotated[SetDefaultPaymentMethodInput, strawberry.argument(description="What to charge from now on.")],
     ) -> SetDefaultPaymentMethodPayload:
         """Have another method charged from now on. What is overdue is tried with it at once."""
         method = await _find_method(info, input.payment_method_id)
@@ -102,7 +102,7 @@ class MoneyMutation:
     async def remove_payment_method(
         self,
         info: Info,
-        input: Annotated[RemovePaymentMethodInput, strawberry.argument(description="Which method.")],
+        input: Annotated[RemovePaymentMethodInput, strawberry.argument(description="What to charge no more.")],
     ) -> RemovePaymentMethodPayload:
         """Forget a payment method: it is never charged again. The last one stays while something is due."""
         method = await _find_method(info, input.payment_method_id)
@@ -115,7 +115,7 @@ class MoneyMutation:
     async def retry_payment(
         self,
         info: Info,
-        input: Annotated[RetryPaymentInput, strawberry.argument(description="Whose.")],
+        input: Annotated[RetryPaymentInput, strawberry.argument(description="Whose invoices.")],
     ) -> RetryPaymentPayload:
         """Charge all open invoices now, the oldest first. It moves no day of dunning; all paid, all is restored."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
@@ -134,7 +134,7 @@ class MoneyMutation:
     async def confirm_payment(
         self,
         info: Info,
-        input: Annotated[ConfirmPaymentInput, strawberry.argument(description="The charge.")],
+        input: Annotated[ConfirmPaymentInput, strawberry.argument(description="What the cardholder confirmed.")],
     ) -> ConfirmPaymentPayload:
         """Look what became of a charge that the cardholder had to confirm, and make true what it pays."""
         request = Request(input.idempotency_key, scope="", given=input.transaction_id)
@@ -166,7 +166,7 @@ class MoneyMutation:
     async def record_payment(
         self,
         info: Info,
-        input: Annotated[RecordPaymentInput, strawberry.argument(description="The transfer.")],
+        input: Annotated[RecordPaymentInput, strawberry.argument(description="What came, and for which invoice.")],
     ) -> RecordPaymentPayload:
         """Book a transfer that came for an invoice. What exceeds what is due is owed back. For operators."""
         invoice = await _find_invoice(info, input.invoice_id)
@@ -188,7 +188,7 @@ class MoneyMutation:
     async def void_invoice(
         self,
         info: Info,
-        input: Annotated[VoidInvoiceInput, strawberry.argument(description="Which invoice.")],
+        input: Annotated[VoidInvoiceInput, strawberry.argument(description="What to withdraw, and why.")],
     ) -> VoidInvoicePayload:
         """Withdraw an unpaid invoice: its number stays, and a credit note for the whole goes out. For operators."""
         invoice = await _find_invoice(info, input.invoice_id)
