@@ -80,6 +80,10 @@ ON_SQLITE_FIRST = (
     "tests/test_docs.py",
     "tests/services/test_auditing.py",
     "tests/services/test_companies.py",
+    "tests/services/test_losses.py",
+    "tests/services/test_settlement.py::test_tries_by_hand",
+    "tests/services/test_settlement.py::test_what_is_left_and_too_small",
+    "tests/test_worker.py",
     "tests/services/test_catalogue.py",
     "tests/resolvers/test_catalogue_mutations.py",
 )
