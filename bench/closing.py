@@ -50,6 +50,7 @@ async def fill(database: Database, accounts: int) -> None:
                     "due_at": MONTH.end,
                     "rank": WORK_RANK[WorkKind.CLOSE_PERIOD],
                     "tries": 0,
+                    "failures": 0,
                     "created_at": MONTH.start,
                     "updated_at": MONTH.start,
                 }
