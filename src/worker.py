@@ -61,10 +61,9 @@ async def _repeat(do_round: Callable[[], Awaitable[int]]) -> None:
 
 async def do_due_work(till: Till) -> int:
     """One round of all of it. Gives how much was done: 0 means that nothing was due."""
-    done = (
-        await do_due(till) + await _deliver(till) + await _resolve_ended(till.database) + await _expire(till.database)
-    )
-    return done + await number_waiting(till.database, WORKER)
+    database = till.database
+    done = await do_due(till) + await _deliver(till) + await _resolve_ended(database) + await _expire(database)
+    return done + await number_waiting(database, WORKER)
 
 
 async def _do_the_rest(till: Till) -> int:
