@@ -23,6 +23,7 @@ from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint, SocketEndpoint
 from .http.health import live, ready
+from .http.usage import UsageEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
 from .services.links import FOLDER
@@ -95,6 +96,7 @@ def create_app(
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/graphql", GraphQLEndpoint(schema, make_context, settings.environment).answer, methods=METHODS),
         WebSocketRoute("/graphql", SocketEndpoint(schema, make_context, settings.allowed_origins)),
+        Route("/usage", UsageEndpoint(make_context).answer, methods=["POST"]),
         Route(FOLDER + "{token:path}", DocumentEndpoint(database, link_key, draughtsman).answer),
         Route("/healthz", live),
         Route("/readyz", ready),

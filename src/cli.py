@@ -206,10 +206,13 @@ def ingest(
         Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="NDJSON (CloudEvents too) or CSV.")
     ],
     url: Annotated[
-        str, typer.Option(envvar="PLAFOND_URL", help="The server's GraphQL address.")
-    ] = "http://127.0.0.1:8000/graphql",
+        str, typer.Option(envvar="PLAFOND_URL", help="The server's address; with /graphql or /usage it is the same.")
+    ] = "http://127.0.0.1:8000",
     token: Annotated[str, typer.Option(envvar="PLAFOND_TOKEN", help="An API key with usage:write.")] = "",
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Events per request.")] = 500,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=8, help="Requests at once; 1 keeps the file's order to the event.")
+    ] = 4,
 ) -> None:
     """Send a file of usage events; interrupted, the same command goes on, and nothing is counted twice."""
     if not token:
@@ -225,7 +228,7 @@ def ingest(
             bars.update(task, completed=progress.lines)
 
         try:
-            done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch))
+            done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch, parallel=parallel))
         except KeyboardInterrupt:
             bars.stop()
             raise IngestFailed(

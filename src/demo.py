@@ -22,7 +22,6 @@ from websockets.exceptions import ConnectionClosed
 from .app import create_app
 from .clock import SetClock
 from .database import Database
-from .ingest import RECORD
 from .migrations import check_database, migrate_database
 from .models import Role
 from .sandbox.seeds import SandboxToken, seed_sandbox
@@ -44,6 +43,11 @@ LEVEL_SIGNS = {"WARNING": "🟡", "UPGRADE_SUGGESTION": "🟠", "URGENT": "🔴"
 ACCOUNT = """
 { billingAccount(externalId: "birchwood") { id name changeCursor
     usage { metric { key name } used limit percent level resetsAt } } }
+"""
+RECORD = """
+mutation ($events: [UsageEventInput!]!) {
+  recordUsage(input: { events: $events }) { accepted duplicates rejected userErrors { message } }
+}
 """
 FOLLOW = """
 subscription ($id: ID!, $after: String) { accountChanged(

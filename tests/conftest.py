@@ -78,6 +78,7 @@ ON_SQLITE_FIRST = (
     "tests/faults/",
     "tests/sandbox/",
     "tests/test_docs.py",
+    "tests/test_ingest.py::test_killed_in_the_middle",
     "tests/services/test_auditing.py",
     "tests/services/test_companies.py",
     "tests/services/test_catalogue.py",

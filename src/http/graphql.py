@@ -74,7 +74,7 @@ class GraphQLEndpoint:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request: with JSON whatever happens, but for the page that browsers get."""
-        context = self._make_context(_origin(request))
+        context = self._make_context(origin_of(request))
         context.request_id = request.headers.get("x-request-id", "")[:64] or context.request_id
         if not (context.request_id.isascii() and context.request_id.isprintable()):
             context.request_id = secrets.token_hex(8)
@@ -97,11 +97,11 @@ class GraphQLEndpoint:
     async def _respond(self, request: Request, context: Context) -> Response:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return self._page()
-        context.token = _bearer_token(request.headers)
+        context.token = bearer_token(request.headers)
         try:
             await context.authenticate()
         except RequestRefused as refusal:
-            raise _unauthenticated(str(refusal)) from refusal
+            raise refuse_unknown(str(refusal)) from refusal
         operation = _from_query(request) if request.method != "POST" else await _from_body(request)
         allowed = {OperationType.QUERY, OperationType.MUTATION} if request.method == "POST" else {OperationType.QUERY}
         try:
@@ -154,18 +154,18 @@ def _refusal(refused: Refused, context: Context) -> Response:
     )
 
 
-def _origin(connection: Request | WebSocket) -> str:
+def origin_of(connection: Request | WebSocket) -> str:
     return connection.client.host if connection.client else "unknown"
 
 
-def _unauthenticated(message: str) -> Refused:
+def refuse_unknown(message: str) -> Refused:
     return Refused(401, ErrorCode.UNAUTHENTICATED, message, {"WWW-Authenticate": 'Bearer realm="plafond"'})
 
 
-def _bearer_token(headers: Mapping[str, str]) -> str:
+def bearer_token(headers: Mapping[str, str]) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise _unauthenticated("Send the header `Authorization: Bearer …` with an API key or a JWT.")
+        raise refuse_unknown("Send the header `Authorization: Bearer …` with an API key or a JWT.")
     return token.strip()
 
 
@@ -298,7 +298,7 @@ class SocketEndpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002
         """One context for the socket; each operation takes a fresh one from it."""
-        return self._make_context(_origin(request))
+        return self._make_context(origin_of(request))
 
     async def get_root_value(self, request: Request | WebSocket) -> RootValue | None:  # noqa: ARG002
         """There is none."""
