@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -29,7 +30,7 @@ from .resolvers.context import Context
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_worker
+from .worker import run_drawing, run_upkeep, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
 WEBHOOK_PATH = "/webhooks/stripe"
@@ -85,6 +86,7 @@ def create_app(
         async with anyio.create_task_group() as group:
             if with_worker:
                 group.start_soon(run_worker, database, processor)
+                group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days))
             if with_worker and draughtsman is not None:
                 group.start_soon(run_drawing, database, draughtsman)
             yield

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -35,10 +35,11 @@ from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.duties import release_account
 from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
+from .services.partitions import make_partitions
 from .services.tills import Till
 from .services.tokens import create_operator_key, list_keys, revoke_key
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_worker
+from .worker import run_drawing, run_upkeep, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -123,6 +124,7 @@ def worker() -> None:
         with closing(PdfPool()) as pool:
             async with anyio.create_task_group() as group:
                 group.start_soon(run_worker, database, make_processor(settings, database))
+                group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days))
                 group.start_soon(run_drawing, database, pool)
 
     asyncio.run(_with_database(settings, run))
@@ -133,6 +135,11 @@ def migrate() -> None:
     """Bring the configured database up to date; the first time fixes its environment."""
     settings = Settings()
     migrate_database(settings.database_url, settings.environment)
+
+    async def run(database: Database) -> None:
+        await make_partitions(database, database.clock.now())
+
+    asyncio.run(_with_database(settings, run))
     typer.echo("The database is up to date.")
 
 

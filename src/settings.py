@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     environment: Environment = Environment.SANDBOX
     database_url: str = "sqlite:///var/plafond.db"
     """SQLAlchemy address: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`."""
+    usage_retention_days: int = Field(default=400, ge=100)
+    """How long raw usage events are kept, and their ids remembered. What they add up to is kept for good."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
 

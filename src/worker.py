@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import anyio
 
@@ -11,11 +12,14 @@ from .sandbox.messages import deliver_messages
 from .services import alerts, reservations
 from .services.drawing import draw_due
 from .services.duties import do_due
+from .services.partitions import is_only_waiting, let_go, make_partitions
 from .services.ports import Draughtsman, Processor
 from .services.publishing import has_unnumbered, number_outbox
 from .services.tills import Till
 
 PAUSE_S = 1.0
+UPKEEP_S = 3_600.0
+SOON_S = 60.0
 WORKER = Actor(name="system:worker", origin="worker")
 
 log = logging.getLogger("plafond.worker")
@@ -30,6 +34,23 @@ async def run_worker(database: Database, processor: Processor) -> None:
 async def run_drawing(database: Database, draughtsman: Draughtsman) -> None:
     """Draw documents, for ever, beside all else: one that takes long holds nothing up."""
     await _repeat(lambda: draw_due(database, WORKER, draughtsman))
+
+
+async def run_upkeep(database: Database, keep_usage: timedelta) -> None:
+    """Have room for the events to come, and let go of the oldest, for ever."""
+    while True:
+        pause = UPKEEP_S
+        try:
+            now = database.clock.now()
+            await make_partitions(database, now)
+            await let_go(database, now, keep_usage)
+        except Exception as error:
+            pause = SOON_S
+            if is_only_waiting(error):
+                log.info("the table of usage events was in use: upkeep is tried again")
+            else:
+                log.exception("upkeep of usage events failed, and is tried again")
+        await anyio.sleep(pause)
 
 
 async def _repeat(do_round: Callable[[], Awaitable[int]]) -> None:
