@@ -11,17 +11,16 @@ from typing import Annotated, TypeVar
 
 import anyio
 import typer
-import uvicorn
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .adapters.pdf import PdfPool
 from .api import print_schema
-from .app import create_app, make_processor
+from .app import WORK_GRACE_S, create_app, make_link_key, make_processor
 from .clock import SystemClock
 from .database import Actor, Database
-from .demo import PortInUse, bind_port, make_config, run_demo
+from .demo import run_demo
 from .faults import rehearse
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
@@ -38,7 +37,9 @@ from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
 from .services.partitions import make_partitions
 from .services.tills import Till
 from .services.tokens import create_operator_key, list_keys, revoke_key
+from .serving import PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
+from .stopping import Stopping
 from .worker import run_drawing, run_upkeep, run_worker
 
 SHOWN_REJECTIONS = 20
@@ -97,37 +98,73 @@ def demo(
         with closing(PdfPool()) as pool:
             asyncio.run(run_demo(port, folder, pool, keep=keep, replay=replay))
     except KeyboardInterrupt:
-        typer.echo("\nStopped.")
+        pass  # before anything was served
+    typer.echo("\nStopped.")
 
 
 @app.command()
-def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this process too.")] = True) -> None:
+def serve(
+    *,
+    worker: Annotated[bool, typer.Option(help="Do the due work in this process too.")] = True,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes on the one port; the due work is done in the first.")
+    ] = 1,
+) -> None:
     """Serve the configured database (PLAFOND_DATABASE_URL)."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
-    rehearse(settings.fault)
-    with closing(PdfPool()) as pool:
-        app = create_app(settings, with_worker=worker, draughtsman=pool)
-        listener = bind_port(settings.host, settings.port)
-        typer.echo(f"Serving {settings.environment.lower()} at {settings.base_url}/graphql")
-        uvicorn.Server(make_config(app)).run(sockets=[listener])
+    if settings.replica_url is not None:
+        check_database(settings.replica_url, settings.environment)
+    if settings.link_secret is None:
+        # Made here, so that it is the same in all processes, and each opens the links of the others.
+        settings = settings.model_copy(update={"link_secret": SecretStr(make_link_key(settings).hex())})
+    listener = bind_port(settings.host, settings.port)
+    typer.echo(f"Serving {settings.environment.lower()} at {settings.base_url}/graphql")
+
+    def run(number: int, parent: int | None = None) -> None:
+        rehearse(settings.fault)
+        with closing(PdfPool()) as pool:
+            served = create_app(settings, with_worker=worker and number == 0, draughtsman=pool)
+            Server(served, settings.drain_seconds, parent).run(sockets=[listener])
+
+    if workers == 1:
+        run(0)
+        return
+    code = supervise(workers, run, listener)
+    if code:
+        raise typer.Exit(code)
 
 
-@app.command()
-def worker() -> None:
+@app.command("worker")
+def work() -> None:
     """Do the due work, beside servers that run without it."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
     rehearse(settings.fault)
 
     async def run(database: Database) -> None:
+        stopping = Stopping()
         with closing(PdfPool()) as pool:
-            async with anyio.create_task_group() as group:
-                group.start_soon(run_worker, database, make_processor(settings, database))
-                group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days))
-                group.start_soon(run_drawing, database, pool)
+            async with anyio.create_task_group() as everything:
+                everything.start_soon(_hear_signals, stopping, everything.cancel_scope)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(run_worker, database, make_processor(settings, database), stopping)
+                    group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
+                    group.start_soon(run_drawing, database, pool, stopping)
+                everything.cancel_scope.cancel()
 
     asyncio.run(_with_database(settings, run))
+
+
+async def _hear_signals(stopping: Stopping, everything: anyio.CancelScope) -> None:
+    """Have what is being done brought to its end, within the grace; a second signal ends it at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stopping.has_begun:
+                break
+            stopping.begin()
+            everything.deadline = anyio.current_time() + WORK_GRACE_S
+    everything.cancel()
 
 
 @app.command()

@@ -17,10 +17,10 @@ from sqlalchemy import func, select
 from plafond.app import create_app
 from plafond.clock import SetClock
 from plafond.database import Database
-from plafond.demo import bind_port, make_config
 from plafond.ingest import Broken, IngestFailed, Progress, ingest_file, read_events, usage_address
 from plafond.models import BillingAccount, Counter, Role
 from plafond.schema.usage_lines import MAX_LINE, UsageLine
+from plafond.serving import bind_port, make_config
 from plafond.settings import Settings
 
 from .conftest import NOW, Template

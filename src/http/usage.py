@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from ..services.access import Right, require
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.metering import record_usage
 from ..services.usage import MAX_EVENTS, EventResult, EventStatus, RejectionCode
+from ..stopping import Stopping
 from .errors import answer_error
 from .graphql import MakeContext, Refused, bearer_token, origin_of
 from .usage_bodies import BODIES, Body, BodyBroken, Entry
@@ -73,9 +74,9 @@ class _Sum:
 class UsageEndpoint:
     """Answers `/usage`."""
 
-    def __init__(self, make_context: MakeContext, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, make_context: MakeContext, stopping: Stopping) -> None:
         self._make_context = make_context
-        self._is_stopping = is_stopping
+        self._stopping = stopping
         self._streams = 0
 
     async def answer(self, request: Request) -> Response:
@@ -107,7 +108,7 @@ class UsageEndpoint:
     @property
     def is_stopping(self) -> bool:
         """Whether this process is about to end."""
-        return self._is_stopping()
+        return self._stopping.has_begun
 
     @contextmanager
     def count_stream(self) -> Iterator[None]:

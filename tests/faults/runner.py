@@ -25,9 +25,9 @@ from sqlalchemy import or_, select, text, update
 from plafond import cli
 from plafond.clock import SystemClock
 from plafond.database import Actor, Database
-from plafond.demo import bind_port
 from plafond.models import DueWork
 from plafond.services.due_work import APART
+from plafond.serving import bind_port
 
 RUNNER = Actor(name="system:fault_runner", origin="test")
 BOUND_S = 120

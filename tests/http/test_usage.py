@@ -12,7 +12,6 @@ import uvicorn
 from sqlalchemy import event, func, select, update
 from sqlalchemy.exc import OperationalError
 
-from plafond.demo import bind_port, make_config
 from plafond.http import usage
 from plafond.http.usage_bodies import ArrayBody, Body, BodyBroken, Entry, LinesBody
 from plafond.models import ApiKey, BillingAccount, Counter, Role, UsageEvent
@@ -21,6 +20,7 @@ from plafond.schema.usage_lines import MAX_LINE, Unread
 from plafond.services.access import Scope
 from plafond.services.metering import record_usage
 from plafond.services.tokens import create_operator_key
+from plafond.serving import bind_port, make_config
 from plafond.settings import Environment
 
 from ..conftest import World

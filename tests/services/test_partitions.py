@@ -18,6 +18,7 @@ from plafond.models import BillingAccount, Counter, TestClock, UsageEvent, Usage
 from plafond.models.types import first_id_at, new_id
 from plafond.services import partitions
 from plafond.services.partitions import Month, is_only_waiting, let_go, make_partitions
+from plafond.stopping import Stopping
 from plafond.worker import run_upkeep
 
 from ..conftest import NOW, World
@@ -239,11 +240,13 @@ async def test_the_worker_looks_after_them(on_postgresql: World) -> None:
     world.clock.stands_at = LONG_AFTER
     await store_years(world)
     expected = [*MONTHS[1:], *(f"usage_event_2028_{month:02}" for month in (5, 6, 7, 8))]
-    upkeep = asyncio.create_task(run_upkeep(world.database, KEEP))
+    stopping = Stopping()
+    upkeep = asyncio.create_task(run_upkeep(world.database, KEEP, stopping))
     with anyio.fail_after(30):
         while await tables(world) != expected:  # noqa: ASYNC110 - it is the database that is waited for
             await anyio.sleep(0.02)
-    upkeep.cancel()
+    stopping.begin()
+    await upkeep
     assert await stored(world) == named(*YOUNGER)
 
 
