@@ -96,7 +96,7 @@ def create_app(
             yield
             # Whoever works comes to the end of a piece of work, or is stopped in it: then it is done again.
             stopping.begin()
-            group.cancel_scope.deadline = anyio.current_time() + WORK_GRACE_S
+            group.cancel_scope.deadline = anyio.current_time() + (0 if stopping.is_hurried else WORK_GRACE_S)
         if isinstance(processor, Closable):
             await processor.close()
         await database.close()

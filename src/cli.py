@@ -37,7 +37,7 @@ from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
 from .services.partitions import make_partitions
 from .services.tills import Till
 from .services.tokens import create_operator_key, list_keys, revoke_key
-from .serving import PortInUse, Server, bind_port, supervise
+from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
 from .worker import run_drawing, run_upkeep, run_worker
@@ -121,7 +121,7 @@ def serve(
     listener = bind_port(settings.host, settings.port)
     typer.echo(f"Serving {settings.environment.lower()} at {settings.base_url}/graphql")
 
-    def run(number: int, parent: int | None = None) -> None:
+    def run(number: int, parent: Parent | None = None) -> None:
         rehearse(settings.fault)
         with closing(PdfPool()) as pool:
             served = create_app(settings, with_worker=worker and number == 0, draughtsman=pool)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -60,19 +61,32 @@ def make_config(app: Starlette) -> uvicorn.Config:
     )
 
 
+@dataclass
+class Parent:
+    """Whoever started this process."""
+
+    pipe: int
+    """Readable when it is gone."""
+    said_stop: bool = False
+    """Whether it said so before this process heard signals."""
+
+    def note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Take a signal for later."""
+        self.said_stop = True
+
+
 class Server(uvicorn.Server):
     """Serves until SIGTERM. Then `/readyz` says no, and only after a moment nobody is let in any more.
 
     What is under way ends, within the grace. A second signal ends all of it at once.
     """
 
-    def __init__(self, app: Starlette, drain_s: float, parent: int | None = None) -> None:
+    def __init__(self, app: Starlette, drain_s: float, parent: Parent | None = None) -> None:
         super().__init__(make_config(app))
         self._stopping: Stopping = app.state.stopping
         self._sockets: OpenSockets = app.state.sockets
         self._drain_s = drain_s
         self._parent = parent
-        """Readable when the process that started this one is gone."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Take a signal."""
@@ -86,6 +100,9 @@ class Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        # Whoever was forked hears them only from here on.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self.should_exit = self.should_exit or (self._parent is not None and self._parent.said_stop)
         try:
             yield
         finally:
@@ -96,13 +113,13 @@ class Server(uvicorn.Server):
         """Begin, and keep an eye on the parent."""
         await super().startup(sockets)
         if self._parent is not None:
-            parent, loop = self._parent, asyncio.get_running_loop()
+            pipe, loop = self._parent.pipe, asyncio.get_running_loop()
 
             def follow() -> None:
-                loop.remove_reader(parent)
+                loop.remove_reader(pipe)
                 self.should_exit = True
 
-            loop.add_reader(parent, follow)
+            loop.add_reader(pipe, follow)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order: not ready, then a moment for balancers to see it, then the sockets, then the rest."""
@@ -114,24 +131,26 @@ class Server(uvicorn.Server):
             async with asyncio.timeout(1):
                 await self._sockets.close_all()
         await super().shutdown(sockets)
+        if self.force_exit:
+            # Left out by uvicorn: whoever works is stopped in the middle, and connections are given back.
+            self._stopping.hurry()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.lifespan.shutdown()
 
 
-def supervise(count: int, run: Callable[[int, int], None], listener: socket.socket) -> int:
-    """Keep `count` processes running until told to stop; `run` is what each does, by its number and its parent's pipe.
+def supervise(count: int, run: Callable[[int, Parent], None], listener: socket.socket) -> int:
+    """Keep `count` processes running until told to stop; `run` is what each does, by its number and for whom.
 
     Whoever dies is started anew. Gives the exit code: 0 when all ended in order.
     """
     return _Supervisor(count, run, listener).watch()
 
 
-def _end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    sys.exit(0)
-
-
 class _Supervisor:
     """The parent: it serves nobody itself."""
 
-    def __init__(self, count: int, run: Callable[[int, int], None], listener: socket.socket) -> None:
+    def __init__(self, count: int, run: Callable[[int, Parent], None], listener: socket.socket) -> None:
         self._run = run
         self._listener = listener
         # Nobody writes to it: it closes when this process ends, however it does.
@@ -169,27 +188,29 @@ class _Supervisor:
 
     def _start_missing(self) -> None:
         for number in set(self._starts) - set(self._numbers.values()):
-            if self._is_stopping or time.monotonic() < self._starts[number]:
+            if time.monotonic() < self._starts[number]:
                 continue
-            # Between the fork and the note of it no signal may pass unheard.
+            # From the decision to the note of it no signal may pass unheard, nor in the child before it serves.
             held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
+                if self._is_stopping:
+                    return
                 pid = os.fork()
                 if pid == 0:
-                    self._be_child(number, held)
+                    self._be_child(number)
                 self._numbers[pid] = number
                 self._starts[number] = time.monotonic()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
-    def _be_child(self, number: int, held: set[int | signal.Signals]) -> None:
+    def _be_child(self, number: int) -> None:
         code = 1
         try:
             os.close(self._mine)
+            parent = Parent(self._pipe)
             for name in SIGNALS:
-                signal.signal(name, _end)  # until it serves
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
-            self._run(number, self._pipe)
+                signal.signal(name, parent.note)
+            self._run(number, parent)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1

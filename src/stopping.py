@@ -9,6 +9,8 @@ class Stopping:
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
+        self.is_hurried = False
+        """Whether nothing is waited for any more."""
 
     @property
     def has_begun(self) -> bool:
@@ -18,6 +20,11 @@ class Stopping:
     def begin(self) -> None:
         """Tell everybody."""
         self._begun.set()
+
+    def hurry(self) -> None:
+        """Tell everybody not to wait for what runs."""
+        self.is_hurried = True
+        self.begin()
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, but not past its beginning."""

@@ -77,6 +77,7 @@ ON_SQLITE_FIRST = (
     "tests/stories/",
     "tests/faults/",
     "tests/sandbox/",
+    "tests/test_serving.py",
     "tests/test_docs.py",
     "tests/test_ingest.py::test_killed_in_the_middle",
     "tests/services/test_auditing.py",
