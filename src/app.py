@@ -24,7 +24,7 @@ from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint, SocketEndpoint
 from .http.health import live, ready
-from .http.sockets import OpenSockets
+from .http.open_sockets import OpenSockets
 from .http.usage import UsageEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
 
-from .http.sockets import OpenSockets
 from .stopping import Stopping
 
 GRACE_S = 10
@@ -61,6 +61,14 @@ def make_config(app: Starlette) -> uvicorn.Config:
     )
 
 
+class Sockets(Protocol):
+    """Those that are open."""
+
+    async def close_all(self) -> None:
+        """Close them, so that their clients come back elsewhere."""
+        ...
+
+
 @dataclass
 class Parent:
     """Whoever started this process."""
@@ -84,7 +92,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: Starlette, drain_s: float, parent: Parent | None = None) -> None:
         super().__init__(make_config(app))
         self._stopping: Stopping = app.state.stopping
-        self._sockets: OpenSockets = app.state.sockets
+        self._sockets: Sockets = app.state.sockets
         self._drain_s = drain_s
         self._parent = parent
 

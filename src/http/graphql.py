@@ -74,7 +74,7 @@ class GraphQLEndpoint:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request: with JSON whatever happens, but for the page that browsers get."""
-        context = self._make_context(origin_of(request))
+        context = self._make_context(name_origin(request))
         context.request_id = request.headers.get("x-request-id", "")[:64] or context.request_id
         if not (context.request_id.isascii() and context.request_id.isprintable()):
             context.request_id = secrets.token_hex(8)
@@ -101,7 +101,7 @@ class GraphQLEndpoint:
         try:
             await context.authenticate()
         except RequestRefused as refusal:
-            raise refuse_unknown(str(refusal)) from refusal
+            raise _unauthenticated(str(refusal)) from refusal
         operation = _from_query(request) if request.method != "POST" else await _from_body(request)
         allowed = {OperationType.QUERY, OperationType.MUTATION} if request.method == "POST" else {OperationType.QUERY}
         try:
@@ -154,18 +154,20 @@ def _refusal(refused: Refused, context: Context) -> Response:
     )
 
 
-def origin_of(connection: Request | WebSocket) -> str:
+def name_origin(connection: Request | WebSocket) -> str:
+    """Where a request comes from, as the audit log shows it."""
     return connection.client.host if connection.client else "unknown"
 
 
-def refuse_unknown(message: str) -> Refused:
+def _unauthenticated(message: str) -> Refused:
     return Refused(401, ErrorCode.UNAUTHENTICATED, message, {"WWW-Authenticate": 'Bearer realm="plafond"'})
 
 
 def bearer_token(headers: Mapping[str, str]) -> str:
+    """The token that a request brings."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise refuse_unknown("Send the header `Authorization: Bearer …` with an API key or a JWT.")
+        raise _unauthenticated("Send the header `Authorization: Bearer …` with an API key or a JWT.")
     return token.strip()
 
 
@@ -298,7 +300,7 @@ class SocketEndpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002
         """One context for the socket; each operation takes a fresh one from it."""
-        return self._make_context(origin_of(request))
+        return self._make_context(name_origin(request))
 
     async def get_root_value(self, request: Request | WebSocket) -> RootValue | None:  # noqa: ARG002
         """There is none."""

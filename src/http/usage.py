@@ -21,7 +21,7 @@ from ..services.metering import record_usage
 from ..services.usage import MAX_EVENTS, EventResult, EventStatus, RejectionCode
 from ..stopping import Stopping
 from .errors import answer_error
-from .graphql import MakeContext, Refused, bearer_token, origin_of
+from .graphql import MakeContext, Refused, bearer_token, name_origin
 from .usage_bodies import BODIES, Body, BodyBroken, Entry
 
 MAX_BODY = 64 * 1024 * 1024
@@ -81,7 +81,7 @@ class UsageEndpoint:
 
     async def answer(self, request: Request) -> Response:
         """Refuse at once what can be; else take the stream."""
-        context = self._make_context(origin_of(request))
+        context = self._make_context(name_origin(request))
         try:
             context.token = bearer_token(request.headers)
             await _check_right(context)
