@@ -4,7 +4,6 @@ import asyncio
 import multiprocessing
 import os
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -13,150 +12,51 @@ from sqlalchemy import func, insert, make_url, select
 
 from plafond.adapters.sandbox_processor import SandboxProcessor
 from plafond.clock import SetClock, SystemClock
-from plafond.database import Actor, Database
+from plafond.database import Database
 from plafond.migrations import migrate_database
-from plafond.models import (
-    WORK_RANK,
-    BillingAccount,
-    Company,
-    DueWork,
-    Interval,
-    Invoice,
-    Issuer,
-    PaymentMethod,
-    PaymentMethodKind,
-    Plan,
-    PlanVersion,
-    Subscription,
-    SubscriptionStatus,
-    UsagePeriod,
-    WorkKind,
-)
+from plafond.models import WORK_RANK, BillingAccount, DueWork, Invoice, WorkKind
 from plafond.models.types import new_id
 from plafond.sandbox.scenarios import create_scenario
-from plafond.sandbox.seeds import SEEDER, apply_sandbox_catalogue
+from plafond.sandbox.seeds import SEEDER
 from plafond.services.duties import do_due
 from plafond.services.test_clocks import advance_clock
 from plafond.services.tills import Till
 from plafond.settings import Environment
 
-ACTOR = Actor(name="system:bench", origin="bench")
+from .accounts import ACTOR, BATCH, Month, open_catalogue, write_accounts
+
 POSTGRES = os.environ.get("PLAFOND_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/test")
 ACCOUNTS = int(os.environ.get("BENCH_ACCOUNTS", "10000"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "30"))
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Due:
-    """What is written for each account: a month that ended an hour and a half ago."""
-
-    start: datetime = NOW - timedelta(days=30, hours=1.5)
-    end: datetime = NOW - timedelta(hours=1.5)
+MONTH = Month(NOW - timedelta(days=30, hours=1.5), NOW - timedelta(hours=1.5))
+"""A month that ended an hour and a half ago."""
 
 
 async def fill(database: Database, accounts: int) -> None:
-    """Accounts on Starter, all due at once, written by the thousand: only their closing is measured."""
-    due = Due()
-    async with database.work(ACTOR) as work:
-        await apply_sandbox_catalogue(work)
-        issuer_id = (await work.session.scalars(select(Issuer.id))).one()
-        version_id = (await work.session.scalars(select(PlanVersion.id).join(Plan).where(Plan.key == "starter"))).one()
-    for first in range(0, accounts, 1_000):
-        ids = [new_id() for _ in range(min(1_000, accounts - first))]
+    """Accounts that are all due at once: only their closing is measured."""
+    await open_catalogue(database)
+    ids = await write_accounts(database, MONTH, accounts)
+    for first in range(0, accounts, BATCH):
         async with database.work(ACTOR) as work:
-            times = {"created_at": due.start, "updated_at": due.start}
-            rows = {
-                BillingAccount: [
-                    {
-                        "id": id_,
-                        "issuer_id": issuer_id,
-                        "external_id": f"bench-{first + place}",
-                        "name": "Bench",
-                        "currency": "USD",
-                        "timezone": "UTC",
-                        "locale": "en",
-                        "pairs": {},
-                        "collection_method": "AUTOMATIC",
-                        "net_days": 30,
-                        "credit_minor": 0,
-                        "sequence": 0,
-                        "kept_after_sequence": 0,
-                        "audit_count": 0,
-                        "audit_hash": "",
-                        **times,
-                    }
-                    for place, id_ in enumerate(ids)
-                ],
-                Company: [
-                    {
-                        "id": new_id(),
-                        "account_id": id_,
-                        "legal_name": "Bench GmbH",
-                        "country": "AT",
-                        "address_lines": ["Gasse 1"],
-                        "postal_code": "1010",
-                        "city": "Wien",
-                        "region": "",
-                        "tax_ids": {},
-                        **times,
-                    }
-                    for id_ in ids
-                ],
-                PaymentMethod: [
-                    {
-                        "id": new_id(),
-                        "account_id": id_,
-                        "kind": PaymentMethodKind.CARD,
-                        "brand": "visa",
-                        "last4": "4242",
-                        "exp_month": 12,
-                        "exp_year": 2040,
-                        "is_default": True,
-                        "processor_token": "pm_card_visa",
-                        **times,
-                    }
-                    for id_ in ids
-                ],
-                Subscription: [
-                    {
-                        "id": new_id(),
-                        "account_id": id_,
-                        "plan_version_id": version_id,
-                        "status": SubscriptionStatus.ACTIVE,
-                        "interval": Interval.MONTH,
-                        "price_minor": 4_900,
-                        "anchor_wall": due.start.replace(tzinfo=None),
-                        "zone": "UTC",
-                        "current_period_start": due.start,
-                        "current_period_end": due.end,
-                        "usage_period_start": due.start,
-                        "usage_period_end": due.end,
-                        "usage_period_number": 0,
-                        "version": 1,
-                        "started_at": due.start,
-                        "cancel_at_period_end": False,
-                        **times,
-                    }
-                    for id_ in ids
-                ],
-                UsagePeriod: [{"account_id": id_, "start_at": due.start, "end_at": due.end} for id_ in ids],
-                DueWork: [
-                    {
-                        "id": new_id(),
-                        "account_id": id_,
-                        "kind": WorkKind.CLOSE_PERIOD,
-                        "subject": due.start.isoformat(),
-                        "due_at": due.end,
-                        "rank": WORK_RANK[WorkKind.CLOSE_PERIOD],
-                        "tries": 0,
-                        **times,
-                    }
-                    for id_ in ids
-                ],
-            }
-            for table, values in rows.items():
-                await work.session.execute(insert(table), values)
+            rows = [
+                {
+                    "id": new_id(),
+                    "account_id": id_,
+                    "kind": WorkKind.CLOSE_PERIOD,
+                    "subject": MONTH.start.isoformat(),
+                    "due_at": MONTH.end,
+                    "rank": WORK_RANK[WorkKind.CLOSE_PERIOD],
+                    "tries": 0,
+                    "failures": 0,
+                    "created_at": MONTH.start,
+                    "updated_at": MONTH.start,
+                }
+                for id_ in ids[first : first + BATCH]
+            ]
+            await work.session.execute(insert(DueWork), rows)
 
 
 def work_for(address: str, seconds: float) -> None:

@@ -35,8 +35,11 @@ from strawberry.types.graphql import OperationType
 
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
+from .resolvers.alert_mutation import AlertMutation
+from .resolvers.batches import ReadsBatches
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
+from .resolvers.export_mutation import ExportMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
@@ -317,10 +320,12 @@ class ProductionMutation(
     AccountMutation,
     UsageMutation,
     ReservationMutation,
+    AlertMutation,
     CatalogueMutation,
     PlanMutation,
     MoneyMutation,
     RefundMutation,
+    ExportMutation,
 ):
     """The root of mutations, by area."""
 
@@ -342,6 +347,7 @@ def _build(mutation: type) -> Schema:
             ShowsErrors,
             lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
             Prepares,
+            ReadsBatches,
         ],
     )
 

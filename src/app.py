@@ -32,7 +32,7 @@ from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_upkeep, run_worker
+from .worker import run_drawing, run_exports, run_upkeep, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
 WORK_GRACE_S = 10.0
@@ -93,6 +93,7 @@ def create_app(
                 group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
             if with_worker and draughtsman is not None:
                 group.start_soon(run_drawing, database, draughtsman, stopping)
+                group.start_soon(run_exports, database, draughtsman, stopping)
             yield
             # Whoever works comes to the end of a piece of work, or is stopped in it: then it is done again.
             stopping.begin()

@@ -40,7 +40,7 @@ from .services.tokens import create_operator_key, list_keys, revoke_key
 from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_upkeep, run_worker
+from .worker import run_drawing, run_exports, run_upkeep, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -151,6 +151,7 @@ def work() -> None:
                     group.start_soon(run_worker, database, make_processor(settings, database), stopping)
                     group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
                     group.start_soon(run_drawing, database, pool, stopping)
+                    group.start_soon(run_exports, database, pool, stopping)
                 everything.cancel_scope.cancel()
 
     asyncio.run(_with_database(settings, run))

@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     literal,
     make_url,
+    or_,
     select,
     type_coerce,
 )
@@ -90,11 +91,19 @@ class Work:
     actor: Actor
     topics: set[str] = field(default_factory=set[str])
 
-    async def lock_accounts(self, ids: Collection[UUID]) -> dict[UUID, BillingAccount]:
-        """The accounts' rows, locked in one order until the transaction ends; unknown ids are left out."""
+    async def lock_accounts(
+        self, ids: Collection[UUID], *, external_ids: Collection[str] = (), among: Collection[UUID] | None = None
+    ) -> dict[UUID, BillingAccount]:
+        """The accounts' rows, locked in one order until the transaction ends; unknown ids are left out.
+
+        `among` are those that may be locked; all where nothing is said.
+        """
+        named: ColumnElement[bool] = BillingAccount.id.in_(ids)
+        if external_ids:
+            named = or_(named, BillingAccount.external_id.in_(external_ids))
         rows = await self.session.scalars(
             select(BillingAccount)
-            .where(BillingAccount.id.in_(ids))
+            .where(named, *(() if among is None else (BillingAccount.id.in_(among),)))
             .order_by(BillingAccount.id)
             .options(joinedload(BillingAccount.test_clock))
             .with_for_update(of=BillingAccount)

@@ -26,9 +26,11 @@ POINTS = (
     "message.taken",
     "message.heard",
     "document.drawn",
+    "export.part",
+    "export.written",
 )
 """In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
-of the processor, before a PDF is kept."""
+of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready."""
 
 
 class Action(StrEnum):

@@ -82,7 +82,15 @@ ON_SQLITE_FIRST = (
     "tests/test_ingest.py::test_killed_in_the_middle",
     "tests/services/test_auditing.py",
     "tests/services/test_companies.py",
+    "tests/services/test_losses.py",
+    "tests/services/test_settlement.py::test_tries_by_hand",
+    "tests/services/test_settlement.py::test_what_is_left_and_too_small",
+    "tests/test_worker.py",
     "tests/services/test_catalogue.py",
+    "tests/services/test_exports.py::test_a_large_table_is_written_in_small_pieces",
+    "tests/services/test_exports.py::test_a_range_has_a_limit_that_the_refusal_names",
+    "tests/services/test_exports.py::test_what_comes_meanwhile_is_not_in_it",
+    "tests/services/test_history.py::test_every_bucket_is_what_happened_in_it",
     "tests/resolvers/test_catalogue_mutations.py",
 )
 """Long tests whose SQL shorter ones run on PostgreSQL as well: there they are left to `make test-slow`."""

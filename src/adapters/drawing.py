@@ -2,7 +2,7 @@
 
 import os
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,9 +18,22 @@ from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import URLFetcher
 
-from ..services.papers import Content, Paper, PaperKind, PaperLine, PaperTax, Party, Receipt
+from ..services.papers import (
+    Content,
+    Paper,
+    PaperKind,
+    PaperLine,
+    PaperTax,
+    Party,
+    Receipt,
+    ReportMetric,
+    ReportPeriod,
+    UsageReport,
+)
+from ..services.rules.thresholds import percent_of
 from ..services.wording import (
     agree,
+    format_bucket,
     format_day,
     format_days,
     format_money,
@@ -29,6 +42,7 @@ from ..services.wording import (
     name_country,
     word,
 )
+from .charts import draw_chart, draw_meter
 from .e_invoice import build_xml, card_digits, price_line
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -41,7 +55,7 @@ def draw(content: Content) -> bytes:
     """The PDF/A-3 of a document, with its EN 16931 XML inside where it carries one."""
     page = HTML(string=write_page(content), url_fetcher=_fetch_nothing())
     pdf: bytes = page.write_pdf(stylesheets=[_style()], font_config=_fonts(), pdf_variant="pdf/a-3a")
-    if isinstance(content, Receipt) or content.why_no_xml is not None:
+    if not isinstance(content, Paper) or content.why_no_xml is not None:
         return pdf
     return _embed(pdf, build_xml(content), content)
 
@@ -63,8 +77,10 @@ def write_page(content: Content) -> str:
         "locale": locale,
         "address": lambda party: _address(party, locale),
         "word": lambda key: word(content.language, key),
-        "money": lambda minor: _format_money(minor, content.currency, locale),
     }
+    if isinstance(content, UsageReport):
+        return _write_report(content, locale, shared)
+    shared["money"] = lambda minor: _format_money(minor, content.currency, locale)
     if isinstance(content, Receipt):
         return _write_receipt(content, locale, shared)
     return _write_paper(content, locale, shared)
@@ -110,6 +126,86 @@ def _write_receipt(receipt: Receipt, locale: str, shared: dict[str, Any]) -> str
         what=what,
         width=max(_measure(amount), _measure(word(receipt.language, "amount"))),
     )
+
+
+def _write_report(report: UsageReport, locale: str, shared: dict[str, Any]) -> str:
+    facts = [
+        ("account", report.account_name),
+        ("issued_on", format_day(report.issued_on, locale)),
+        ("period", format_days(report.starts_on, report.ends_on, locale)),
+        ("time_zone", report.zone),
+    ]
+    return _template("report.html").render(
+        shared,
+        title=f"{word(report.language, 'usage_report')} {format_days(report.starts_on, report.ends_on, locale)}",
+        paper=report,
+        facts=[(word(report.language, key), value) for key, value in facts],
+        metrics=[_describe_metric(metric, report, locale) for metric in report.metrics],
+    )
+
+
+def _describe_metric(metric: ReportMetric, report: UsageReport, locale: str) -> dict[str, Any]:
+    """A metric's chart, its figures, and how it came out in each usage period."""
+    caption = word(report.language, f"{'level' if metric.is_gauge else 'used'}_by_{report.granularity.lower()}")
+    names = [format_bucket(start, report.granularity, locale) for start in report.starts]
+    facts: list[tuple[str, str]] = []
+    if metric.quantities:
+        highest = max(range(len(names)), key=metric.quantities.__getitem__)
+        peak = f"{format_number(metric.quantities[highest], locale)} ({names[highest]})"
+        if metric.is_gauge:
+            at_end = metric.quantities[-1]
+            facts = [("level", format_number(at_end, locale)), *_compare(at_end, metric.limit, report, locale)]
+        else:
+            facts = [("used", format_number(sum(metric.quantities), locale))]
+        facts.append(("peak", peak))
+    told = [(word(report.language, key), value) for key, value in facts]
+    is_empty = not any(metric.quantities)
+    return {
+        "name": metric.name,
+        "caption": f"{caption} ({metric.unit})",
+        "chart": None
+        if is_empty
+        else draw_chart(
+            metric.quantities,
+            names,
+            limit=metric.limit if metric.is_gauge else None,
+            number=partial(format_number, locale=locale),
+        ),
+        "spoken": "; ".join([f"{metric.name}, {caption}", *(f"{label}: {value}" for label, value in told)]),
+        "facts": told,
+        "periods": [_describe_period(period, report, locale) for period in metric.periods],
+    }
+
+
+def _compare(used: int, limit: int | None, report: UsageReport, locale: str) -> list[tuple[str, str]]:
+    """A figure beside its limit: the limit, the share, and what lies above."""
+    if limit is None:
+        return [("limit", word(report.language, "unlimited"))]
+    return [
+        ("limit", format_number(limit, locale)),
+        ("share", _share(used, limit, locale)),
+        ("above_limit", format_number(max(0, used - limit), locale)),
+    ]
+
+
+def _share(used: int, limit: int, locale: str) -> str:
+    percent = percent_of(used, limit)
+    assert percent is not None, "there is a limit"
+    return format_rate(round(percent * 10_000), locale)
+
+
+def _describe_period(period: ReportPeriod, report: UsageReport, locale: str) -> dict[str, Any]:
+    days = format_days(period.starts_on, period.ends_on, locale)
+    limit = period.limit
+    unlimited = word(report.language, "unlimited") if period.knows_limit else "–"
+    return {
+        "days": word(report.language, "running").format(days=days) if period.is_running else days,
+        "used": format_number(period.used, locale),
+        "limit": unlimited if limit is None else format_number(limit, locale),
+        "share": "–" if limit is None else _share(period.used, limit, locale),
+        "above": "–" if limit is None else format_number(max(0, period.used - limit), locale),
+        "meter": None if limit is None else draw_meter(period.used, limit),
+    }
 
 
 def _name_means(receipt: Receipt) -> str:

@@ -16,6 +16,7 @@ from ..services.links import LinkForm, OpenedLink, open_link
 from ..services.papers import read_content
 from ..services.ports import Draughtsman, DrawingFailed
 from .errors import answer_error
+from .exports import send_export
 
 LINKS = Actor(name="system:links", origin="documents")
 MAX_WAITING = 4
@@ -43,7 +44,10 @@ class DocumentEndpoint:
         """The file that a link opens."""
         opened = open_link(self._key, request.path_params["token"], self._database.clock.now())
         try:
-            response = None if opened is None else await self._respond(opened)
+            if opened is not None and opened.form is LinkForm.EXPORT:
+                response = await send_export(self._database, opened, with_body=request.method != "HEAD")
+            else:
+                response = None if opened is None else await self._respond(opened)
         except Later as reason:
             return answer_error(503, ErrorCode.UNAVAILABLE, str(reason), {"Retry-After": str(RETRY_S)})
         except AWAY:
@@ -52,7 +56,7 @@ class DocumentEndpoint:
         if response is None:
             message = "This link does not open a document, or not any more: ask for a new one."
             return answer_error(404, ErrorCode.NOT_FOUND, message)
-        if request.method == "HEAD":
+        if request.method == "HEAD" and opened is not None and opened.form is not LinkForm.EXPORT:
             response.body = b""
         return response
 

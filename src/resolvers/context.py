@@ -8,13 +8,14 @@ from typing import Any, Self, TypeAlias
 import strawberry
 
 from ..database import Actor, Database, ReadSession, Work
-from ..models import BillingAccount, Document
+from ..models import BillingAccount, Document, Export
 from ..services.access import Principal
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
 from ..services.ports import Bus, Processor, SigningKeys
 from ..services.tills import Till
 from ..services.tokens import authenticate
+from ..services.usage import UsageInput
 from ..settings import Settings
 from .loaders import Loaders
 
@@ -37,6 +38,8 @@ class Context:
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
     may_lag: bool = False
     """Whether what is read may come from a replica: in queries, until something is written."""
+    batch: list[UsageInput] | None = None
+    """The events of this operation, where they were read out of its variables: see `batches`."""
     load: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +47,7 @@ class Context:
 
     def fresh(self) -> Self:
         """The same caller with loaders of its own: a socket has one context for all its operations."""
-        return replace(self, extensions={})
+        return replace(self, extensions={}, batch=None)
 
     def forget(self) -> None:
         """Drop what was loaded: after a commit, and after each event of a stream."""
@@ -75,8 +78,8 @@ class Context:
         """The time that holds for an account."""
         return self.database.clock.now_for(account)
 
-    def link_to(self, document: Document, form: LinkForm) -> Link:
-        """A link that opens a document for a while, by the wall clock."""
+    def link_to(self, document: Document | Export, form: LinkForm) -> Link:
+        """A link that opens a document or export for a while, by the wall clock."""
         expires_at = (self.database.clock.now() + LINK_LIFE).replace(microsecond=0)
         path = sign_link(self.link_key, document.id, document.account_id, expires_at, form)
         return Link(self.settings.base_url + path, expires_at)

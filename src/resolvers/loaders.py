@@ -11,6 +11,7 @@ from aiodataloader import DataLoader
 from ..database import Database, ReadSession
 from ..models import (
     AddOn,
+    Alert,
     Base,
     BillingAccount,
     CreditNote,
@@ -26,6 +27,8 @@ from ..models import (
 )
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
+from ..services.advice import Buyer, Fit, Market, find_fit, load_market
+from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
 from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
@@ -42,6 +45,7 @@ from ..services.relations import (
 )
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import UsageFigure, load_figures
+from ..services.watches import Watches, load_watches
 
 RowT = TypeVar("RowT", bound=Base)
 MAX_BATCH = 500
@@ -174,6 +178,36 @@ class Loaders:
             return [found[id_] for id_ in ids]
 
         return self._loader("figures", read).load(account_id)
+
+    def watches(self, account_id: UUID) -> Awaitable[Watches]:
+        """What watches each metric of an account."""
+        return self._loader("watches", load_watches).load(account_id)
+
+    async def fit(self, alert: Alert) -> Fit:
+        """What would bring an alert's metric well below its limit."""
+        account_id = alert.account_id
+        account, market, agreement, add_ons, figures = await asyncio.gather(
+            self.account(account_id),
+            self._market(),
+            self.agreement(account_id),
+            self.held_add_ons(account_id),
+            self.figures(account_id),
+        )
+        assert account is not None, "alerts are an account's"
+        return find_fit(market, Buyer(account, agreement, add_ons, figures), alert)
+
+    def _market(self) -> Awaitable[Market]:
+
+        async def read(session: ReadSession, keys: Sequence[str]) -> list[Market]:
+            market = await load_market(session)
+            return [market for _ in keys]
+
+        return self._loader("market", read).load("all")
+
+    async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
+        """Whether an account's usage period was told of completely."""
+        async with self._database.read() as session:
+            return await cover_alerts(session, account, now, instant)
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
         """An account's roll-ups."""

@@ -36,6 +36,7 @@ from ..schema.billing import (
 )
 from ..schema.catalogue import TaxTableRow
 from ..schema.enums import RefundStatus, Role, SubscriptionStatus
+from ..schema.exports import Export
 from ..schema.fields import said
 from ..schema.node import GlobalId, Node, decode_id
 from ..schema.paging import After, Before, Connection, First, Last
@@ -123,7 +124,7 @@ async def _show_notice(row: models.Notice, info: Info) -> Notice | None:
         return None
     account = await info.context.load.account(row.account_id)
     assert account is not None, "a foreign key guarantees the account"
-    return Notice.of(row, info.context.now_for(account))
+    return Notice.of(row, account, info.context.now_for(account))
 
 
 async def _show_quote(row: models.Quote, info: Info) -> Quote:
@@ -166,6 +167,7 @@ FINDERS: dict[str, Find] = {
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
     "RefundRequest": _owned(models.RefundRequest, Right.READ_BILLING, lambda row, _: RefundRequest.of(row)),
     "Reservation": _owned(models.Reservation, Right.READ_USAGE, _show_reservation),
+    "Export": _owned(models.Export, Right.READ_BILLING, lambda row, _: Export.of(row)),
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
     "Notice": _owned(models.Notice, Right.READ_BILLING, _show_notice),

@@ -18,6 +18,7 @@ from ..schema.billing import (
     usage_of,
 )
 from ..schema.enums import ChangeKind
+from ..schema.exports import Export
 from ..schema.node import Node, decode_id
 from ..services.access import Right
 from ..services.changes import BILLING_KINDS, Change, follow, load_alerts, right_over
@@ -39,6 +40,7 @@ NODES: dict[ChangeKind, tuple[type[models.Base], Callable[[Any, int], Node]]] = 
     ChangeKind.TRANSACTION: (models.Transaction, Transaction.of),
     ChangeKind.SUBSCRIPTION: (models.Subscription, PlanSubscription.of),
     ChangeKind.PAYMENT_METHOD: (models.PaymentMethod, lambda row, _: PaymentMethod.of(row)),
+    ChangeKind.EXPORT: (models.Export, Export.of),
 }
 """What changed, by its row as it is now, for the kinds that only need that."""
 
@@ -140,14 +142,14 @@ class Subscription:
             assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:
                 row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
-            if row.sequence == change.sequence:  # raised by this change, not resolved by it
+            if row.sequence == change.sequence:  # raised by this change, not acknowledged or resolved by it
                 yield Alert.of(row)
 
     @subscription(Right.READ_USAGE)
     async def alert_changed(
         self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
     ) -> AsyncGenerator[Alert, None]:
-        """Each alert as it is raised or resolved; without `after` only changes from now on."""
+        """Each alert as it is raised, acknowledged or resolved; without `after` only changes from now on."""
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
             assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:
@@ -202,4 +204,14 @@ class Subscription:
         async for account, change in _shorthand(info, account_id, after, ChangeKind.SUBSCRIPTION):
             found = await _find_node(info, account, change)
             if isinstance(found, PlanSubscription):
+                yield found
+
+    @subscription(Right.READ_BILLING)
+    async def export_changed(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[Export, None]:
+        """Each export as it becomes ready or fails; without `after` only changes from now on."""
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.EXPORT):
+            found = await _find_node(info, account, change)
+            if isinstance(found, Export):
                 yield found

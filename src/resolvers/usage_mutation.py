@@ -27,11 +27,16 @@ class UsageMutation:
         input: Annotated[RecordUsageInput, strawberry.argument(description="The batch.")],
     ) -> RecordUsagePayload:
         """Send usage events. Each is counted once, has a result of its own, and one bad event never loses the batch."""
-        events = [event.to_input() for event in input.events]
+        batch = info.context.batch
+        events = [event.to_input() for event in input.events] if batch is None else batch
         key = None if input.dry_run else input.idempotency_key  # a dry run does nothing that could be repeated
+        principal = info.context.principal
+        if key is None:
+            async with info.context.work() as work:
+                return RecordUsagePayload.of(await record_usage(work, principal, events, dry_run=input.dry_run))
         request = Request(key, scope="", given=[asdict(event) for event in events])
         async with info.context.work() as work:
-            outcome = await _record(work, request, info.context.principal, events, dry_run=input.dry_run)
+            outcome = await _record(work, request, principal, events)
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         return RecordUsagePayload.of(
@@ -40,8 +45,8 @@ class UsageMutation:
 
 
 @idempotent("recordUsage")
-async def _record(work: Work, principal: Principal, events: Sequence[UsageInput], *, dry_run: bool) -> dict[str, Any]:
-    results = await record_usage(work, principal, events, dry_run=dry_run)
+async def _record(work: Work, principal: Principal, events: Sequence[UsageInput]) -> dict[str, Any]:
+    results = await record_usage(work, principal, events)
     return {"results": [_stored(result) for result in results]}
 
 

@@ -9,6 +9,9 @@ from ..models import (
     ChangeAct,
     CollectionMethod,
     EntryKind,
+    ExportFormat,
+    ExportKind,
+    ExportStatus,
     FailureCode,
     Granularity,
     Interval,
@@ -36,6 +39,7 @@ from ..services.access import PrincipalKind
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
+from ..services.coverage import AlertChannel, DeliveryStatus
 from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
 from ..services.permissions import Action
@@ -48,6 +52,7 @@ from .fields import say_enum
 __all__ = [
     "AccountStatus",
     "Action",
+    "AlertChannel",
     "AlertKind",
     "AlertLevel",
     "BudgetAction",
@@ -55,9 +60,13 @@ __all__ = [
     "ChangeAct",
     "ChangeKind",
     "CollectionMethod",
+    "DeliveryStatus",
     "EntryKind",
     "Environment",
     "EventStatus",
+    "ExportFormat",
+    "ExportKind",
+    "ExportStatus",
     "FailureCode",
     "Granularity",
     "Interval",
@@ -293,6 +302,23 @@ say_enum(
         "MONTH": "Calendar months of the account's zone.",
     },
 )
+say_enum(ExportKind, {"USAGE": "How much of each metric was used, by bucket and workspace."})
+say_enum(
+    ExportFormat,
+    {
+        "CSV": "A table for programs and spreadsheets: UTF-8, separated by commas, a header first.",
+        "PDF": "A report for people, with a chart for each metric, in the account's language.",
+    },
+)
+say_enum(
+    ExportStatus,
+    {
+        "PENDING": "Waits to be written, or is being written.",
+        "READY": "Can be fetched until `expiresAt`.",
+        "FAILED": "Could not be written: see `failure`, and ask for another.",
+        "EXPIRED": "Its file was deleted; ask for it anew.",
+    },
+)
 say_enum(
     ReservationStatus,
     {
@@ -351,12 +377,13 @@ say_enum(
 say_enum(
     ChangeKind,
     {
-        "ALERT": "An alert was raised or resolved: `node` is the alert as it is now.",
+        "ALERT": "An alert was raised, acknowledged or resolved: `node` is the alert as it is now.",
         "USAGE": "A metric's figure moved: `node` is the figure as it is now.",
         "INVOICE": "An invoice was finalised, paid, not paid or withdrawn: `node` is the invoice as it is now.",
         "TRANSACTION": "A payment, refund or dispute moved: `node` is the transaction as it is now.",
         "SUBSCRIPTION": "The plan started, changed or ended: `node` is the subscription as it is now.",
         "PAYMENT_METHOD": "A payment method came, went or expires soon: `node` is the method as it is now.",
+        "EXPORT": "An export is ready, or failed: `node` is the export as it is now.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
     },
@@ -378,6 +405,8 @@ say_enum(
         "APPROVE_OVERAGE": "`approveOverage`.",
         "UPDATE_ACCOUNT": "`updateBillingAccount`.",
         "UPDATE_COMPANY": "`updateCompany`.",
+        "SET_ALERT_THRESHOLDS": "`setAlertThresholds`.",
+        "ACKNOWLEDGE_ALERTS": "`acknowledgeAlerts`.",
         "ADD_PAYMENT_METHOD": "`addPaymentMethod`.",
         "START_TRIAL": "`startTrial`.",
         "START_SUBSCRIPTION": "`startSubscription`.",
@@ -399,6 +428,7 @@ say_enum(
         "RECORD_PAYMENT": "`recordPayment`.",
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
+        "REQUEST_EXPORT": "`requestExport`.",
     },
 )
 say_enum(
@@ -477,6 +507,24 @@ say_enum(
 say_enum(
     RecommendedActionKind,
     {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},
+)
+say_enum(
+    AlertChannel,
+    {
+        "LIVE": "The account's stream, and what else reads the outbox: `accountChanged`, `alertRaised`, `events`.",
+        "NOTICE": "The banner of the metric, which speaks of its highest open alert.",
+    },
+)
+say_enum(
+    DeliveryStatus,
+    {
+        "DELIVERED": "It is there, once.",
+        "MISSING": "It is not there, and should be.",
+        "TWICE": "It is there more than once.",
+        "ENDED": "It was taken away with its cause: the alert is resolved.",
+        "EXPIRED": "It is older than what is kept.",
+    },
+    name="AlertDeliveryStatus",
 )
 say_enum(
     CollectionMethod,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Self, cast
+from typing import Annotated, Any, Self, cast
 from uuid import UUID
 
 import strawberry
@@ -10,9 +10,9 @@ import strawberry
 from ..services.usage import EventResult, UsageInput
 from .enums import EventStatus, RejectionCode
 from .errors import UserError
-from .fields import said
+from .fields import field, said
 from .node import decode_id
-from .scalars import BigInt, JsonObject
+from .scalars import BigInt, JsonObject, parse_big_int, parse_datetime, parse_json
 
 
 @strawberry.input(description="One usage event. Either `quantity` or, for a gauge, `level`.")
@@ -41,13 +41,10 @@ class UsageEventInput:
 
     def to_input(self) -> UsageInput:
         """As the services know it."""
-        found = decode_id(self.account_id) if self.account_id is not None else None
-        account_id = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
         return UsageInput(
             event_id=self.event_id,
             metric=self.metric,
-            # A broken id names no account; the nil UUID never is one.
-            account_id=None if self.account_id is None else account_id or UUID(int=0),
+            account_id=None if self.account_id is None else _account_key(self.account_id),
             external_id=self.external_id,
             quantity=self.quantity,
             level=self.level,
@@ -55,6 +52,66 @@ class UsageEventInput:
             occurred_at=self.occurred_at,
             properties=cast("dict[str, Any]", self.properties or {}),
         )
+
+
+EVENT_NAMES = frozenset(
+    {
+        "eventId",
+        "metric",
+        "accountId",
+        "externalId",
+        "quantity",
+        "level",
+        "correction",
+        "occurredAt",
+        "properties",
+    }
+)
+
+
+def read_events(given: object) -> list[UsageInput] | None:
+    """The events of a batch as the variables hold them; none where one is not plainly a `UsageEventInput`."""
+    if not isinstance(given, list):
+        return None
+    try:
+        return [_read_event(item) for item in given]
+    except ValueError:
+        return None
+
+
+def _read_event(given: object) -> UsageInput:
+    if not isinstance(given, dict) or not given.keys() <= EVENT_NAMES:
+        raise ValueError("no event")
+    event_id, metric, external_id = given.get("eventId"), given.get("metric"), given.get("externalId")
+    account_id, occurred_at = given.get("accountId"), given.get("occurredAt")
+    quantity, level, correction = given.get("quantity"), given.get("level"), given.get("correction", False)
+    properties = given.get("properties")
+    if (
+        not isinstance(event_id, str)
+        or not isinstance(metric, str)
+        or not isinstance(external_id, str | None)
+        or not isinstance(account_id, str | None)
+        or not isinstance(correction, bool)
+    ):
+        raise ValueError("no texts")  # one error for whatever is unusual
+    return UsageInput(
+        event_id=event_id,
+        metric=metric,
+        account_id=None if account_id is None else _account_key(account_id),
+        external_id=external_id,
+        quantity=None if quantity is None else parse_big_int(quantity),
+        level=None if level is None else parse_big_int(level),
+        correction=correction,
+        occurred_at=None if occurred_at is None else parse_datetime(occurred_at),
+        properties={} if properties is None else cast("dict[str, Any]", parse_json(properties)),
+    )
+
+
+def _account_key(account_id: str) -> UUID:
+    found = decode_id(account_id)
+    key = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
+    # A broken id names no account; the nil UUID never is one.
+    return key or UUID(int=0)
 
 
 @strawberry.input(description="A batch of usage events.")
@@ -103,9 +160,7 @@ class RecordUsagePayload:
     accepted: int | None = strawberry.field(default=None, description="How many were counted.")
     duplicates: int | None = strawberry.field(default=None, description="How many had been counted before.")
     rejected: int | None = strawberry.field(default=None, description="How many were not counted.")
-    results: list[UsageEventResult] | None = strawberry.field(
-        default=None, description="One for each event, in the order given."
-    )
+    given: strawberry.Private[Sequence[EventResult] | None] = None
     user_errors: list[UserError] = strawberry.field(
         default_factory=list, description="Why the batch as a whole was refused; empty when it was not."
     )
@@ -121,5 +176,20 @@ class RecordUsagePayload:
             accepted=count(EventStatus.ACCEPTED),
             duplicates=count(EventStatus.DUPLICATE),
             rejected=count(EventStatus.REJECTED),
-            results=[UsageEventResult.of(result) for result in results],
+            given=results,
         )
+
+    @field
+    def results(
+        self,
+        status: Annotated[
+            list[EventStatus] | None,
+            strawberry.argument(
+                description="Only of events that became one of these, such as REJECTED; all otherwise."
+            ),
+        ] = None,
+    ) -> list[UsageEventResult] | None:
+        """One for each event, in the order given; null when the batch was refused as a whole."""
+        if self.given is None:
+            return None
+        return [UsageEventResult.of(result) for result in self.given if status is None or result.status in status]

@@ -95,6 +95,12 @@ class Principal:
         switched_on = self.scopes is not None and Scope.USAGE_WRITE in self.scopes
         return right is Right.INGEST_USAGE and switched_on and bool(held)
 
+    def list_accounts(self, right: Right) -> list[UUID] | None:
+        """The accounts over which the caller holds a right; none for an operator that holds it over all."""
+        if self.is_operator and self.may(right):
+            return None
+        return [account_id for account_id in self.roles if self.may(right, account_id)]
+
     def actor(self, origin: str) -> Actor:
         """The name under which the audit log knows this caller."""
         return Actor(name=self.id, origin=origin)
@@ -127,8 +133,8 @@ _MEANINGS: dict[Right, str] = {
     ),
     Right.READ_BILLING: "everything else of an account",
     Right.MANAGE_BILLING: (
-        "name, locale, zone, metadata, company, notices; plan, add-ons, cancelling, payment methods, payments; what "
-        "may pass a limit"
+        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
+        "what may pass a limit; exports"
     ),
     Right.INGEST_USAGE: "`recordUsage`, `POST /usage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",

@@ -31,12 +31,13 @@ class ChangeKind(StrEnum):
     TRANSACTION = "TRANSACTION"
     SUBSCRIPTION = "SUBSCRIPTION"
     PAYMENT_METHOD = "PAYMENT_METHOD"
+    EXPORT = "EXPORT"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
 
 EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
-    ChangeKind.ALERT: ("usage.alert_raised", "usage.alert_resolved"),
+    ChangeKind.ALERT: ("usage.alert_raised", "usage.alert_resolved", "usage.alert_acknowledged"),
     ChangeKind.INVOICE: (
         "invoice.finalized",
         "invoice.paid",
@@ -73,6 +74,7 @@ EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
         "payment_method.removed",
         "payment_method.expiring",
     ),
+    ChangeKind.EXPORT: ("export.ready", "export.failed"),
 }
 """The outbox events that tell of each kind of change. Usage is not among them: it is read from the figures."""
 KIND_OF_EVENT = {event: kind for kind, events in EVENTS_BY_KIND.items() for event in events}
@@ -82,11 +84,18 @@ SUBJECT_KEYS = {
     ChangeKind.TRANSACTION: "transactionId",
     ChangeKind.SUBSCRIPTION: "subscriptionId",
     ChangeKind.PAYMENT_METHOD: "paymentMethodId",
+    ChangeKind.EXPORT: "exportId",
 }
 """What an event's payload names the changed object by."""
 
 BILLING_KINDS = frozenset(
-    {ChangeKind.INVOICE, ChangeKind.TRANSACTION, ChangeKind.SUBSCRIPTION, ChangeKind.PAYMENT_METHOD}
+    {
+        ChangeKind.INVOICE,
+        ChangeKind.TRANSACTION,
+        ChangeKind.SUBSCRIPTION,
+        ChangeKind.PAYMENT_METHOD,
+        ChangeKind.EXPORT,
+    }
 )
 """Changes of what only those may see who may see money."""
 
@@ -153,7 +162,7 @@ def _changes_of(events: Sequence[OutboxEvent]) -> Collection[Change]:
     """What events tell of. Of one object several are one change, told in the place of the last.
 
     Whoever resumes before that place is told again, and whoever resumes behind it has seen it. An alert is told each
-    time: where it was raised and where it was resolved are two places, which its readers tell apart.
+    time: where it was raised, seen and resolved are places of their own, which its readers tell apart.
     """
     found: dict[Hashable, Change] = {}
     for event in events:

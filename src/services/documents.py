@@ -53,15 +53,16 @@ def language_of(account: BillingAccount) -> str:
 
 def show_buyer(standing: Standing) -> dict[str, Any]:
     """The buyer, as it stands on a document."""
-    return _buyer(standing.account, standing.company).model_dump(mode="json")
+    return name_buyer(standing.account, standing.company).model_dump(mode="json")
 
 
 def show_issuer(standing: Standing) -> dict[str, Any]:
     """The seller, as it stands on a document."""
-    return _seller(standing.issuer).model_dump(mode="json")
+    return name_seller(standing.issuer).model_dump(mode="json")
 
 
-def _buyer(account: BillingAccount, company: Company | None) -> Party:
+def name_buyer(account: BillingAccount, company: Company | None) -> Party:
+    """The buyer as it stands now."""
     if company is None:
         return Party(name=account.name, country="")
     return Party(
@@ -77,7 +78,8 @@ def _buyer(account: BillingAccount, company: Company | None) -> Party:
     )
 
 
-def _seller(issuer: Issuer) -> Party:
+def name_seller(issuer: Issuer) -> Party:
+    """The seller as it stands now."""
     return Party(
         name=issuer.legal_name,
         address_lines=tuple(issuer.address_lines),
@@ -102,7 +104,8 @@ def _bank(standing: Standing) -> Bank | None:
     )
 
 
-def _size(company: Company | None) -> PaperSize:
+def choose_size(company: Company | None) -> PaperSize:
+    """The sheet that a buyer wants, or that its country uses."""
     if company is not None and company.paper_size:
         return PaperSize(company.paper_size)
     return PaperSize.LETTER if company is not None and company.country in LETTER_COUNTRIES else PaperSize.A4
@@ -126,15 +129,15 @@ async def freeze_invoice(
         number=invoice.number,
         language=invoice.language,
         locale=account.locale,
-        size=_size(standing.company),
+        size=choose_size(standing.company),
         currency=invoice.currency,
         issued_on=standing.day_of(invoice.issued_at),
         due_on=standing.day_of(invoice.due_at) if invoice.due_at else None,
         starts_on=standing.day_of(invoice.period_start),
         ends_on=_last_day(standing, invoice.period_end),
-        issuer=_seller(standing.issuer),
+        issuer=name_seller(standing.issuer),
         issuer_bank=_bank(standing),
-        bill_to=_buyer(standing.account, standing.company),
+        bill_to=name_buyer(standing.account, standing.company),
         lines=tuple(
             PaperLine(
                 position=row.position + 1,
@@ -182,14 +185,14 @@ async def freeze_credit_note(
         number=note.number,
         language=note.language,
         locale=account.locale,
-        size=_size(standing.company),
+        size=choose_size(standing.company),
         currency=note.currency,
         issued_on=standing.day_of(note.issued_at),
         due_on=None,
         starts_on=standing.day_of(min(line.start for line in lines)),
         ends_on=_last_day(standing, max(line.end for line in lines)),
         # Both parties as they stand on what is corrected.
-        issuer=Party.model_validate(invoice.issuer) if invoice.issuer else _seller(standing.issuer),
+        issuer=Party.model_validate(invoice.issuer) if invoice.issuer else name_seller(standing.issuer),
         bill_to=Party.model_validate(invoice.bill_to),
         lines=tuple(
             PaperLine(
@@ -243,11 +246,11 @@ async def freeze_receipt(work: Work, account: BillingAccount, transaction: Trans
         number=name_receipt(transaction),
         language=language_of(account),
         locale=account.locale,
-        size=_size(company),
+        size=choose_size(company),
         currency=transaction.currency,
         issued_on=now.astimezone(ZoneInfo(account.timezone)).date(),
-        issuer=_seller(issuer),
-        bill_to=_buyer(account, company),
+        issuer=name_seller(issuer),
+        bill_to=name_buyer(account, company),
         invoice_number=invoice_number,
         amount_minor=transaction.amount_minor,
         pays_by=None if method is None else f"{method.brand} {method.last4}",

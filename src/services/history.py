@@ -1,9 +1,10 @@
 """History: what was used by hour, day or month of the account's zone, out of roll-ups."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,6 +14,14 @@ from ..database import ReadSession
 from ..models import BillingAccount, Granularity, MetricKind, UsageRollup
 from .rules.periods import Period, last_buckets, month_of
 from .usage import UsageFigure
+
+SLACK = {
+    Granularity.HOUR: timedelta(minutes=15),
+    Granularity.DAY: timedelta(hours=12),
+    Granularity.MONTH: timedelta(hours=12),
+}
+"""A roll-up that was made under a former zone of the account begins beside the buckets of the present one: it counts in
+the one that holds most of it."""
 
 
 class HistoryKey(NamedTuple):
@@ -30,7 +39,7 @@ class History(NamedTuple):
 
 async def load_history(session: ReadSession, keys: Sequence[HistoryKey], granularity: Granularity) -> list[History]:
     """The roll-ups from `since` on for each account: one statement for all. Months are sums of days."""
-    since = min(key.since for key in keys)
+    since = min(key.since for key in keys) - SLACK[granularity]
     by_month = granularity is Granularity.MONTH
     bucket = UsageRollup.month if by_month else UsageRollup.start_at
     rows = await session.execute(
@@ -67,15 +76,26 @@ def trace_history(
 ) -> list[UsagePoint]:
     """The series of one metric. A gauge is walked back from its level now."""
 
-    def change_in(bucket: Period) -> int:
-        key = month_of(bucket.start, zone) if granularity is Granularity.MONTH else bucket.start
-        return history.changes.get((figure.metric.key, key), 0)
-
+    changes = _sum_by_bucket(figure.metric.key, history, buckets, zone, granularity)
     if figure.metric.kind is MetricKind.COUNTER:
-        return [UsagePoint(bucket.start, bucket.end, change_in(bucket)) for bucket in buckets]
+        return [UsagePoint(bucket.start, bucket.end, change) for bucket, change in zip(buckets, changes, strict=True)]
     level = figure.used
     points = []
-    for bucket in reversed(buckets):
+    for bucket, change in zip(reversed(buckets), reversed(changes), strict=True):
         points.append(UsagePoint(bucket.start, bucket.end, level))
-        level -= change_in(bucket)
+        level -= change
     return points[::-1]
+
+
+def _sum_by_bucket(
+    metric_key: str, history: History, buckets: Sequence[Period], zone: str, granularity: Granularity
+) -> list[int]:
+    if granularity is Granularity.MONTH:
+        return [history.changes.get((metric_key, month_of(bucket.start, zone)), 0) for bucket in buckets]
+    # What was rolled up under a former zone of the account begins beside today's buckets.
+    ends = [bucket.end - SLACK[granularity] for bucket in buckets]
+    changes = [0] * len(buckets)
+    for (key, start), quantity in history.changes.items():
+        if key == metric_key and isinstance(start, datetime) and start < ends[-1]:
+            changes[bisect_right(ends, start)] += quantity
+    return changes

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from ..database import Work
 from ..faults import reach
@@ -32,7 +32,7 @@ from .errors import InvalidInput
 from .rules.money import MAX_AMOUNT_MINOR
 from .rules.overage import allowed_after, blocks_of, excess_over
 from .rules.periods import Period, buckets_of
-from .tallies import Figure, Moment, Step, Tallies, Tally, open_tallies
+from .tallies import Figure, Moment, Step, Tallies, Tally, load_catalogue, open_tallies
 from .usage import (
     AHEAD,
     LATE,
@@ -103,8 +103,9 @@ async def take_events(
         raise InvalidInput(
             f"A batch holds at most {MAX_EVENTS} events, this one has {len(events)}: send several.", ["input", "events"]
         )
-    metrics = {metric.key: metric for metric in await work.session.scalars(select(Metric))}
-    tallies = await open_tallies(work, principal, metrics, events)
+    catalogue = await load_catalogue(work)
+    metrics = catalogue.metrics
+    tallies = await open_tallies(work, principal, catalogue, events)
     results = _decide(tallies, principal, metrics, events, promised)
     if not dry_run:
         await _write(work, tallies.by_id.values(), metrics)

@@ -1,4 +1,4 @@
-"""Links that open one document of one account for a short while: whoever holds one needs no token."""
+"""Links that open one document or export of one account for a short while: whoever holds one needs no token."""
 
 import hashlib
 import hmac
@@ -26,6 +26,8 @@ class LinkForm(IntEnum):
 
     PDF = 1
     XML = 2
+    EXPORT = 3
+    """The file of an export, whose id stands in the document's place."""
 
 
 @dataclass(frozen=True)

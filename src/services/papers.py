@@ -2,12 +2,13 @@
 
 import hashlib
 from collections import defaultdict
-from datetime import date
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ..models import Granularity
 from .rules.money import exponent_of
 
 
@@ -18,6 +19,7 @@ class PaperKind(StrEnum):
     CREDIT_NOTE = "CREDIT_NOTE"
     RECEIPT = "RECEIPT"
     REFUND_RECEIPT = "REFUND_RECEIPT"
+    USAGE_REPORT = "USAGE_REPORT"
 
 
 class PaperSize(StrEnum):
@@ -182,7 +184,67 @@ class Receipt(_Frozen):
         return "a receipt is no invoice"
 
 
-Content: TypeAlias = Paper | Receipt
+class ReportPeriod(_Frozen):
+    """How a counter came out in one usage period."""
+
+    starts_on: date
+    ends_on: date
+    """The last day of the period, inclusive."""
+    used: int
+    limit: int | None
+    """None is unlimited, or not known."""
+    knows_limit: bool
+    """Whether the limit of that time is known: that of a period that closed without a plan is not."""
+    is_running: bool
+
+
+class ReportMetric(_Frozen):
+    """One metric of a usage report."""
+
+    name: str
+    unit: str
+    is_gauge: bool
+    quantities: tuple[int, ...]
+    """Of a counter what was added in each bucket, of a gauge the level at its end."""
+    limit: int | None
+    """The limit in force as the report is made; none is unlimited."""
+    periods: tuple[ReportPeriod, ...] = ()
+    """Of a counter the usage periods in the range, the first one first."""
+
+
+class UsageReport(_Frozen):
+    """A usage report as it is printed."""
+
+    kind: Literal[PaperKind.USAGE_REPORT]
+    number: str
+    """What its file is called by."""
+    language: str
+    """Of the texts: en, de, fr, es, nl or ja."""
+    locale: str
+    """Of figures and dates, such as de-AT."""
+    size: PaperSize
+    issued_on: date
+    issuer: Party
+    bill_to: Party
+    """Whose usage it is."""
+    account_name: str
+    zone: str
+    granularity: Granularity
+    starts: tuple[datetime, ...]
+    """Where each bucket begins, with the offset of the account's zone."""
+    starts_on: date
+    ends_on: date
+    """The last day, inclusive."""
+    metrics: tuple[ReportMetric, ...]
+    footer: str | None = None
+
+    @property
+    def why_no_xml(self) -> str:
+        """Why no EN 16931 XML is embedded."""
+        return "a report is no invoice"
+
+
+Content: TypeAlias = Paper | Receipt | UsageReport
 """What a document shows."""
 _CONTENTS: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
 

@@ -105,6 +105,8 @@ class RefundResult:
     """The processor's id of the charge."""
     amount_minor: int
     currency: str
+    charge_key: str | None = None
+    """Of a refund that was not asked for here: the key that its charge was asked for with, where it has one."""
 
 
 class DisputeStatus(StrEnum):
@@ -125,6 +127,8 @@ class DisputeFacts:
     status: DisputeStatus
     amount_minor: int
     currency: str
+    charge_key: str | None = None
+    """The key that the charge was asked for with, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +177,14 @@ class ProcessorFailed(Exception):
     """The processor did not answer, or not in a way that tells what became of a call."""
 
 
+class CardRefused(Exception):
+    """A cardholder's bank refuses a card, before anything is charged."""
+
+    def __init__(self, failure: FailureCode) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
 class Processor(Protocol):
     """Who collects money. Each call may raise `ProcessorFailed`: then nothing is known."""
 
@@ -185,7 +197,10 @@ class Processor(Protocol):
         ...
 
     async def attach_method(self, customer: str, token: str) -> MethodFacts | None:
-        """Bind a payment method to a customer; none for a token that it does not know, or another customer's."""
+        """Bind a payment method to a customer; none for a token that it does not know, or another customer's.
+
+        Raises `CardRefused` where its bank wants nothing of it.
+        """
         ...
 
     async def read_method(self, token: str) -> MethodFacts | None:

@@ -25,6 +25,7 @@ from ..models import (
     CreditNoteTax,
     Document,
     DocumentKind,
+    Export,
     Invoice,
     InvoiceLine,
     InvoiceStatus,
@@ -208,13 +209,6 @@ TAX_EXEMPTION_OF_ACCOUNT = Relation("tax_exemption", TaxExemption, TaxExemption.
 NOTICES_OF_ACCOUNT = Relation(
     "notices", Notice, Notice.account_id, (Notice.created_at.desc(),), (Notice.dismissed_at.is_(None),)
 )
-OPEN_USAGE_ALERTS = Relation(
-    "open_usage_alerts",
-    Alert,
-    Alert.account_id,
-    (Alert.threshold,),
-    (Alert.kind == AlertKind.USAGE, Alert.resolved_at.is_(None)),
-)
 LINES_OF_INVOICE = Relation("lines", InvoiceLine, InvoiceLine.invoice_id, (InvoiceLine.position,))
 TAXES_OF_INVOICE = Relation("taxes", InvoiceTax, InvoiceTax.invoice_id, (InvoiceTax.category,))
 DOCUMENT_OF_SUBJECT = {
@@ -274,6 +268,7 @@ TRANSACTIONS_OF_ACCOUNT = PagedRelation(
 REQUESTS_OF_ACCOUNT = PagedRelation(
     "refundRequests", RefundRequest, RefundRequest.account_id, (RefundRequest.created_at, RefundRequest.id)
 )
+EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)
 )

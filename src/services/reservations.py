@@ -12,7 +12,6 @@ from ..database import Database, Work
 from ..models import (
     GAUGE_PERIOD,
     BillingAccount,
-    Metric,
     MetricKind,
     Reservation,
     ReservationStatus,
@@ -41,7 +40,7 @@ from .ingestion import (
     list_asking,
 )
 from .metering import ask_for_approval, record_usage
-from .tallies import open_tallies
+from .tallies import load_catalogue, open_tallies
 from .usage import (
     MAX_QUANTITY,
     RESERVED_IDS,
@@ -96,7 +95,8 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
         )
     if not 1 <= asked.quantity <= MAX_QUANTITY:
         raise InvalidInput(f"`quantity` is a whole number from 1 to {MAX_QUANTITY}.", ["input", "quantity"])
-    metrics = {metric.key: metric for metric in await work.session.scalars(select(Metric))}
+    catalogue = await load_catalogue(work)
+    metrics = catalogue.metrics
     event = UsageInput(
         event_id=f"{RESERVED_IDS}new",
         metric=asked.metric,
@@ -104,7 +104,7 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
         external_id=asked.external_id,
         quantity=asked.quantity,
     )
-    tallies = await open_tallies(work, principal, metrics, [event])
+    tallies = await open_tallies(work, principal, catalogue, [event])
     tally = tallies.find(asked.account_id, asked.external_id)
     if tally is None:
         raise NotFound("You have no account of that id: check it, and that the key is for it.", ["input", "accountId"])

@@ -100,8 +100,8 @@ class Tally:
 
     account: BillingAccount
     now: datetime
-    subscription: Subscription | None
-    tier: int | None
+    subscription: Subscription | None = None
+    tier: int | None = None
     limits: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     settings: dict[str, OveragePolicy] = field(default_factory=dict[str, OveragePolicy])
     approvals: dict[tuple[str, datetime], int | None] = field(default_factory=dict[tuple[str, datetime], "int | None"])
@@ -196,9 +196,30 @@ class Tallies:
         return tally if tally and external_id in (None, tally.account.external_id) else None
 
 
-async def open_tallies(
-    work: Work, principal: Principal, metrics: dict[str, Metric], events: Sequence[UsageInput]
-) -> Tallies:
+@dataclass(frozen=True)
+class Catalogue:
+    """What is metered, and what a block of overage costs by currency and metric."""
+
+    metrics: dict[str, Metric]
+    prices: dict[str, dict[str, int]]
+
+
+async def load_catalogue(work: Work) -> Catalogue:
+    """The metrics with their prices: one statement."""
+    metrics: dict[str, Metric] = {}
+    prices: dict[str, dict[str, int]] = defaultdict(dict)
+    for metric, currency, amount_minor in await work.session.execute(
+        select(Metric, Price.currency, Price.amount_minor).outerjoin(
+            Price, and_(Price.kind == PriceKind.OVERAGE, Price.subject == Metric.key)
+        )
+    ):
+        metrics[metric.key] = metric
+        if currency is not None:
+            prices[currency][metric.key] = amount_minor
+    return Catalogue(metrics, prices)
+
+
+async def open_tallies(work: Work, principal: Principal, catalogue: Catalogue, events: Sequence[UsageInput]) -> Tallies:
     """Lock the accounts of a batch in one order, and read what is to be known of them, in a few statements."""
     ids = {event.account_id for event in events if event.account_id is not None}
     external_ids = {
@@ -206,33 +227,32 @@ async def open_tallies(
         for event in events
         if event.external_id is not None and event.account_id is None and event.external_id.isprintable()
     }
-    if external_ids:
-        ids |= set(
-            await work.session.scalars(select(BillingAccount.id).where(BillingAccount.external_id.in_(external_ids)))
-        )
-    accounts = await work.lock_accounts({id_ for id_ in ids if principal.may(Right.INGEST_USAGE, id_)})
-    tallies = await _open(work, accounts)
+    mine = principal.list_accounts(Right.INGEST_USAGE)
+    accounts = await work.lock_accounts(ids, external_ids=external_ids, among=mine)
+    tallies = await _open(work, accounts, min((work.clock.now_for(each) for each in accounts.values()), default=None))
     if tallies.by_id:
-        await _read(work, tallies, metrics, events)
+        await _read(work, tallies, catalogue, events)
     return tallies
 
 
-async def _open(work: Work, accounts: dict[UUID, BillingAccount]) -> Tallies:
-    sold = {}
-    if accounts:
-        sold = {
-            subscription.account_id: (subscription, tier)
-            for subscription, tier in await work.session.execute(
-                select(Subscription, Plan.tier)
-                .join(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
-                .join(Plan, Plan.id == PlanVersion.plan_id)
-                .where(Subscription.account_id.in_(accounts))
-            )
-        }
-    by_id = {
-        account.id: Tally(account, work.clock.now_for(account), *sold.get(account.id, (None, None)))
-        for account in accounts.values()
-    }
+async def _open(work: Work, accounts: dict[UUID, BillingAccount], now: datetime | None) -> Tallies:
+    """The accounts with their subscriptions, and the stored usage periods that still take events, oldest first."""
+    by_id = {account.id: Tally(account, work.clock.now_for(account)) for account in accounts.values()}
+    if now is not None:
+        rows = await work.session.execute(
+            select(BillingAccount.id, Subscription, Plan.tier, UsagePeriod)
+            .outerjoin(Subscription, Subscription.account_id == BillingAccount.id)
+            .outerjoin(PlanVersion, PlanVersion.id == Subscription.plan_version_id)
+            .outerjoin(Plan, Plan.id == PlanVersion.plan_id)
+            .outerjoin(UsagePeriod, and_(UsagePeriod.account_id == BillingAccount.id, UsagePeriod.end_at >= now - LATE))
+            .where(BillingAccount.id.in_(by_id))
+            .order_by(UsagePeriod.start_at)
+        )
+        for account_id, subscription, tier, period in rows:
+            tally = by_id[account_id]
+            tally.subscription, tally.tier = subscription, tier
+            if period is not None:
+                tally.periods.append(period)
     return Tallies(by_id, {tally.account.external_id: tally for tally in by_id.values()})
 
 
@@ -247,9 +267,11 @@ class _Asked:
     is_late: bool = False
 
 
-async def _read(work: Work, tallies: Tallies, metrics: dict[str, Metric], events: Sequence[UsageInput]) -> None:
+async def _read(work: Work, tallies: Tallies, catalogue: Catalogue, events: Sequence[UsageInput]) -> None:
+    metrics = catalogue.metrics
     oldest = min(tally.now for tally in tallies.by_id.values()) - LATE
-    await _read_periods(work, tallies, oldest)
+    for tally in tallies.by_id.values():
+        tally.prices = catalogue.prices.get(tally.account.currency, {})
     asked = _find_asked(tallies, metrics, events)
     await _read_terms(work, tallies)
     if asked.is_late:
@@ -283,15 +305,6 @@ def _find_asked(tallies: Tallies, metrics: dict[str, Metric], events: Sequence[U
     return asked
 
 
-async def _read_periods(work: Work, tallies: Tallies, oldest: datetime) -> None:
-    for row in await work.session.scalars(
-        select(UsagePeriod)
-        .where(UsagePeriod.account_id.in_(tallies.by_id), UsagePeriod.end_at >= oldest)
-        .order_by(UsagePeriod.start_at)
-    ):
-        tallies.by_id[row.account_id].periods.append(row)
-
-
 async def _read_closed(work: Work, tallies: Tallies, oldest: datetime) -> None:
     for rating in await work.session.scalars(
         select(UsageRating).where(UsageRating.account_id.in_(tallies.by_id), UsageRating.period_end >= oldest)
@@ -303,7 +316,7 @@ async def _read_closed(work: Work, tallies: Tallies, oldest: datetime) -> None:
 
 
 async def _read_terms(work: Work, tallies: Tallies) -> None:
-    """The limits in force, what the account chose for what passes them, and what that costs."""
+    """The limits in force, and what the account chose for what passes them."""
     asks = set()
     for account_id, metric_key, quantity, policy in await work.session.execute(
         select(EffectiveLimit.account_id, EffectiveLimit.metric_key, EffectiveLimit.quantity, OverageSetting.policy)
@@ -322,16 +335,6 @@ async def _read_terms(work: Work, tallies: Tallies) -> None:
             tally.settings[metric_key] = policy
         if policy is OveragePolicy.ASK:
             asks.add(account_id)
-    by_currency: dict[str, dict[str, int]] = defaultdict(dict)
-    for subject, currency, amount_minor in await work.session.execute(
-        select(Price.subject, Price.currency, Price.amount_minor).where(
-            Price.kind == PriceKind.OVERAGE,
-            Price.currency.in_({tally.account.currency for tally in tallies.by_id.values()}),
-        )
-    ):
-        by_currency[currency][subject] = amount_minor
-    for tally in tallies.by_id.values():
-        tally.prices = by_currency[tally.account.currency]
     if asks:
         for approval in await work.session.scalars(select(OverageApproval).where(OverageApproval.account_id.in_(asks))):
             key = (approval.metric_key, approval.period_start)

@@ -6,9 +6,10 @@ from functools import lru_cache
 
 from babel import Locale, UnknownLocaleError
 from babel.core import parse_locale
-from babel.dates import format_date, format_interval
+from babel.dates import format_date, format_interval, format_skeleton
 from babel.numbers import format_currency, format_decimal, format_percent
 
+from ..models import Granularity
 from .rules.money import to_decimal
 
 LANGUAGES = ("en", "de", "fr", "es", "nl", "ja")
@@ -218,6 +219,119 @@ _WORDS = {
         "Pagina {page} van {pages}",
         "{page} / {pages} ページ",
     ),
+    "usage_report": (
+        "Usage report",
+        "Nutzungsbericht",
+        "Rapport d’utilisation",
+        "Informe de uso",
+        "Gebruiksrapport",
+        "利用状況レポート",
+    ),
+    "made_for": ("For", "Für", "Pour", "Para", "Voor", "宛先"),
+    "account": ("Account", "Konto", "Compte", "Cuenta", "Account", "アカウント"),
+    "time_zone": ("Time zone", "Zeitzone", "Fuseau horaire", "Zona horaria", "Tijdzone", "タイムゾーン"),
+    "used_by_hour": (
+        "Used by hour",
+        "Nutzung nach Stunden",
+        "Utilisation par heure",
+        "Uso por hora",
+        "Gebruik per uur",
+        "時間別の利用数",
+    ),
+    "used_by_day": (
+        "Used by day",
+        "Nutzung nach Tagen",
+        "Utilisation par jour",
+        "Uso por día",
+        "Gebruik per dag",
+        "日別の利用数",
+    ),
+    "used_by_month": (
+        "Used by month",
+        "Nutzung nach Monaten",
+        "Utilisation par mois",
+        "Uso por mes",
+        "Gebruik per maand",
+        "月別の利用数",
+    ),
+    "level_by_hour": (
+        "Level at the end of each hour",
+        "Stand am Ende jeder Stunde",
+        "Niveau à la fin de chaque heure",
+        "Nivel al final de cada hora",
+        "Stand aan het einde van elk uur",
+        "各時間末の数",
+    ),
+    "level_by_day": (
+        "Level at the end of each day",
+        "Stand am Ende jedes Tages",
+        "Niveau à la fin de chaque jour",
+        "Nivel al final de cada día",
+        "Stand aan het einde van elke dag",
+        "各日末の数",
+    ),
+    "level_by_month": (
+        "Level at the end of each month",
+        "Stand am Ende jedes Monats",
+        "Niveau à la fin de chaque mois",
+        "Nivel al final de cada mes",
+        "Stand aan het einde van elke maand",
+        "各月末の数",
+    ),
+    "used": ("Used", "Genutzt", "Utilisé", "Usado", "Gebruikt", "利用数"),
+    "level": ("Level at the end", "Stand am Ende", "Niveau final", "Nivel final", "Stand aan het einde", "期末の数"),
+    "limit": ("Limit", "Limit", "Limite", "Límite", "Limiet", "上限"),
+    "unlimited": ("unlimited", "unbegrenzt", "illimité", "ilimitado", "onbeperkt", "無制限"),
+    "share": ("Share", "Anteil", "Part", "Proporción", "Aandeel", "利用率"),
+    "above_limit": (
+        "Above the limit",
+        "Über dem Limit",
+        "Au-delà de la limite",
+        "Por encima del límite",
+        "Boven de limiet",
+        "超過分",
+    ),
+    "peak": ("Peak", "Höchstwert", "Maximum", "Máximo", "Piek", "最大"),
+    "usage_period": (
+        "Usage period",
+        "Nutzungszeitraum",
+        "Période d’utilisation",
+        "Período de uso",
+        "Gebruiksperiode",
+        "利用期間",
+    ),
+    "running": (
+        "{days}, still running",
+        "{days}, läuft noch",
+        "{days}, en cours",
+        "{days}, en curso",
+        "{days}, loopt nog",
+        "{days}（進行中）",
+    ),
+    "nothing_used": (
+        "Nothing was used in this time.",
+        "In dieser Zeit wurde nichts genutzt.",
+        "Rien n’a été utilisé pendant cette période.",
+        "No se usó nada en este período.",
+        "In deze periode is niets gebruikt.",
+        "この期間の利用はありません。",
+    ),
+    "report_note": (
+        "Figures as they stood when this report was made: what arrives late still changes them.",
+        "Zahlen zum Zeitpunkt der Erstellung: was später eintrifft, ändert sie noch.",
+        "Chiffres à la date d’établissement : les données tardives les modifient encore.",
+        "Cifras en el momento de elaborar el informe: lo que llegue tarde aún las cambia.",
+        "Cijfers zoals bij het opstellen: wat later binnenkomt, verandert ze nog.",
+        "数値は作成時点のものであり、後から届いたデータにより変わることがあります。",
+    ),
+    "report_limits": (
+        "Limits are those in force then; of a closed usage period, those at its end.",
+        "Limits sind die damals geltenden, bei einem abgeschlossenen Nutzungszeitraum die an seinem Ende.",
+        "Les limites sont celles alors en vigueur, ou celles de la fin d’une période close.",
+        "Los límites son los vigentes entonces; de un período cerrado, los de su final.",
+        "Limieten zijn de toen geldende; van een afgesloten gebruiksperiode die aan het einde ervan.",
+        "上限は作成時点のもの、終了した利用期間についてはその終了時のものです。",
+    ),
     # What the law wants said where no tax is charged, by EN 16931's category.
     "AE": (
         "Reverse charge",
@@ -306,6 +420,63 @@ _LINES = {
 }
 
 
+_NOTICES = {
+    "USAGE_TITLE": (
+        "{metric}: {threshold}\u00a0% of the limit reached",
+        "{metric}: {threshold}\u00a0% des Limits erreicht",
+        "{metric} : {threshold}\u00a0% de la limite atteints",
+        "{metric}: alcanzado el {threshold}\u00a0% del límite",
+        "{metric}: {threshold}% van de limiet bereikt",
+        "{metric}：上限の{threshold}%に達しました",
+    ),
+    "USAGE_MESSAGE": (
+        "{used} of {limit} were used. {advice}",
+        "{used} von {limit} wurden genutzt. {advice}",
+        "{used} sur {limit} ont été utilisés. {advice}",
+        "Se han usado {used} de {limit}. {advice}",
+        "{used} van {limit} zijn gebruikt. {advice}",
+        "{limit}のうち{used}が使用されました。{advice}",
+    ),
+    "USAGE_WARNING": (
+        "Keep an eye on it.",
+        "Bitte behalten Sie dies im Auge.",
+        "Gardez un œil dessus.",
+        "Conviene vigilarlo.",
+        "Houd het in de gaten.",
+        "使用状況にご注意ください。",
+    ),
+    "USAGE_UPGRADE_SUGGESTION": (
+        "A larger plan would fit better.",
+        "Ein größerer Tarif würde besser passen.",
+        "Un forfait supérieur conviendrait mieux.",
+        "Un plan superior encajaría mejor.",
+        "Een groter abonnement past beter.",
+        "上位のプランをご検討ください。",
+    ),
+    "USAGE_URGENT": (
+        "Act now: choose a larger plan, or use less.",
+        "Jetzt handeln: Wählen Sie einen größeren Tarif, oder nutzen Sie weniger.",
+        "Agissez maintenant : choisissez un forfait supérieur ou réduisez l’utilisation.",
+        "Actúe ahora: elija un plan superior o reduzca el uso.",
+        "Kom nu in actie: kies een groter abonnement of gebruik minder.",
+        "至急、上位のプランを選択するか、使用量を減らしてください。",
+    ),
+    "USAGE_LIMIT_REACHED": (
+        "What passes the limit is refused or charged, as your overage settings say.",
+        "Was das Limit übersteigt, wird je nach Einstellung abgelehnt oder berechnet.",
+        "Ce qui dépasse la limite est refusé ou facturé, selon vos réglages de dépassement.",
+        "Lo que supere el límite se rechaza o se cobra, según su configuración de excedentes.",
+        "Wat boven de limiet komt, wordt geweigerd of berekend, volgens uw instellingen.",
+        "上限を超えた分は、超過設定に応じて拒否または課金されます。",
+    ),
+}
+
+
+def notice_words(language: str, key: str) -> str:
+    """A sentence of a notice, with gaps named in braces."""
+    return _NOTICES[key][_column(language)]
+
+
 def word(language: str, key: str) -> str:
     """A word or sentence of a document; a sentence may have gaps, named in braces."""
     return _WORDS[key][_column(language)]
@@ -364,6 +535,15 @@ def format_day(day: date, locale: str) -> str:
 def format_days(first: date, last: date, locale: str) -> str:
     """A span of days, as short as the locale writes it: Nov 1 – 30, 2026."""
     return format_interval(first, last, "yMMMd", locale=find_locale(locale))
+
+
+def format_bucket(start: datetime, granularity: Granularity, locale: str) -> str:
+    """A local hour, day or month as a chart names it, as short as the locale writes it."""
+    known, wall = find_locale(locale), start.replace(tzinfo=None)
+    if granularity is Granularity.MONTH:
+        return str(format_skeleton("yMMM", wall, locale=known))
+    day = str(format_skeleton("MMMd", wall, locale=known))
+    return f"{day}, {wall:%H:%M}" if granularity is Granularity.HOUR else day
 
 
 def name_country(code: str, locale: str) -> str:

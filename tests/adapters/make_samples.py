@@ -19,6 +19,7 @@ SAMPLES: dict[str, Callable[[], Content]] = {
     "receipt-de.pdf": papers.card_receipt,
     "receipt-transfer-fr.pdf": papers.transfer_receipt,
     "refund-receipt-letter-us.pdf": papers.refund_receipt,
+    "usage-report-de.pdf": papers.usage_report,
 }
 
 

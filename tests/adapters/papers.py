@@ -1,10 +1,24 @@
 """Documents of every kind, for the tests and for docs/samples."""
 
 from collections import defaultdict
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from plafond.services.papers import Bank, Paper, PaperKind, PaperLine, PaperSize, PaperTax, Party, Receipt
+from plafond.models import Granularity
+from plafond.services.papers import (
+    Bank,
+    Paper,
+    PaperKind,
+    PaperLine,
+    PaperSize,
+    PaperTax,
+    Party,
+    Receipt,
+    ReportMetric,
+    ReportPeriod,
+    UsageReport,
+)
 from plafond.services.rules.money import round_half_away
 from plafond.services.wording import describe_line
 
@@ -474,3 +488,58 @@ RECEIPTS = {
     make.__name__: make
     for make in (card_receipt, transfer_receipt, refund_receipt, yen_receipt, receipt_of_nothing, long_receipt)
 }
+
+
+def usage_report(language: str = "de", locale: str = "de-DE", **given: Any) -> UsageReport:
+    """A month by day: a counter near its limit, one that nobody used, seats above theirs, and one without a limit."""
+    first = datetime(2026, 11, 1, tzinfo=ZoneInfo("Europe/Berlin"))
+    starts = tuple(first + timedelta(days=day) for day in range(30))
+    sends = tuple(900 + (day * 7919) % 1700 if day % 7 < 5 else 120 for day in range(30))
+    seats = (8,) * 9 + (11,) * 12 + (16,) * 9
+    values: dict[str, Any] = {
+        "kind": PaperKind.USAGE_REPORT,
+        "number": "usage-0198c2f4",
+        "language": language,
+        "locale": locale,
+        "size": PaperSize.A4,
+        "issued_on": date(2026, 11, 28),
+        "issuer": GERMAN_SELLER,
+        "bill_to": GERMAN,
+        "account_name": "Müller Versand",
+        "zone": "Europe/Berlin",
+        "granularity": Granularity.DAY,
+        "starts": starts,
+        "starts_on": date(2026, 11, 1),
+        "ends_on": date(2026, 11, 30),
+        "metrics": (
+            ReportMetric(
+                name="Email sends",
+                unit="email",
+                is_gauge=False,
+                quantities=sends,
+                limit=50_000,
+                periods=(
+                    ReportPeriod(
+                        starts_on=date(2026, 10, 15),
+                        ends_on=date(2026, 11, 14),
+                        used=52_310,
+                        limit=50_000,
+                        knows_limit=True,
+                        is_running=False,
+                    ),
+                    ReportPeriod(
+                        starts_on=date(2026, 11, 15),
+                        ends_on=date(2026, 12, 14),
+                        used=46_100,
+                        limit=50_000,
+                        knows_limit=True,
+                        is_running=True,
+                    ),
+                ),
+            ),
+            ReportMetric(name="Team members", unit="member", is_gauge=True, quantities=seats, limit=15),
+            ReportMetric(name="Workspaces", unit="workspace", is_gauge=True, quantities=(4,) * 30, limit=None),
+            ReportMetric(name="Custom domains", unit="domain", is_gauge=True, quantities=(0,) * 30, limit=15),
+        ),
+    }
+    return UsageReport(**{**values, **given})

@@ -28,7 +28,17 @@ from plafond.adapters import drawing
 from plafond.adapters.e_invoice import NotExpressible, build_xml
 from plafond.adapters.pdf import PdfPool, draw_document
 from plafond.services import wording
-from plafond.services.papers import Content, Paper, PaperKind, PaperSize, PaperTax, parse_content, read_content
+from plafond.services.papers import (
+    Content,
+    Paper,
+    PaperKind,
+    PaperSize,
+    PaperTax,
+    Receipt,
+    UsageReport,
+    parse_content,
+    read_content,
+)
 from plafond.services.ports import DrawingFailed
 from plafond.services.rules.money import to_decimal
 from plafond.services.wording import LANGUAGES, agree, format_day, format_money, word
@@ -40,7 +50,7 @@ from .make_samples import SAMPLES
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file.*sRGB2014.icc:ResourceWarning")
 
 KINDS = papers.WITH_XML | papers.WITHOUT_XML
-ALL_KINDS: dict[str, Callable[[], Content]] = {**KINDS, **papers.RECEIPTS}
+ALL_KINDS: dict[str, Callable[[], Content]] = {**KINDS, **papers.RECEIPTS, "usage_report": papers.usage_report}
 LOCALES = {"en": "en-GB", "de": "de-DE", "fr": "fr-FR", "es": "es-ES", "nl": "nl-NL", "ja": "ja-JP"}
 OUR_FONTS = {"Inter", "Inter-Bold", "Noto-Sans-CJK-JP"}
 NAMESPACES = {
@@ -81,7 +91,7 @@ def fonts_of(pdf: bytes) -> set[str]:
     return found
 
 
-def money(paper: Content, minor: int) -> str:
+def money(paper: Paper | Receipt, minor: int) -> str:
     return format_money(minor, paper.currency, agree(paper.locale, paper.language)).replace("￥", "¥")
 
 
@@ -177,7 +187,8 @@ def test_sheet_and_conformance(name: str) -> None:
     assert metadata is not None
     assert metadata.pdfaid_part == "3"
     assert reader.metadata is not None
-    assert reader.metadata.title == f"{word(paper.language, paper.kind.value.lower())} {paper.number}"
+    name_of_it = "1.–30. Nov. 2026" if isinstance(paper, UsageReport) else paper.number
+    assert reader.metadata.title == f"{word(paper.language, paper.kind.value.lower())} {name_of_it}"
 
 
 @pytest.mark.parametrize("name", ALL_KINDS)

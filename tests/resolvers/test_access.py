@@ -28,8 +28,8 @@ EVERYTHING = """query($external: String!) { billingAccount(externalId: $external
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
   ledger { nodes { id } } creditNotes { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
-         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest",
-    "Reservation"]  # fmt: skip
+         "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Reservation",
+         "Export"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -92,13 +92,20 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
         """mutation { reserveUsage(input: { externalId: "acme", metric: "workspaces", quantity: 1 }) {
           reservation { id } userErrors { message } } }""",
     )
+    exported: Any = await client.data(
+        world.operator,
+        """mutation($id: ID!) { requestExport(input: { accountId: $id, kind: USAGE, format: CSV, granularity: DAY,
+          from: "2026-11-01T00:00:00Z", to: "2026-11-25T00:00:00Z" }) { export { id } userErrors { message } } }""",
+        id=ids["BillingAccount"],
+    )
     made = (
         held["reserveUsage"]["reservation"],
+        exported["requestExport"]["export"],
         quoted["quotePlanChange"]["quote"],
         credited["issueCreditNote"]["creditNote"],
         asked["requestRefund"]["refundRequest"],
     )
-    assert None not in made, (quoted, credited, asked, held)
+    assert None not in made, (exported, quoted, credited, asked, held)
     return ids | {type_of(item["id"]): item["id"] for item in made}
 
 
@@ -453,6 +460,8 @@ ASKING = {
     "RECORD_USAGE": "recordUsage(input: { events: [] })",
     "UPDATE_ACCOUNT": "updateBillingAccount(input: { ACCOUNT })",
     "UPDATE_COMPANY": "updateCompany(input: { ACCOUNT })",
+    "SET_ALERT_THRESHOLDS": 'setAlertThresholds(input: { ACCOUNT, metric: "nope", percents: [] })',
+    "ACKNOWLEDGE_ALERTS": "acknowledgeAlerts(input: { ACCOUNT, ids: [] })",
     "ADD_PAYMENT_METHOD": 'addPaymentMethod(input: { ACCOUNT, KEY, token: "pm_card_visa", makeDefault: false })',
     "START_TRIAL": f"startTrial(input: {{ ACCOUNT, KEY, {ORDER} }})",
     "START_SUBSCRIPTION": f"startSubscription(input: {{ ACCOUNT, KEY, {ORDER} }})",
@@ -468,6 +477,10 @@ ASKING = {
     "RETRY_PAYMENT": "retryPayment(input: { ACCOUNT, KEY })",
     "SET_OVERAGE_POLICY": 'setOveragePolicy(input: { ACCOUNT, metric: "email_sends", policy: BLOCK })',
     "APPROVE_OVERAGE": 'approveOverage(input: { ACCOUNT, metric: "email_sends" })',
+    "REQUEST_EXPORT": (
+        "requestExport(input: { ACCOUNT, KEY, kind: USAGE, format: CSV, granularity: DAY, "
+        'from: "2026-11-02T00:00:00Z", to: "2026-11-01T00:00:00Z" })'
+    ),
 }
 EARLIER = NOW - timedelta(hours=1)
 STATES: dict[str, dict[str, Any] | None] = {
@@ -481,8 +494,9 @@ STATES: dict[str, dict[str, Any] | None] = {
     "expired": {"status": SubscriptionStatus.EXPIRED, "canceled_at": EARLIER},
     "closed": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
 }
-PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "RETRY_PAYMENT"}
-SETTINGS = {"UPDATE_ACCOUNT", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE", *PAYING}
+ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
+PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", *ALWAYS}
+SETTINGS = {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE", *PAYING}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},
     "trialing": SETTINGS | {"START_SUBSCRIPTION", "CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
@@ -491,8 +505,8 @@ TENANTS_MAY = {
     "past due": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
     "suspended": PAYING | {"CANCEL_SUBSCRIPTION"},
     "canceled": PAYING | {"REACTIVATE_SUBSCRIPTION"},
-    "expired": {"RETRY_PAYMENT"},
-    "closed": {"RETRY_PAYMENT"},
+    "expired": ALWAYS,
+    "closed": ALWAYS,
 }
 """What the states allow to an owner or a billing admin, by §4."""
 FOR_ROLE_OR_STATE = {"FORBIDDEN", "INVALID_TRANSITION", "ACCOUNT_SUSPENDED", "ACCOUNT_CANCELED", "INVOICE_PAID"}

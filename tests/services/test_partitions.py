@@ -17,6 +17,7 @@ from plafond.migrations import compare_database, downgrade_database
 from plafond.models import BillingAccount, Counter, TestClock, UsageEvent, UsageEventId, UsagePeriod, UsageRollup
 from plafond.models.types import first_id_at, new_id
 from plafond.services import partitions
+from plafond.services.auditing import audit, take_snapshot
 from plafond.services.partitions import Month, is_only_waiting, let_go, make_partitions
 from plafond.stopping import Stopping
 from plafond.worker import run_upkeep
@@ -274,7 +275,16 @@ async def test_whole_months_go_with_their_ids(on_postgresql: World) -> None:
     assert await tables(world) == MONTHS[1:]
     assert await stored(world) == await remembered(world) == named(*YOUNGER)
     assert await _count_sums(world) == sums
+    assert await missed(world) == [], "the audit knows that old events go"
     assert await let_go(world.database, LONG_AFTER, KEEP) == 0
+
+
+async def missed(world: World) -> list[str]:
+    """What the audit says of events that are not there."""
+    async with world.database.read() as session:
+        await take_snapshot(session)
+        found = await audit(session, LONG_AFTER)
+    return [finding.what for finding in found if "its events sum" in finding.what or "is stored" in finding.what]
 
 
 async def _count_sums(world: World) -> Sequence[int | None]:
@@ -289,6 +299,7 @@ async def test_sqlite_lets_go_row_by_row(world: World, monkeypatch: pytest.Monke
     await store_years(world)
     await let_go(world.database, LONG_AFTER, KEEP)
     assert await stored(world) == await remembered(world) == named(YOUNGER[1]), "to the instant"
+    assert await missed(world) == []
 
 
 async def test_what_the_default_holds_goes_row_by_row(on_postgresql: World, monkeypatch: pytest.MonkeyPatch) -> None:

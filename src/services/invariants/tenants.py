@@ -48,14 +48,15 @@ async def check_tenants(session: ReadSession, found: Findings) -> None:
         table = pointer.column.table
         assert isinstance(table, Table), "a column of a table"
         named = pointer.named.table.alias("named")
-        (key, *_) = table.primary_key  # a part of a file has no id of its own, and begins with the file's
+        # A part of something else is known by what it is part of.
+        key = table.c.get("id", pointer.column)
         statement = (
             select(table.c.account_id, key, named.c.id, named.c.account_id)
             .join(
                 named,
                 and_(named.c[pointer.named.name] == pointer.column, named.c.account_id != table.c.account_id),
             )
-            .order_by(key)
+            .order_by(*table.primary_key)
         )
         if pointer.where is not None:
             statement = statement.where(pointer.where)

@@ -88,6 +88,32 @@ def _buckets_of_quarter(quarter: datetime, zone: str) -> tuple[datetime, datetim
     return hour, day, month_of(quarter, zone)
 
 
+def bucket_end(instant: datetime, zone: str, granularity: Granularity) -> datetime:
+    """Where the local hour, day or month ends that contains an instant."""
+    if granularity is Granularity.HOUR:
+        start = bucket_start(instant, zone, granularity)
+        # Two looks: where clocks change by half an hour, one local hour has another length.
+        later = (bucket_start(start + timedelta(minutes=minutes), zone, granularity) for minutes in (60, 120))
+        return next(end for end in later if end > start)
+    # From the calendar day: midnight itself may be an hour that a clock change skips.
+    day = instant.astimezone(ZoneInfo(zone)).date()
+    by_month = granularity is Granularity.MONTH
+    following = day.replace(day=1) + relativedelta(months=1) if by_month else day + timedelta(days=1)
+    return to_instant(datetime.combine(following, time()), zone)
+
+
+def buckets_between(start: datetime, end: datetime, zone: str, granularity: Granularity) -> list[Period]:
+    """The buckets that begin in `[start, end)`, oldest first. They meet exactly, also from one range to the next."""
+    first = bucket_start(start, zone, granularity)
+    if first < start:
+        first = bucket_end(start, zone, granularity)
+    found: list[Period] = []
+    while first < end:
+        found.append(Period(first, bucket_end(first, zone, granularity)))
+        first = found[-1].end
+    return found
+
+
 def month_of(instant: datetime, zone: str) -> date:
     """The first day of the local month that contains an instant."""
     return instant.astimezone(ZoneInfo(zone)).date().replace(day=1)

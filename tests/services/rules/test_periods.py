@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from plafond.models import Granularity, Interval
 from plafond.services.rules.periods import (
     Period,
+    bucket_end,
     bucket_start,
+    buckets_between,
     last_buckets,
     month_of,
     months_since,
@@ -259,6 +261,53 @@ def test_hour_buckets_meet_around_clock_changes(place: tuple[datetime, str]) -> 
 
 def test_hour_buckets_meet_where_clocks_change_by_half_an_hour() -> None:
     _check_buckets(utc(2026, 4, 5, 3, 10), "Australia/Lord_Howe", Granularity.HOUR, 24)
+
+
+def _check_range(start: datetime, zone: str, granularity: Granularity, days: int, cut: int) -> None:
+    end = start + timedelta(days=days)
+    middle = start + (end - start) * cut / 100
+    whole = buckets_between(start, end, zone, granularity)
+    # Each bucket that begins in a range is in it, so ranges that meet hold each once.
+    assert buckets_between(start, middle, zone, granularity) + buckets_between(middle, end, zone, granularity) == whole
+    for bucket in whole:
+        assert start <= bucket.start < end
+        assert bucket.start < bucket.end
+        assert bucket_start(bucket.end - timedelta(microseconds=1), zone, granularity) == bucket.start
+        assert bucket_end(bucket.end - timedelta(microseconds=1), zone, granularity) == bucket.end
+    for before, after in pairwise(whole):
+        assert before.end == after.start
+    if whole:
+        assert bucket_start(whole[0].start - timedelta(microseconds=1), zone, granularity) < start
+        assert whole[-1].end >= end
+
+
+@given(
+    start=instants,
+    zone=zones,
+    granularity=st.sampled_from([Granularity.DAY, Granularity.MONTH]),
+    days=st.integers(1, 70),
+    cut=st.integers(0, 100),
+)
+def test_ranges_hold_the_buckets_that_begin_in_them(
+    start: datetime, zone: str, granularity: Granularity, days: int, cut: int
+) -> None:
+    _check_range(start, zone, granularity, days, cut)
+
+
+@given(start=instants, zone=st.sampled_from(WHOLE_HOUR_CHANGES), cut=st.integers(0, 100))
+def test_ranges_hold_the_hours_that_begin_in_them(start: datetime, zone: str, cut: int) -> None:
+    _check_range(start, zone, Granularity.HOUR, 2, cut)
+
+
+@given(place=near_changes(), granularity=st.sampled_from(Granularity), cut=st.integers(0, 100))
+def test_ranges_around_clock_changes(place: tuple[datetime, str], granularity: Granularity, cut: int) -> None:
+    assume(place[1] != "Australia/Lord_Howe" or granularity is not Granularity.HOUR)
+    _check_range(place[0] - timedelta(days=1), place[1], granularity, 2, cut)
+
+
+@pytest.mark.parametrize("day", [utc(2026, 4, 4), utc(2026, 10, 3)])
+def test_ranges_where_clocks_change_by_half_an_hour(day: datetime) -> None:
+    _check_range(day, "Australia/Lord_Howe", Granularity.HOUR, 2, 50)
 
 
 def test_day_buckets_begin_at_midnight_on_a_day_that_skips_it() -> None:
