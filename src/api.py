@@ -31,6 +31,7 @@ from strawberry.schema.schema import validate_document
 from strawberry.types import ExecutionContext
 from strawberry.types.execution import ExecutionResult as StrawberryResult
 from strawberry.types.execution import StreamExecutionResult
+from strawberry.types.graphql import OperationType
 
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
@@ -73,6 +74,12 @@ class OwnLoaders(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         """Before the operation: a context of its own."""
         self.execution_context.context = self.execution_context.context.fresh()
+        yield
+
+    def on_execute(self) -> Iterator[None]:
+        """What only asks may be answered by a replica. A mutation sees what it wrote, and a stream what it tells of."""
+        if self.execution_context.operation_type is OperationType.QUERY:
+            self.execution_context.context.read_replica()
         yield
 
     def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:  # noqa: ARG002

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -23,14 +24,18 @@ from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint, SocketEndpoint
 from .http.health import live, ready
+from .http.open_sockets import OpenSockets
+from .http.usage import UsageEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_exports, run_worker
+from .stopping import Stopping
+from .worker import run_drawing, run_exports, run_upkeep, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
+WORK_GRACE_S = 10.0
 WEBHOOK_PATH = "/webhooks/stripe"
 PAGE_FILES = Path(__file__).parent / "http" / "graphiql"
 
@@ -56,12 +61,13 @@ def create_app(
     Without a draughtsman it draws no documents: those that are drawn it opens.
     """
     bus = InProcessBus()
+    stopping = Stopping()
 
     def wake(topics: Iterable[str]) -> None:
         for topic in topics:
             bus.publish(topic)
 
-    database = Database(settings.database_url, clock or SystemClock(), wake)
+    database = Database(settings.database_url, clock or SystemClock(), wake, replica=settings.replica_url)
     signing_keys = make_signing_keys(settings)
     processor = make_processor(settings, database)
     schema = schema_for(settings.environment)
@@ -83,19 +89,24 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
         async with anyio.create_task_group() as group:
             if with_worker:
-                group.start_soon(run_worker, database, processor)
+                group.start_soon(run_worker, database, processor, stopping)
+                group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
             if with_worker and draughtsman is not None:
-                group.start_soon(run_drawing, database, draughtsman)
-                group.start_soon(run_exports, database, draughtsman)
+                group.start_soon(run_drawing, database, draughtsman, stopping)
+                group.start_soon(run_exports, database, draughtsman, stopping)
             yield
-            group.cancel_scope.cancel()
+            # Whoever works comes to the end of a piece of work, or is stopped in it: then it is done again.
+            stopping.begin()
+            group.cancel_scope.deadline = anyio.current_time() + (0 if stopping.is_hurried else WORK_GRACE_S)
         if isinstance(processor, Closable):
             await processor.close()
         await database.close()
 
+    sockets = OpenSockets(SocketEndpoint(schema, make_context, settings.allowed_origins))
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/graphql", GraphQLEndpoint(schema, make_context, settings.environment).answer, methods=METHODS),
-        WebSocketRoute("/graphql", SocketEndpoint(schema, make_context, settings.allowed_origins)),
+        WebSocketRoute("/graphql", sockets),
+        Route("/usage", UsageEndpoint(make_context, stopping).answer, methods=["POST"]),
         Route(FOLDER + "{token:path}", DocumentEndpoint(database, link_key, draughtsman).answer),
         Route("/healthz", live),
         Route("/readyz", ready),
@@ -109,6 +120,8 @@ def create_app(
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
     app.state.database = database
     app.state.bus = bus
+    app.state.stopping = stopping
+    app.state.sockets = sockets
     return app
 
 

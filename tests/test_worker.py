@@ -1,15 +1,19 @@
-"""The worker: what waits for the processor waits alone."""
+"""The worker: what waits for the processor waits alone, and who is told to stop ends with a piece of work."""
 
 import asyncio
 
+import anyio
 import pytest
 from sqlalchemy import func, select
 
+from plafond import worker as worker_module
 from plafond.adapters.sandbox_processor import SandboxProcessor
 from plafond.database import Database
 from plafond.models import BillingAccount, Interval, OutboxEvent, Subscription, SubscriptionStatus
 from plafond.services.decisions import decide_start
 from plafond.services.ports import ChargeOrder, ChargeResult
+from plafond.services.tills import Till
+from plafond.stopping import Stopping
 from plafond.worker import ASKING_AT_ONCE, run_worker
 
 from .conftest import World
@@ -50,7 +54,7 @@ async def test_a_processor_that_hangs_holds_up_nothing_else(world: World, hangin
             processor.hung_up_on.add(account.processor_customer)
     began = world.clock.now()
     world.clock.stands_at += MONTH
-    worker = asyncio.create_task(run_worker(world.database, processor))
+    worker = asyncio.create_task(run_worker(world.database, processor, Stopping()))
     try:
 
         async def are_stuck() -> bool:
@@ -90,3 +94,43 @@ async def test_a_processor_that_hangs_holds_up_nothing_else(world: World, hangin
     finally:
         worker.cancel()
         await asyncio.wait([worker])
+
+
+async def test_who_is_told_to_stop_finishes_what_it_does_and_begins_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not world.database.is_sqlite:
+        pytest.skip("it touches no database")
+    stopping = Stopping()
+    begun, may_end = asyncio.Event(), asyncio.Event()
+    done: list[int] = []
+
+    async def slow(till: Till, *, limit: int, kinds: object) -> int:  # noqa: ARG001
+        assert limit == 1, "a piece at a time"
+        begun.set()
+        await may_end.wait()
+        done.append(limit)
+        return 1
+
+    monkeypatch.setattr(worker_module, "do_due", slow)
+    running = asyncio.create_task(run_worker(world.database, open_till(world.database).processor, stopping))
+    with anyio.fail_after(10):
+        await begun.wait()
+        stopping.begin()
+        await asyncio.sleep(0)
+        assert done == []
+        may_end.set()
+        await running
+    assert len(done) == 1 + ASKING_AT_ONCE, "each that had begun, and none after"
+
+
+async def test_who_rests_is_woken() -> None:
+    stopping = Stopping()
+    resting = asyncio.create_task(stopping.sleep(3_600))
+    await asyncio.sleep(0)
+    stopping.begin()
+    with anyio.fail_after(10):
+        await resting
+        await stopping.sleep(3_600)
+    assert stopping.has_begun
+    await Stopping().sleep(0.01)

@@ -74,7 +74,7 @@ class GraphQLEndpoint:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request: with JSON whatever happens, but for the page that browsers get."""
-        context = self._make_context(_origin(request))
+        context = self._make_context(name_origin(request))
         context.request_id = request.headers.get("x-request-id", "")[:64] or context.request_id
         if not (context.request_id.isascii() and context.request_id.isprintable()):
             context.request_id = secrets.token_hex(8)
@@ -97,7 +97,7 @@ class GraphQLEndpoint:
     async def _respond(self, request: Request, context: Context) -> Response:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return self._page()
-        context.token = _bearer_token(request.headers)
+        context.token = bearer_token(request.headers)
         try:
             await context.authenticate()
         except RequestRefused as refusal:
@@ -154,7 +154,8 @@ def _refusal(refused: Refused, context: Context) -> Response:
     )
 
 
-def _origin(connection: Request | WebSocket) -> str:
+def name_origin(connection: Request | WebSocket) -> str:
+    """Where a request comes from, as the audit log shows it."""
     return connection.client.host if connection.client else "unknown"
 
 
@@ -162,7 +163,8 @@ def _unauthenticated(message: str) -> Refused:
     return Refused(401, ErrorCode.UNAUTHENTICATED, message, {"WWW-Authenticate": 'Bearer realm="plafond"'})
 
 
-def _bearer_token(headers: Mapping[str, str]) -> str:
+def bearer_token(headers: Mapping[str, str]) -> str:
+    """The token that a request brings."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise _unauthenticated("Send the header `Authorization: Bearer …` with an API key or a JWT.")
@@ -298,7 +300,7 @@ class SocketEndpoint(GraphQL[Context, None]):
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002
         """One context for the socket; each operation takes a fresh one from it."""
-        return self._make_context(_origin(request))
+        return self._make_context(name_origin(request))
 
     async def get_root_value(self, request: Request | WebSocket) -> RootValue | None:  # noqa: ARG002
         """There is none."""

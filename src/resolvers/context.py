@@ -36,6 +36,8 @@ class Context:
     caller: Principal | None = None
     connection_params: dict[str, Any] | None = None
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    may_lag: bool = False
+    """Whether what is read may come from a replica: in queries, until something is written."""
     batch: list[UsageInput] | None = None
     """The events of this operation, where they were read out of its variables: see `batches`."""
     load: Loaders = field(init=False)
@@ -49,7 +51,17 @@ class Context:
 
     def forget(self) -> None:
         """Drop what was loaded: after a commit, and after each event of a stream."""
-        self.load = Loaders(self.database)
+        self.load = Loaders(self.database, may_lag=self.may_lag)
+
+    def read_replica(self) -> None:
+        """Read from a replica from now on: nothing was written that this operation has to see."""
+        self.may_lag = True
+        self.forget()
+
+    def _read_primary(self) -> None:
+        """Read what was written, from now on."""
+        self.may_lag = False
+        self.forget()
 
     @property
     def principal(self) -> Principal:
@@ -74,11 +86,11 @@ class Context:
 
     def read(self) -> AbstractAsyncContextManager[ReadSession]:
         """A short session that only reads."""
-        return self.database.read()
+        return self.database.read(may_lag=self.may_lag)
 
     def work(self) -> AbstractAsyncContextManager[Work]:
         """One transaction in the caller's name; what was loaded before it is forgotten."""
-        self.forget()
+        self._read_primary()
         return self.database.work(self.actor)
 
     @property
@@ -88,7 +100,7 @@ class Context:
 
     def till(self) -> Till:
         """Where the caller's orders are taken."""
-        self.forget()
+        self._read_primary()
         return Till(self.database, self.processor, self.actor)
 
 

@@ -54,8 +54,9 @@ MAX_BATCH = 500
 class Loaders:
     """The batching caches of one operation, made as they are asked for. Never share them between operations."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, may_lag: bool) -> None:
         self._database = database
+        self._may_lag = may_lag
         self._made: dict[object, DataLoader[Any, Any]] = {}
 
     def _loader(
@@ -64,7 +65,7 @@ class Loaders:
         if name not in self._made:
 
             async def load(keys: list[Any]) -> list[Any]:
-                async with self._database.read() as session:
+                async with self._database.read(may_lag=self._may_lag) as session:
                     return list(await read(session, keys))
 
             self._made[name] = DataLoader(load, max_batch_size=MAX_BATCH)
@@ -116,18 +117,18 @@ class Loaders:
 
     async def changed_standing(self, standing: Standing, plan_key: str, interval: Interval, now: datetime) -> Standing:
         """How an account would stand after a change of plan that is not made yet."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             supposed: Standing = await suppose_change(session, standing, plan_key, interval, now)
             return supposed
 
     async def quote_view(self, standing: Standing, quote: Quote) -> QuoteView:
         """What a quote comes to."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             return await view_quote(session, standing, quote)
 
     async def offers_for(self, account: BillingAccount) -> Sequence[PlanOffer]:
         """The plans that an account can buy."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             return await catalogue.list_offers_for(session, account)
 
     def invoice_by_number(self, account_id: UUID, number: str) -> Awaitable[Invoice | None]:
@@ -136,7 +137,7 @@ class Loaders:
 
     async def notes_of_cancellation(self, account_id: UUID) -> Sequence[CreditNote]:
         """The credit notes that an account's last cancellation made."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             return await relations.load_notes_of_cancellation(session, account_id)
 
     def scheduled(self, account_id: UUID) -> Awaitable[Scheduling | None]:

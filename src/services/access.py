@@ -136,7 +136,7 @@ _MEANINGS: dict[Right, str] = {
         "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
         "what may pass a limit; exports"
     ),
-    Right.INGEST_USAGE: "`recordUsage`, reserving, committing and releasing",
+    Right.INGEST_USAGE: "`recordUsage`, `POST /usage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
     Right.OPERATE: (
         "accounts' creation, currency and collection terms, the catalogue and its taxes, exemptions, credit, "

@@ -48,7 +48,6 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
     check_receipts,
     check_drawn,
     check_numbers,
-    check_usage,
     check_usage_periods,
     check_subscriptions,
     check_plan_lines,
@@ -60,6 +59,7 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
 CHECKS_BY_THE_CLOCK: tuple[Callable[[ReadSession, Findings, datetime], Awaitable[None]], ...] = (
     check_alerts,
     check_answers,
+    check_usage,
     check_waiting,
 )
 
