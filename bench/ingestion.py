@@ -26,7 +26,6 @@ from sqlalchemy import make_url, text
 from plafond.app import create_app
 from plafond.clock import SetClock
 from plafond.database import Database
-from plafond.demo import make_config
 from plafond.migrations import migrate_database
 from plafond.models import UsageEvent, UsageEventId
 from plafond.models.types import new_id
@@ -36,6 +35,7 @@ from plafond.services.ingestion import EVENT_COLUMNS, ID_COLUMNS
 from plafond.services.metering import record_usage
 from plafond.services.tokens import create_operator_key
 from plafond.services.usage import EventStatus, UsageInput
+from plafond.serving import make_config
 from plafond.settings import Environment, Settings
 
 from .accounts import ACTOR, Month, open_catalogue, write_accounts
