@@ -21,10 +21,12 @@ from .clock import Clock, SystemClock
 from .database import Database
 from .http.documents import DocumentEndpoint
 from .http.errors import refuse
-from .http.graphql import GraphQLEndpoint, SocketEndpoint
+from .http.graphql import GraphQLEndpoint
 from .http.health import live, ready
+from .http.sockets import SocketEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
+from .services.admission import Admissions
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
@@ -79,14 +81,19 @@ def create_app(
             request_id=secrets.token_hex(8),
         )
 
+    admissions = Admissions(database, settings, bus)
+    sockets = SocketEndpoint(schema, make_context, settings.allowed_origins, admissions)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
         async with anyio.create_task_group() as group:
+            group.start_soon(admissions.watch)
             if with_worker:
                 group.start_soon(run_worker, database, processor)
             if with_worker and draughtsman is not None:
                 group.start_soon(run_drawing, database, draughtsman)
             yield
+            await sockets.close_all()
             group.cancel_scope.cancel()
         if isinstance(processor, Closable):
             await processor.close()
@@ -94,7 +101,7 @@ def create_app(
 
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/graphql", GraphQLEndpoint(schema, make_context, settings.environment).answer, methods=METHODS),
-        WebSocketRoute("/graphql", SocketEndpoint(schema, make_context, settings.allowed_origins)),
+        WebSocketRoute("/graphql", sockets),
         Route(FOLDER + "{token:path}", DocumentEndpoint(database, link_key, draughtsman).answer),
         Route("/healthz", live),
         Route("/readyz", ready),
@@ -108,6 +115,7 @@ def create_app(
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
     app.state.database = database
     app.state.bus = bus
+    app.state.sockets = sockets
     return app
 
 

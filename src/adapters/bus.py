@@ -30,6 +30,9 @@ class Wakeup:
 class InProcessBus:
     """Wakes the readers of this process, without a server."""
 
+    look_again_s = 5.0
+    """It reaches nobody else: other processes are heard of by looking."""
+
     def __init__(self) -> None:
         self._listeners: dict[str, set[Wakeup]] = defaultdict(set)
 

@@ -20,6 +20,11 @@ class Listener(Protocol):
 class Bus(Protocol):
     """Wakes readers. It carries no data: rows are the truth, so a lost wake-up costs seconds only."""
 
+    @property
+    def look_again_s(self) -> float:
+        """How long a reader trusts it: then it looks again, woken or not."""
+        ...
+
     def publish(self, topic: str) -> None:
         """Wake all who listen to a topic."""
         ...
