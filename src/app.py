@@ -1,7 +1,7 @@
 """The composition root: settings become a running application."""
 
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -57,13 +57,8 @@ def create_app(
 
     Without a draughtsman it draws no documents: those that are drawn it opens.
     """
-    bus = InProcessBus()
-
-    def wake(topics: Iterable[str]) -> None:
-        for topic in topics:
-            bus.publish(topic)
-
-    database = Database(settings.database_url, clock or SystemClock(), wake)
+    bus = make_bus(settings)
+    database = Database(settings.database_url, clock or SystemClock(), bus.publish_all)
     signing_keys = make_signing_keys(settings)
     processor = make_processor(settings, database)
     schema = schema_for(settings.environment)
@@ -86,7 +81,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
-        async with anyio.create_task_group() as group:
+        async with bus.running(), anyio.create_task_group() as group:
             group.start_soon(admissions.watch)
             if with_worker:
                 group.start_soon(run_worker, database, processor)
@@ -117,6 +112,19 @@ def create_app(
     app.state.bus = bus
     app.state.sockets = sockets
     return app
+
+
+def make_bus(settings: Settings) -> InProcessBus:
+    """What wakes the readers of live changes: those of this process, and through Redis those of all."""
+    if settings.redis_url is None:
+        return InProcessBus()
+    try:
+        from .adapters.redis_bus import RedisBus  # noqa: PLC0415  # an extra, for those who configure it
+    except ModuleNotFoundError as error:
+        raise SettingMissing(
+            "PLAFOND_REDIS_URL is set, and the extra for it is not installed: plafond[redis]."
+        ) from error
+    return RedisBus(settings.redis_url.get_secret_value())
 
 
 def make_link_key(settings: Settings) -> bytes:

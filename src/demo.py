@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed
 from .app import create_app
 from .clock import SetClock
 from .database import Database
+from .http.wire import SocketProtocol
 from .ingest import RECORD
 from .migrations import check_database, migrate_database
 from .models import Role
@@ -124,7 +125,12 @@ async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: b
 def make_config(app: Any) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
-        app, log_level="warning", ws_max_size=1024 * 1024, ws_per_message_deflate=False, timeout_graceful_shutdown=5
+        app,
+        log_level="warning",
+        ws=SocketProtocol,
+        ws_max_size=1024 * 1024,
+        ws_per_message_deflate=False,  # it takes twice the memory, and the same frame is squeezed for each reader
+        timeout_graceful_shutdown=5,
     )
 
 
