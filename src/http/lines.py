@@ -24,6 +24,8 @@ KEPT_CHARACTERS = 256 * 1024
 """What a line keeps for those who join a moment later: beyond that they catch up once more."""
 PAUSE_S = 0.5
 """How long the readers of a stream that failed wait before they try alone: a database needs a moment, too."""
+END_S = 5.0
+"""How long a line may take to end."""
 AT_ONCE = 256
 """How many readers get a frame before others have their turn."""
 
@@ -58,7 +60,8 @@ class Reader(Protocol):
 class Line:
     """One shared stream: its readers, and the last answers."""
 
-    def __init__(self, begin: int, left_by_all: Callable[[], None]) -> None:
+    def __init__(self, begin: int, following: Following, left_by_all: Callable[[], None]) -> None:
+        self.following = following
         self._left_by_all = left_by_all
         self.readers: dict[Reader, None] = {}
         self._kept: deque[tuple[int, str]] = deque()
@@ -119,9 +122,7 @@ class Lines:
         key = share_key(asked, following)
         line = self._by_key.get(key)
         if line is None:
-            line = self._by_key[key] = Line(reader.seen, lambda: self._end(key))
-            task = self._tasks[line] = asyncio.get_running_loop().create_task(self._serve(key, line, asked, following))
-            task.add_done_callback(lambda _: self._tasks.pop(line))
+            line = self._by_key[key] = self._open(key, reader.seen, asked, following)
         return line if line.join(reader) else None
 
     def count_readers(self) -> int:
@@ -133,36 +134,42 @@ class Lines:
         tasks = tuple(self._tasks.values())
         for line in self._tasks:
             line.readers.clear()
-        for task in tasks:
-            task.cancel()
+            line.following.end()
         if tasks:
-            await asyncio.wait(tasks)
+            _, late = await asyncio.wait(tasks, timeout=END_S)
+            for task in late:
+                task.cancel()
 
-    def _end(self, key: Hashable) -> None:
-        line = self._by_key.pop(key, None)
-        if line is not None:
-            self._tasks[line].cancel()
+    def _open(self, key: Hashable, begin: int, asked: Asked, reader: Following) -> Line:
+        shared = replace(reader, resume=begin, told=None, is_shared=True, is_endless=True, is_done=False, wakeups=None)
+        line = Line(begin, shared, lambda: self._end(key, line))
+        task = self._tasks[line] = asyncio.get_running_loop().create_task(self._serve(key, line, asked))
+        task.add_done_callback(lambda _: self._tasks.pop(line))
+        return line
 
-    async def _serve(self, key: Hashable, line: Line, asked: Asked, reader: Following) -> None:
-        try:
-            await self._pass_on(line, asked, reader)
-        except Exception:
-            log.exception("a shared stream failed, and its readers go on alone")
+    def _end(self, key: Hashable, line: Line) -> None:
         if self._by_key.get(key) is line:
             del self._by_key[key]
-        await asyncio.sleep(PAUSE_S)
+        line.following.end()
+
+    async def _serve(self, key: Hashable, line: Line, asked: Asked) -> None:
+        try:
+            await self._pass_on(line, asked)
+        except Exception:
+            log.exception("a shared stream failed, and its readers go on alone")
+        self._end(key, line)
+        if line.readers:
+            await asyncio.sleep(PAUSE_S)
         for left in tuple(line.readers):
             left.fall_out()
 
-    async def _pass_on(self, line: Line, asked: Asked, reader: Following) -> None:
+    async def _pass_on(self, line: Line, asked: Asked) -> None:
         async def check_readers() -> None:
             await self._check({one.token for one in line.readers})
 
-        begin = reader.reached
-        following = replace(
-            reader, resume=begin, reached=begin, told=None, is_shared=True, is_endless=True, may_go_on=check_readers
-        )
-        context = replace(self._make_context("stream"), following=following, caller=reader.reader)
+        following = line.following
+        following.may_go_on = check_readers
+        context = replace(self._make_context("stream"), following=following, caller=following.reader)
         source = await self._schema.stream(
             asked.query,
             variable_values=asked.variables,

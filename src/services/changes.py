@@ -14,7 +14,7 @@ from ..models import Alert, BillingAccount, Counter, OutboxEvent
 from .access import Principal, Right, require
 from .cursors import encode_change
 from .errors import ErrorCode, RequestRefused
-from .ports import Bus
+from .ports import Bus, Listener
 
 USAGE_PAUSE_S = 0.25
 """Usage is told at most once in this time; the last state always is."""
@@ -235,6 +235,13 @@ class Following:
     """It was read to its end."""
     may_go_on: Callable[[], Awaitable[None]] | None = None
     """Looks after a shared stream's readers."""
+    wakeups: Listener | None = None
+
+    def end(self) -> None:
+        """Read no more after the next look: in the middle of one, the database would be left in a bad way."""
+        self.is_endless = False
+        if self.wakeups is not None:
+            self.wakeups.ring()
 
 
 async def follow(
@@ -254,6 +261,7 @@ async def follow(
     """
     topics = [account_topic(account.id)] if following.is_shared else [account_topic(account.id), ACCESS_TOPIC]
     with bus.listen(*topics) as wakeups:
+        following.wakeups = wakeups
         after = after if following.resume is None else following.resume
         if not following.is_shared:
             async with database.read() as session:

@@ -16,6 +16,10 @@ class Listener(Protocol):
         """Wait for the next wake-up; False when none came in time. Wake-ups in between count as one."""
         ...
 
+    def ring(self) -> None:
+        """Wake this one reader."""
+        ...
+
 
 class Bus(Protocol):
     """Wakes readers. It carries no data: rows are the truth, so a lost wake-up costs seconds only."""
