@@ -175,7 +175,7 @@ def serve_plafond(address: str, orders: Connection) -> None:
         async def change(number: int) -> None:
             # 8 of 10 workspaces raise one alert, and none resolve it.
             event = UsageInput(
-                event_id=f"bench-{number}",
+                event_id=secrets.token_hex(8),
                 metric="workspaces",
                 external_id="acme",
                 level=0 if number % 2 else 8,
@@ -208,8 +208,8 @@ async def serve(
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)  # uvicorn has no event for it
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(0.01)
     orders.send((listener.getsockname()[1], account))
     for number in range(1_000_000):
         if not await asyncio.to_thread(orders.recv):
@@ -242,7 +242,7 @@ def measure(start: Callable[[Connection], multiprocessing.Process], token: str, 
     assert server.pid is not None, "it runs"
     before = measure_memory(server.pid)
     client_orders, theirs = multiprocessing.Pipe()
-    client = context.Process(target=listen_for, args=(target, sockets, theirs))
+    client = context.Process(daemon=True, target=listen_for, args=(target, sockets, theirs))
     client.start()
     assert client_orders.recv() == "ready", "all are connected"
     kib = (measure_memory(server.pid) - before) / sockets
@@ -274,12 +274,12 @@ async def run() -> None:
         token = next(item.token for item in tokens if item.tenant.startswith("Acme") and item.role is Role.TENANT_OWNER)
 
         def start_plafond(orders: Connection) -> multiprocessing.Process:
-            process = context.Process(target=serve_plafond, args=(address, orders))
+            process = context.Process(daemon=True, target=serve_plafond, args=(address, orders))
             process.start()
             return process
 
         def start_stock(orders: Connection) -> multiprocessing.Process:
-            process = context.Process(target=serve_stock, args=(orders,))
+            process = context.Process(daemon=True, target=serve_stock, args=(orders,))
             process.start()
             return process
 
