@@ -37,7 +37,8 @@ from plafond.settings import Environment, Settings
 from . import stock_fanout
 
 SIZES = tuple(int(size) for size in os.environ.get("BENCH_SOCKETS", "1,1000,5000").split(","))
-ROUNDS = 5
+ROUNDS = 6
+"""An even number: every second one takes back the alert of the one before."""
 ACTOR = Actor(name="system:bench", origin="bench")
 ALERTS = """subscription ($id: ID!) { accountChanged(accountId: $id, kinds: [ALERT]) {
   cursor kind at node { id ... on Alert { level threshold used limit percent message raisedAt } } } }"""

@@ -178,10 +178,15 @@ class Lines:
         )
         async with aclosing(source):
             async for result in source:
-                if following.told is None or not isinstance(result, ExecutionResult):
+                if following.told is None or not isinstance(result, ExecutionResult) or has_failed(result):
                     return  # it failed: alone, each of its readers meets the same, or goes on
                 sequence, following.told = following.told, None
                 await line.hand_out(sequence, encode_result(result))
+
+
+def has_failed(result: ExecutionResult) -> bool:
+    """Whether this is no answer but the end: what a field of an answer refuses has a path."""
+    return result.data is None and any(error.path is None for error in result.errors or ())
 
 
 def encode_result(result: ExecutionResult) -> str:

@@ -35,7 +35,7 @@ from ..services.changes import Following, check_reader
 from ..services.errors import RequestRefused
 from .graphql import MakeContext, find_fault, name_origin
 from .json import read_json
-from .lines import Asked, Line, Lines, encode, encode_result
+from .lines import Asked, Line, Lines, encode, encode_result, has_failed
 from .outbox import Outbox
 
 INIT_WAIT = timedelta(seconds=5)
@@ -211,7 +211,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
                         await operation.send_initial_errors(result.errors or [])
                         return
                     assert isinstance(result, ExecutionResult), "incremental delivery is off"
-                    if following.told is None:
+                    if following.told is None or has_failed(result):
                         await operation.send_next(result)
                     elif operation.take(following.told, encode_result(result)):
                         following.told = None

@@ -38,7 +38,7 @@ async def serve(world: World) -> AsyncGenerator[int]:
     config = make_config(world.app)
     config.lifespan = "off"  # the world runs it
     server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # type: ignore[method-assign]  # pytest has its own
+    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]  # pytest has its own
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await until(lambda: server.started)
     try:
