@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, Coroutine, Generator, MutableMapping
 from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
@@ -14,11 +14,37 @@ MAX_CHARACTERS = 128 * 1024
 STALL_S = 30.0
 """How long a socket may take nothing of what waits."""
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+GONE = (WebSocketDisconnect, RuntimeError, OSError)
+"""Closed from one side or the other: whoever receives from the socket hears of it, and ends everything."""
+
+Send = Callable[[MutableMapping[str, Any]], Coroutine[Any, Any, None]]
+
+
+class Rest:
+    """The rest of a call that was begun outside of a task, and waits for something."""
+
+    __slots__ = ("_step", "_waits_for")
+
+    def __init__(self, step: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._step = step
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    given = yield waits_for
+                except BaseException as error:  # also that the task is cancelled: the call is told
+                    waits_for = self._step.throw(error)
+                else:
+                    waits_for = self._step.send(given)
+        except StopIteration:
+            return
 
 
 class Outbox:
-    """The frames of one socket, written in order by a task that lives only while there are any."""
+    """The frames of one socket, written in order: at once, or by a task that lives only while some wait."""
 
     __slots__ = ("_characters", "_room", "_send", "_stalled", "_waiting", "_writer", "is_closed")
 
@@ -34,7 +60,7 @@ class Outbox:
     def offer(self, frame: str) -> bool:
         """Take a frame; false where there is no room. What is closed takes all, and sends nothing."""
         is_full = len(self._waiting) >= MAX_WAITING or self._characters + len(frame) > MAX_CHARACTERS
-        if self._waiting and is_full and not self.is_closed:
+        if self._writer is not None and is_full and not self.is_closed:
             return False
         self.push(frame)
         return True
@@ -43,10 +69,11 @@ class Outbox:
         """Take a short frame, room or not: the word that something has ended."""
         if self.is_closed:
             return
-        self._waiting.append(frame)
-        self._characters += len(frame)
         if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
+            self._write_now(frame)
+        else:
+            self._waiting.append(frame)
+            self._characters += len(frame)
 
     async def put(self, frame: str) -> None:
         """Take a frame as soon as there is room."""
@@ -76,8 +103,23 @@ class Outbox:
             self._writer.cancel()
         self._tell()
 
-    async def _write(self) -> None:
+    def _write_now(self, frame: str) -> None:
+        # Nearly always the server takes a frame without waiting. Then no task is made for it: with thousands of
+        # sockets, that is most of the work.
+        step = self._send({"type": "websocket.send", "text": frame})
         try:
+            waits_for = step.send(None)
+        except StopIteration:
+            return
+        except GONE:
+            self.is_closed = True
+            return
+        self._writer = asyncio.get_running_loop().create_task(self._write(Rest(step, waits_for)))
+
+    async def _write(self, begun: "Rest") -> None:
+        try:
+            async with asyncio.timeout(STALL_S):
+                await begun
             while self._waiting:
                 frame = self._waiting.popleft()
                 self._characters -= len(frame)
@@ -87,8 +129,7 @@ class Outbox:
             self.is_closed = True
             self._waiting.clear()
             self._stalled()
-        except (WebSocketDisconnect, RuntimeError, OSError):
-            # Closed from one side or the other: the reader of the socket hears of it and ends everything.
+        except GONE:
             self.is_closed = True
             self._waiting.clear()
         finally:
