@@ -3,9 +3,9 @@
 import asyncio
 import sys
 
-from . import closing, documents, ingestion
+from . import closing, documents, fanout, ingestion
 
-PARTS = {"ingestion": ingestion.run, "closing": closing.run, "documents": documents.run}
+PARTS = {"ingestion": ingestion.run, "closing": closing.run, "documents": documents.run, "fanout": fanout.run}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

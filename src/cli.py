@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .adapters.pdf import PdfPool
 from .api import print_schema
-from .app import WORK_GRACE_S, create_app, make_link_key, make_processor
+from .app import WORK_GRACE_S, create_app, make_bus, make_link_key, make_processor
 from .clock import SystemClock
 from .database import Actor, Database
 from .demo import run_demo
@@ -332,7 +332,7 @@ def make_key(
 
 @keys.command("revoke")
 def end_key(prefix: Annotated[str, typer.Argument(help="The key's prefix, such as plf_test_0123456789ab.")]) -> None:
-    """End a key and its streams: at once in this process, within five seconds in others."""
+    """End a key and its streams: at once where Redis tells the servers, else within five seconds."""
 
     async def run(database: Database) -> None:
         async with database.work(COMMAND_LINE) as work:
@@ -390,8 +390,10 @@ def _checked_settings() -> Settings:
 
 
 async def _with_database(settings: Settings, run: Callable[[Database], Awaitable[T]]) -> T:
-    database = Database(settings.database_url, SystemClock(), lambda _: None)
-    try:
-        return await run(database)
-    finally:
-        await database.close()
+    bus = make_bus(settings)
+    async with bus.running():
+        database = Database(settings.database_url, SystemClock(), bus.publish_all)
+        try:
+            return await run(database)
+        finally:
+            await database.close()

@@ -17,6 +17,7 @@ from typing import Protocol
 import uvicorn
 from starlette.applications import Starlette
 
+from .http.wire import SocketProtocol
 from .stopping import Stopping
 
 GRACE_S = 10
@@ -55,8 +56,9 @@ def make_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_level="warning",
+        ws=SocketProtocol,
         ws_max_size=1024 * 1024,
-        ws_per_message_deflate=False,
+        ws_per_message_deflate=False,  # it takes twice the memory, and the same frame is squeezed for each reader
         timeout_graceful_shutdown=GRACE_S,
     )
 

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     replica_url: str | None = None
     """A replica of a PostgreSQL that queries read from. It may lag: mutations, streams and sign-in read the primary."""
 
+    redis_url: SecretStr | None = None
+    """Redis, such as redis://:PASSWORD@HOST:6379: wakes the live streams of all processes at once. It keeps nothing."""
+
     jwt_issuer: str | None = None
     """The `iss` that a JWT must carry. Without it no JWT is taken, only API keys."""
     jwt_audience: str = "plafond"
@@ -99,6 +102,13 @@ class Settings(BaseSettings):
         if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
             raise ValueError("an address such as https://billing.example.com is wanted")
         return value.rstrip("/")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("an address such as redis://127.0.0.1:6379 is wanted")
+        return value
 
     @field_validator("link_secret")
     @classmethod

@@ -10,11 +10,12 @@ import strawberry
 from ..database import Actor, Database, ReadSession, Work
 from ..models import BillingAccount, Document, Export
 from ..services.access import Principal
+from ..services.changes import Following
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
 from ..services.ports import Bus, Processor, SigningKeys
 from ..services.tills import Till
-from ..services.tokens import authenticate
+from ..services.tokens import Proof, prove
 from ..services.usage import UsageInput
 from ..settings import Settings
 from .loaders import Loaders
@@ -35,6 +36,8 @@ class Context:
     token: str = ""
     caller: Principal | None = None
     connection_params: dict[str, Any] | None = None
+    following: Following = field(default_factory=Following)
+    """How the stream is read that this operation is, if it is one."""
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
     may_lag: bool = False
     """Whether what is read may come from a replica: in queries, until something is written."""
@@ -72,7 +75,13 @@ class Context:
 
     async def authenticate(self) -> None:
         """Find out who asks, from the token; again on a stream, where the right may have gone."""
-        self.caller = await authenticate(self.database, self.settings, self.signing_keys, self.token)
+        await self.prove()
+
+    async def prove(self) -> Proof:
+        """The same, with how long the token is good."""
+        proof = await prove(self.database, self.settings, self.signing_keys, self.token)
+        self.caller = proof.principal
+        return proof
 
     def now_for(self, account: BillingAccount) -> datetime:
         """The time that holds for an account."""

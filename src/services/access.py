@@ -1,6 +1,7 @@
 """Who may: the rights, which roles and scopes hold them, and who a caller is."""
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from uuid import UUID
 
@@ -100,6 +101,17 @@ class Principal:
         if self.is_operator and self.may(right):
             return None
         return [account_id for account_id in self.roles if self.may(right, account_id)]
+
+    def within(self, account_id: UUID) -> "Principal":
+        """The caller as far as one account sees it: whom nothing tells apart there are equal."""
+        role = self.roles.get(account_id)
+        roles = {} if role is None else {account_id: role}
+        return replace(self, id="", display_name="", roles=roles)
+
+    @property
+    def standing(self) -> Hashable:
+        """What tells callers apart that are equal to nothing else."""
+        return (self.kind, self.id, self.is_operator, frozenset(self.roles.items()), self.scopes)
 
     def actor(self, origin: str) -> Actor:
         """The name under which the audit log knows this caller."""

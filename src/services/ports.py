@@ -16,9 +16,18 @@ class Listener(Protocol):
         """Wait for the next wake-up; False when none came in time. Wake-ups in between count as one."""
         ...
 
+    def ring(self) -> None:
+        """Wake this one reader."""
+        ...
+
 
 class Bus(Protocol):
     """Wakes readers. It carries no data: rows are the truth, so a lost wake-up costs seconds only."""
+
+    @property
+    def look_again_s(self) -> float:
+        """How long a reader trusts it: then it looks again, woken or not."""
+        ...
 
     def publish(self, topic: str) -> None:
         """Wake all who listen to a topic."""

@@ -7,7 +7,7 @@ import pytest
 from plafond.database import Actor
 from plafond.models import Alert
 from plafond.services.acknowledgements import MAX_ALERTS, acknowledge_alerts
-from plafond.services.changes import ChangeKind, read_changes
+from plafond.services.changes import ChangeKind, read_stretch
 from plafond.services.errors import BillingError, list_refusals
 
 from ..conftest import NOW, World
@@ -77,5 +77,5 @@ async def test_streams_tell_of_it(world: World) -> None:
     account = await account_of(world, "calder")
     await acknowledge(world, first.id)
     async with world.database.read() as session:
-        (change,) = await read_changes(session, account.id, account.sequence, {ChangeKind.ALERT})
+        (change,) = (await read_stretch(session, account.id, account.sequence, {ChangeKind.ALERT})).changes
     assert (change.kind, change.subject_id, change.sequence) == (ChangeKind.ALERT, first.id, account.sequence + 1)
