@@ -195,9 +195,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             turn = self.view.turns
         async with turn:
             following = operation.following = Following(
-                resume=None if operation.seen == NOTHING else operation.seen,
-                is_endless=False,
-                right=operation.following.right,
+                resume=None if operation.seen == NOTHING else operation.seen, is_endless=False
             )
             source = await self.schema.stream(
                 operation.query,
