@@ -24,6 +24,7 @@ from .helpers import account_of, emails, send
 ONLY_AUDITED = {
     "payment.recorded",
     "payment.exceeded",
+    "refund.disputed",
     "payment_method.made_default",
     "export.requested",
     "export.expired",
