@@ -36,6 +36,7 @@ from plafond.serving import make_config
 from plafond.settings import Environment, Settings
 
 from . import stock_fanout
+from .results import Row, Tell
 
 SIZES = tuple(int(size) for size in os.environ.get("BENCH_SOCKETS", "1,1000,5000").split(","))
 ROUNDS = 6
@@ -264,8 +265,8 @@ def measure(start: Callable[[Connection], SpawnProcess], token: str, sockets: in
     return Figures(statistics.median(halves), statistics.median(alls), kib)
 
 
-async def run() -> None:
-    """Print when half and all sockets had an alert, and the ratio to a stock server in the same run."""
+async def run(tell: Tell) -> None:
+    """When half and all sockets had an alert since its commit, and the ratio to a stock server in the same run."""
     with tempfile.TemporaryDirectory() as folder:
         address = f"sqlite:///{Path(folder) / 'bench.db'}"
         await asyncio.to_thread(migrate_database, address, Environment.SANDBOX)
@@ -285,18 +286,14 @@ async def run() -> None:
             process.start()
             return process
 
-        print("One alert to many sockets of one process, from its commit on (ms), and memory for each socket")
-        print(f"{'sockets':>8} {'':<9}{'half':>8} {'all':>8} {'messages/s':>11} {'KiB':>6} {'× stock':>8}")
         for sockets in SIZES:
             stock = await asyncio.to_thread(measure, start_stock, token, sockets)
             found = await asyncio.to_thread(measure, start_plafond, token, sockets)
-            for name, figures in (("stock", stock), ("plafond", found)):
-                speed = sockets / figures.all_ms * 1_000
-                print(
-                    f"{sockets:>8,} {name:<9}{figures.half_ms:>8.1f} {figures.all_ms:>8.1f} {speed:>11,.0f} "
-                    f"{figures.kib:>6.1f} {stock.all_ms / figures.all_ms:>8.2f}",
-                    flush=True,
-                )
+            for name, figures in (("stock Strawberry", stock), ("Plafond", found)):
+                took = f"half have it after {figures.half_ms:.0f} ms, all after {figures.all_ms:.0f} ms"
+                ratio = "" if figures is stock else f": {stock.all_ms / figures.all_ms:.1f} × as fast as stock"
+                memory = "" if sockets == 1 else f"; {figures.kib:.0f} KiB a socket"
+                tell(Row(f"{sockets:,} sockets, {name}", took + ratio + memory))
 
 
 context = multiprocessing.get_context("spawn")
