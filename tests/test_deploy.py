@@ -17,7 +17,7 @@ from plafond.settings import Settings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
-KNOWN = {f"PLAFOND_{name.upper()}" for name in Settings.model_fields} | {"PLAFOND_REDIS_URL"}
+KNOWN = {f"PLAFOND_{name.upper()}" for name in Settings.model_fields}
 
 
 @pytest.fixture(scope="module")
