@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+import logging
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NewType
+from typing import Any, Concatenate, NewType, ParamSpec, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -34,7 +36,7 @@ from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import joinedload
@@ -47,8 +49,18 @@ from .models import AuditEntry, Base, BillingAccount, OutboxEvent
 ReadSession = NewType("ReadSession", AsyncSession)
 """What only reads asks for this one."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 POOL_SIZE = 10
 LOCK_WAIT_MS = 10_000
+TRIES = 3
+PAUSE_S = 0.05
+"""The longest pause before the second try; that before the third is twice as long."""
+GIVEN_UP = frozenset({"40001", "40P01"})
+"""By these PostgreSQL says that it gave up a transaction for the sake of others: nothing of it happened."""
+
+log = logging.getLogger("plafond.database")
 
 
 def driver_url(address: str, *, asynchronous: bool = True) -> URL:
@@ -309,9 +321,34 @@ class Database:
             yield work
         self._on_commit(work.topics)
 
+    async def run(
+        self, actor: Actor, act: Callable[Concatenate[Work, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """An act in one transaction, done anew from its beginning where the database gave it up, three times at most.
+
+        So it keeps nothing from one try to the next, and asks nobody outside.
+        """
+        tried = 0
+        while True:
+            try:
+                async with self.work(actor) as work:
+                    return await act(work, *args, **kwargs)
+            except DBAPIError as error:
+                tried += 1
+                if tried == TRIES or not was_given_up(error):
+                    raise
+                log.info("a transaction was given up by the database, try %d: %s", tried, error.orig)
+            # Not all at once again.
+            await asyncio.sleep(random.uniform(0, PAUSE_S * tried))  # noqa: S311  # not a secret
+
     async def close(self) -> None:
         """Give the connections back."""
         await self.engine.dispose()
+
+
+def was_given_up(error: DBAPIError) -> bool:
+    """Whether a transaction failed because of others at the same time, and may go through when it is done anew."""
+    return getattr(error.orig, "sqlstate", None) in GIVEN_UP
 
 
 def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001

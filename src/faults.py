@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 POINTS = (
+    "usage.received",
+    "usage.before_commit",
+    "usage.after_commit",
+    "reservation.noted",
+    "reservation.after_commit",
     "work.claimed",
     "close.after_period",
     "invoice.after_lines",
@@ -29,7 +34,8 @@ POINTS = (
     "export.part",
     "export.written",
 )
-"""In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
+"""In order: around a batch of usage, before its events are read, before and after they are kept; around a change of a
+reservation; when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
 of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready."""
 
 

@@ -1,12 +1,13 @@
 """The due work: what the clock brings about, and the outbox's publisher."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from uuid import UUID
 
 import anyio
 
 from .adapters.sandbox_processor import SandboxProcessor
-from .database import Actor, Database
+from .database import Actor, Database, Work
 from .sandbox.messages import deliver_messages
 from .services import alerts, reservations
 from .services.drawing import draw_due
@@ -57,14 +58,19 @@ async def do_due_work(till: Till) -> int:
         done += await deliver_messages(till)
     ended = await alerts.find_ended(database)
     if ended:
-        async with database.work(WORKER) as work:
-            await alerts.resolve_ended(work, (await work.lock_accounts(ended)).values())
+        await database.run(WORKER, _resolve_ended, ended)
     done += len(ended)
     ran_out = await reservations.find_expired(database)
     if ran_out:
-        async with database.work(WORKER) as work:
-            done += await reservations.expire_reservations(work, (await work.lock_accounts(ran_out)).values())
+        done += await database.run(WORKER, _expire_reservations, ran_out)
     if not await has_unnumbered(database):
         return done
-    async with database.work(WORKER) as work:
-        return done + await number_outbox(work)
+    return done + await database.run(WORKER, number_outbox)
+
+
+async def _resolve_ended(work: Work, account_ids: Sequence[UUID]) -> None:
+    await alerts.resolve_ended(work, (await work.lock_accounts(account_ids)).values())
+
+
+async def _expire_reservations(work: Work, account_ids: Sequence[UUID]) -> int:
+    return await reservations.expire_reservations(work, (await work.lock_accounts(account_ids)).values())
