@@ -337,7 +337,7 @@ class Database:
                 tried += 1
                 if tried == TRIES or not was_given_up(error):
                     raise
-                log.info("a transaction was given up by the database, try %d: %s", tried, error.orig)
+                log.warning("the database gave a transaction up, try %d: %s", tried, error.orig)
             # Not all at once again.
             await asyncio.sleep(random.uniform(0, PAUSE_S * tried))  # noqa: S311  # not a secret
 

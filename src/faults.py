@@ -6,11 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 POINTS = (
-    "usage.received",
-    "usage.before_commit",
-    "usage.after_commit",
-    "reservation.noted",
-    "reservation.after_commit",
     "work.claimed",
     "close.after_period",
     "invoice.after_lines",
@@ -33,10 +28,17 @@ POINTS = (
     "document.drawn",
     "export.part",
     "export.written",
+    "usage.received",
+    "alert.raised",
+    "usage.before_commit",
+    "usage.after_commit",
+    "reservation.noted",
+    "reservation.after_commit",
 )
-"""In order: around a batch of usage, before its events are read, before and after they are kept; around a change of a
-reservation; when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
-of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready."""
+"""In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
+of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before a batch
+of usage is read, when it raises an alert, before and after it is kept; within and after what becomes of a
+reservation."""
 
 
 class Action(StrEnum):

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import select, tuple_
 
 from ..database import Database, Work
+from ..faults import reach
 from ..models import GAUGE_PERIOD, Alert, AlertKind, AlertLevel, BillingAccount, Metric, MetricKind
 from .rules.periods import Period
 from .rules.thresholds import BUILT_IN, is_reached, level_of_threshold
@@ -97,6 +98,7 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
         },
     )
     work.session.add(alert)
+    reach("alert.raised")
 
 
 def _resolve(work: Work, account: BillingAccount, alert: Alert) -> None:
