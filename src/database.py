@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import random
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -91,7 +92,10 @@ class Actor:
 
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
-"""What a database raises that is away, overrun, or lost a connection in the middle: it may be asked again."""
+"""What a database raises that is away, overrun, full, read-only, or lost a connection in the middle: it may be asked
+again."""
+READ_ONLY = "25006"
+"""By this PostgreSQL says that it cannot be written, such as one that only follows another."""
 
 
 @dataclass(kw_only=True)
@@ -297,6 +301,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         pool: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
         self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, **pool)
+        event.listen(self.engine.sync_engine, "handle_error", _leave_read_only)
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
@@ -349,6 +354,18 @@ class Database:
 def was_given_up(error: DBAPIError) -> bool:
     """Whether a transaction failed because of others at the same time, and may go through when it is done anew."""
     return getattr(error.orig, "sqlstate", None) in GIVEN_UP
+
+
+def _leave_read_only(context: ExceptionContext) -> OperationalError | None:
+    """Let go of connections that were opened to what could not be written: they would stay so when it can be again."""
+    error = context.original_exception
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+        context.is_disconnect = True
+    if getattr(error, "sqlstate", None) != READ_ONLY:
+        return None
+    context.is_disconnect = True
+    # The driver calls it an internal error.
+    return OperationalError(context.statement, context.parameters, error, connection_invalidated=True)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
