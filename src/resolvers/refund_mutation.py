@@ -46,17 +46,16 @@ class RefundMutation:
             input.note,
         ]
         request = Request(input.idempotency_key, scope=str(charge.account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await _request_refund(
-                work,
-                request,
-                info.context.principal,
-                charge.account_id,
-                charge.id,
-                asked,
-                input.currency,
-                input.note,
-            )
+        outcome = await info.context.run(
+            _request_refund,
+            request,
+            info.context.principal,
+            charge.account_id,
+            charge.id,
+            asked,
+            input.currency,
+            input.note,
+        )
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         account = await show_account(info, charge.account_id)
@@ -73,10 +72,9 @@ class RefundMutation:
         row = await _find_request(info, input.refund_request_id)
         given = [input.refund_request_id, input.decision, input.amount_minor, input.reason]
         request = Request(input.idempotency_key, scope=str(row.account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await _review_refund(
-                work, request, row.account_id, row.id, input.decision, input.amount_minor, input.reason
-            )
+        outcome = await info.context.run(
+            _review_refund, request, row.account_id, row.id, input.decision, input.amount_minor, input.reason
+        )
         refund_id = None if outcome.answer["refundId"] is None else UUID(outcome.answer["refundId"])
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
