@@ -42,7 +42,9 @@ TOLD = [*ALL, *ALL, *ALL, *ALL]
 """Of the emails; of the domains as they are raised, resolved, and raised again."""
 
 
-@pytest.mark.parametrize("point", ["alert.raised", "usage.before_commit", "usage.after_commit"])
+@pytest.mark.parametrize(
+    "point", ["usage.before_commit", "usage.after_commit", pytest.param("alert.raised", marks=pytest.mark.slow)]
+)
 async def test_a_server_dies_at_each_step_that_raises(battlefield: Battlefield, tmp_path: Path, point: str) -> None:
     async with run_senders(battlefield, tmp_path) as run:
         account_id = run.account_ids[0]

@@ -198,7 +198,7 @@ async def test_senders_share_accounts_and_none_gives_way(
     """Eight senders at two servers, the same ids in any order: locks are taken in one order, so no deadlock comes."""
     chance = random.Random(accounts)  # noqa: S311  # not a secret
     async with run_senders(battlefield, tmp_path, listening=False) as run:
-        batches = make_batches(chance, run.account_ids[:accounts], ids=240, size=8, name="crowd")
+        batches = make_batches(chance, run.account_ids[:accounts], ids=160, size=8, name="crowd")
         servers = [await run.fight.serve(with_worker=False)]
         first = replace(run.fight.front)
         servers.append(await run.fight.serve(with_worker=False))
