@@ -20,9 +20,9 @@ test-slow: ## Run the slow tests
 	@scripts/setup dev
 	@$(BIN)/pytest -m slow $(AT_ONCE) $(ARGS) || [ $$? -eq 5 ] # 5: there are none
 
-faults: ## Kill servers and workers while money moves: 100 rounds on each engine, both at once
+faults: ## Kill servers and workers while usage comes and money moves: 100 rounds of each on each engine
 	@scripts/setup dev
-	@PLAFOND_FAULT_ROUNDS=$${PLAFOND_FAULT_ROUNDS:-100} $(BIN)/pytest -rP -m slow $(AT_ONCE) tests/faults/test_f02_blind.py -k again_and_again $(ARGS)
+	@PLAFOND_FAULT_ROUNDS=$${PLAFOND_FAULT_ROUNDS:-100} $(BIN)/pytest -rP -m slow $(AT_ONCE) tests/faults/test_f01_usage.py tests/faults/test_f02_blind.py -k again_and_again $(ARGS)
 
 check: ## Lint, formatting, types and the import directions
 	@scripts/setup dev

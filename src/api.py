@@ -309,8 +309,8 @@ class Schema(strawberry.Schema):
 
 
 AWAY_MESSAGE = (
-    "The database does not answer, or was lost in the middle: ask again in a moment. Under an idempotency key nothing "
-    "happens twice."
+    "The database does not answer, cannot be written, or was lost in the middle: ask again in a moment. Under an "
+    "idempotency key nothing happens twice."
 )
 CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 

@@ -3,11 +3,14 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+import logging
+import random
+import sqlite3
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NewType
+from typing import Any, Concatenate, NewType, ParamSpec, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -33,8 +36,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import Insert as PostgresInsert
 from sqlalchemy.dialects.sqlite import Insert as SQLiteInsert
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import joinedload
@@ -47,8 +50,18 @@ from .models import AuditEntry, Base, BillingAccount, OutboxEvent
 ReadSession = NewType("ReadSession", AsyncSession)
 """What only reads asks for this one."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 POOL_SIZE = 10
 LOCK_WAIT_MS = 10_000
+TRIES = 3
+PAUSE_S = 0.05
+"""The longest pause before the second try; that before the third is twice as long."""
+GIVEN_UP = frozenset({"40001", "40P01"})
+"""By these PostgreSQL says that it gave up a transaction for the sake of others: nothing of it happened."""
+
+log = logging.getLogger("plafond.database")
 
 
 def driver_url(address: str, *, asynchronous: bool = True) -> URL:
@@ -79,7 +92,10 @@ class Actor:
 
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
-"""What a database raises that is away, overrun, or lost a connection in the middle: it may be asked again."""
+"""What a database raises that is away, overrun, full, read-only, or lost a connection in the middle: it may be asked
+again."""
+READ_ONLY = "25006"
+"""By this PostgreSQL says that it cannot be written, such as one that only follows another."""
 
 
 @dataclass(kw_only=True)
@@ -287,6 +303,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         pool: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
         self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, **pool)
+        event.listen(self.engine.sync_engine, "handle_error", _leave_read_only)
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
@@ -319,6 +336,26 @@ class Database:
             yield work
         self._on_commit(work.topics)
 
+    async def run(
+        self, actor: Actor, act: Callable[Concatenate[Work, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """An act in one transaction, done anew from its beginning where the database gave it up, three times at most.
+
+        So it keeps nothing from one try to the next, and asks nobody outside.
+        """
+        tried = 0
+        while True:
+            try:
+                async with self.work(actor) as work:
+                    return await act(work, *args, **kwargs)
+            except DBAPIError as error:
+                tried += 1
+                if tried == TRIES or not was_given_up(error):
+                    raise
+                log.warning("the database gave a transaction up, try %d: %s", tried, error.orig)
+            # Not all at once again.
+            await asyncio.sleep(random.uniform(0, PAUSE_S * tried))  # noqa: S311  # not a secret
+
     async def close(self) -> None:
         """Give the connections back."""
         await self.engine.dispose()
@@ -330,6 +367,23 @@ def _open_replica(address: str) -> AsyncEngine:
     return create_async_engine(
         driver_url(address), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, pool_pre_ping=True
     )
+
+
+def was_given_up(error: DBAPIError) -> bool:
+    """Whether a transaction failed because of others at the same time, and may go through when it is done anew."""
+    return getattr(error.orig, "sqlstate", None) in GIVEN_UP
+
+
+def _leave_read_only(context: ExceptionContext) -> OperationalError | None:
+    """Let go of connections that were opened to what could not be written: they would stay so when it can be again."""
+    error = context.original_exception
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+        context.is_disconnect = True
+    if getattr(error, "sqlstate", None) != READ_ONLY:
+        return None
+    context.is_disconnect = True
+    # The driver calls it an internal error.
+    return OperationalError(context.statement, context.parameters, error, connection_invalidated=True)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001

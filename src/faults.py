@@ -28,9 +28,17 @@ POINTS = (
     "document.drawn",
     "export.part",
     "export.written",
+    "usage.received",
+    "alert.raised",
+    "usage.before_commit",
+    "usage.after_commit",
+    "reservation.noted",
+    "reservation.after_commit",
 )
 """In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
-of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready."""
+of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before a batch
+of usage is read, when it raises an alert, before and after it is kept; within and after what becomes of a
+reservation."""
 
 
 class Action(StrEnum):

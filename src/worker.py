@@ -1,13 +1,14 @@
 """The due work: what the clock brings about, and the outbox's publisher."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import anyio
 
 from .adapters.sandbox_processor import SandboxProcessor
-from .database import Actor, Database
+from .database import Actor, Database, Work
 from .sandbox.messages import deliver_messages
 from .services import alerts, reservations
 from .services.drawing import draw_due
@@ -105,14 +106,18 @@ async def _deliver(till: Till) -> int:
 async def _resolve_ended(database: Database) -> int:
     ended = await alerts.find_ended(database)
     if ended:
-        async with database.work(WORKER) as work:
-            await alerts.resolve_ended(work, (await work.lock_accounts(ended)).values())
+        await database.run(WORKER, _resolve, ended)
     return len(ended)
+
+
+async def _resolve(work: Work, account_ids: Sequence[UUID]) -> None:
+    await alerts.resolve_ended(work, (await work.lock_accounts(account_ids)).values())
 
 
 async def _expire(database: Database) -> int:
     ran_out = await reservations.find_expired(database)
-    if not ran_out:
-        return 0
-    async with database.work(WORKER) as work:
-        return await reservations.expire_reservations(work, (await work.lock_accounts(ran_out)).values())
+    return await database.run(WORKER, _expire_reservations, ran_out) if ran_out else 0
+
+
+async def _expire_reservations(work: Work, account_ids: Sequence[UUID]) -> int:
+    return await reservations.expire_reservations(work, (await work.lock_accounts(account_ids)).values())

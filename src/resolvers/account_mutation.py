@@ -45,8 +45,7 @@ class AccountMutation:
         require_operator(info)
         fields, clock_id = input.to_fields(), input.clock_id()
         request = Request(input.idempotency_key, scope="", given=[input.external_id, fields, clock_id])
-        async with info.context.work() as work:
-            outcome = await _create_account(work, request, input.external_id, fields, clock_id)
+        outcome = await info.context.run(_create_account, request, input.external_id, fields, clock_id)
         return CreateBillingAccountPayload(account=await _show(info, outcome))
 
     @mutation(Right.MANAGE_BILLING)
@@ -59,8 +58,7 @@ class AccountMutation:
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(account_id), given=fields)
-        async with info.context.work() as work:
-            outcome = await _update_account(work, request, info.context.principal, account_id, fields)
+        outcome = await info.context.run(_update_account, request, info.context.principal, account_id, fields)
         return UpdateBillingAccountPayload(account=await _show(info, outcome))
 
     @mutation(Right.MANAGE_BILLING)
@@ -73,8 +71,7 @@ class AccountMutation:
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(account_id), given=fields)
-        async with info.context.work() as work:
-            outcome = await _update_company(work, request, info.context.principal, account_id, fields)
+        outcome = await info.context.run(_update_company, request, info.context.principal, account_id, fields)
         account = await _show(info, outcome)
         rows = await info.context.load.related(COMPANY_OF_ACCOUNT, account_id)
         return UpdateCompanyPayload(account=account, company=Company.of(rows[0]) if rows else None)
@@ -91,8 +88,7 @@ class AccountMutation:
             raise InvalidInput("Give the `exemption`, or null to take it away.", ["input", "exemption"])
         certificate = input.to_certificate()
         request = Request(input.idempotency_key, scope=str(account_id), given=certificate)
-        async with info.context.work() as work:
-            outcome = await _set_tax_exemption(work, request, account_id, certificate)
+        outcome = await info.context.run(_set_tax_exemption, request, account_id, certificate)
         return SetTaxExemptionPayload(account=await _show(info, outcome))
 
     @mutation(Right.MANAGE_BILLING)
@@ -104,8 +100,7 @@ class AccountMutation:
         """Put a notice away for everybody of the account. It comes back if it has something new to say."""
         notice = await _find_notice(info, input.notice_id)
         request = Request(input.idempotency_key, scope=str(notice.account_id), given=notice.id)
-        async with info.context.work() as work:
-            outcome = await _dismiss_notice(work, request, notice.account_id, notice.id)
+        outcome = await info.context.run(_dismiss_notice, request, notice.account_id, notice.id)
         return DismissNoticePayload(account=await _show(info, outcome))
 
 

@@ -23,6 +23,7 @@ from graphql import (
 )
 from strawberry.extensions import SchemaExtension
 
+from ..faults import reach
 from ..schema.usage import read_events
 
 FIELD, INPUT, EVENTS = "recordUsage", "input", "events"
@@ -57,6 +58,7 @@ class ReadsBatches(SchemaExtension):
         asked = self.execution_context
         batch = find_batch(asked.query, asked.operation_name) if asked.query and FIELD in asked.query else None
         if batch is not None:
+            reach("usage.received")
             variables = asked.variables or {}
             events = read_events(batch.events_in(variables))
             if events is not None:

@@ -1,9 +1,10 @@
 """What an operation knows: who asks, where data is, and loaders of its own."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Self, TypeAlias
+from typing import Any, Concatenate, ParamSpec, Self, TypeAlias, TypeVar
 
 import strawberry
 
@@ -19,6 +20,9 @@ from ..services.tokens import Proof, prove
 from ..services.usage import UsageInput
 from ..settings import Settings
 from .loaders import Loaders
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass
@@ -101,6 +105,11 @@ class Context:
         """One transaction in the caller's name; what was loaded before it is forgotten."""
         self._read_primary()
         return self.database.work(self.actor)
+
+    async def run(self, act: Callable[Concatenate[Work, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The same for an act that may be done anew where the database gave its transaction up."""
+        self.forget()
+        return await self.database.run(self.actor, act, *args, **kwargs)
 
     @property
     def actor(self) -> Actor:

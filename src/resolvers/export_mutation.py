@@ -31,8 +31,7 @@ class ExportMutation:
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         given = [input.kind, input.format, input.from_, input.to, input.granularity]
         request = Request(input.idempotency_key, scope=str(account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await _request_export(work, request, info.context.principal, account_id, input)
+        outcome = await info.context.run(_request_export, request, info.context.principal, account_id, input)
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         row = await info.context.load.row(models.Export, UUID(outcome.answer["exportId"]))

@@ -154,8 +154,9 @@ class MoneyMutation:
         account_id = find_account_id(info, input.account_id, Right.OPERATE)
         given = [input.amount_minor, input.currency, input.reason]
         request = Request(input.idempotency_key, scope=str(account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await _grant_credit(work, request, account_id, input.amount_minor, input.currency, input.reason)
+        outcome = await info.context.run(
+            _grant_credit, request, account_id, input.amount_minor, input.currency, input.reason
+        )
         _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, account_id)
         return GrantCreditPayload(
@@ -172,10 +173,15 @@ class MoneyMutation:
         invoice = await _find_invoice(info, input.invoice_id)
         given = [input.invoice_id, input.amount_minor, input.currency, input.reference]
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await receiving.book_transfer(
-                work, request, invoice.account_id, invoice.id, input.amount_minor, input.currency, input.reference
-            )
+        outcome = await info.context.run(
+            receiving.book_transfer,
+            request,
+            invoice.account_id,
+            invoice.id,
+            input.amount_minor,
+            input.currency,
+            input.reference,
+        )
         _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return RecordPaymentPayload(
@@ -193,8 +199,7 @@ class MoneyMutation:
         """Withdraw an unpaid invoice: its number stays, and a credit note for the whole goes out. For operators."""
         invoice = await _find_invoice(info, input.invoice_id)
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=[input.invoice_id, input.reason])
-        async with info.context.work() as work:
-            outcome = await _void_invoice(work, request, invoice.account_id, invoice.id, input.reason)
+        outcome = await info.context.run(_void_invoice, request, invoice.account_id, invoice.id, input.reason)
         _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return VoidInvoicePayload(
@@ -214,8 +219,9 @@ class MoneyMutation:
         parts = [(find_id(line.line_id, "InvoiceLine"), int(line.amount_minor)) for line in input.lines]
         given = [input.invoice_id, [[line.line_id, line.amount_minor] for line in input.lines], input.reason]
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await _issue_credit_note(work, request, invoice.account_id, invoice.id, parts, input.reason)
+        outcome = await info.context.run(
+            _issue_credit_note, request, invoice.account_id, invoice.id, parts, input.reason
+        )
         _note_replay(info, replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return IssueCreditNotePayload(

@@ -42,17 +42,16 @@ class RefundMutation:
             input.note,
         ]
         request = Request(input.idempotency_key, scope=str(charge.account_id), given=given)
-        async with info.context.work() as work:
-            outcome = await refunds.ask(
-                work,
-                request,
-                info.context.principal,
-                charge.account_id,
-                charge.id,
-                asked,
-                input.currency,
-                input.note,
-            )
+        outcome = await info.context.run(
+            refunds.ask,
+            request,
+            info.context.principal,
+            charge.account_id,
+            charge.id,
+            asked,
+            input.currency,
+            input.note,
+        )
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         account = await show_account(info, charge.account_id)

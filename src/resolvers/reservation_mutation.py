@@ -8,6 +8,7 @@ import strawberry
 
 from .. import models
 from ..database import Work
+from ..faults import reach
 from ..schema.billing import BillingAccount, Reservation, usage_of
 from ..schema.reservations import (
     ApproveOverageInput,
@@ -52,11 +53,9 @@ class ReservationMutation:
         )
         request = Request(input.idempotency_key, scope="", given=asdict(asked))
         try:
-            async with info.context.work() as work:
-                outcome = await _reserve(work, request, info.context.principal, asked)
+            outcome = await info.context.run(_reserve, request, info.context.principal, asked)
         except reservations.ApprovalMissing as missing:
-            async with info.context.work() as work:
-                await reservations.ask(work, missing)
+            await info.context.run(reservations.ask, missing)
             raise
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
@@ -69,10 +68,9 @@ class ReservationMutation:
         input: Annotated[CommitReservationInput, strawberry.argument(description="What was really used.")],
     ) -> ReservationPayload:
         """Make what is held usage, all or a part, as of the instant of reserving. Twice is once."""
-        async with info.context.work() as work:
-            row = await reservations.commit_reservation(
-                work, info.context.principal, _key(input.reservation_id), input.quantity
-            )
+        row = await info.context.run(
+            reservations.commit_reservation, info.context.principal, _key(input.reservation_id), input.quantity
+        )
         return await _show(info, row.id)
 
     @mutation(Right.INGEST_USAGE)
@@ -82,8 +80,9 @@ class ReservationMutation:
         input: Annotated[ReleaseReservationInput, strawberry.argument(description="Which one.")],
     ) -> ReservationPayload:
         """Give back what is held: it was not used after all. Twice is once."""
-        async with info.context.work() as work:
-            row = await reservations.release_reservation(work, info.context.principal, _key(input.reservation_id))
+        row = await info.context.run(
+            reservations.release_reservation, info.context.principal, _key(input.reservation_id)
+        )
         return await _show(info, row.id)
 
     @mutation(Right.MANAGE_BILLING)
@@ -94,8 +93,7 @@ class ReservationMutation:
     ) -> OveragePayload:
         """Say what happens with usage above a metric's limit. It holds at once; what was taken before stays."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
-        async with info.context.work() as work:
-            row = await set_overage_policy(work, info.context.principal, account_id, input.metric, input.policy)
+        row = await info.context.run(set_overage_policy, info.context.principal, account_id, input.metric, input.policy)
         return OveragePayload(account=BillingAccount.of(row))
 
     @mutation(Right.MANAGE_BILLING)
@@ -106,8 +104,7 @@ class ReservationMutation:
     ) -> OveragePayload:
         """Let usage pass a limit in the running usage period, where the policy is ASK. What passes is charged."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
-        async with info.context.work() as work:
-            row = await approve_overage(work, info.context.principal, account_id, input.metric, input.blocks)
+        row = await info.context.run(approve_overage, info.context.principal, account_id, input.metric, input.blocks)
         return OveragePayload(account=BillingAccount.of(row))
 
 
@@ -125,6 +122,7 @@ def _key(reservation_id: str) -> UUID:
 
 
 async def _show(info: Info, reservation_id: UUID) -> ReservationPayload:
+    reach("reservation.after_commit")
     row = await info.context.load.row(models.Reservation, reservation_id)
     assert row is not None, "it was just written"
     account = await info.context.load.account(row.account_id)

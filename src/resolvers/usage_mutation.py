@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import strawberry
 
 from ..database import Work
+from ..faults import reach
 from ..schema.usage import RecordUsageInput, RecordUsagePayload
 from ..services.access import Principal, Right
 from ..services.idempotency import Request, idempotent
@@ -32,16 +33,19 @@ class UsageMutation:
         key = None if input.dry_run else input.idempotency_key  # a dry run does nothing that could be repeated
         principal = info.context.principal
         if key is None:
-            async with info.context.work() as work:
-                return RecordUsagePayload.of(await record_usage(work, principal, events, dry_run=input.dry_run))
-        request = Request(key, scope="", given=[asdict(event) for event in events])
-        async with info.context.work() as work:
-            outcome = await _record(work, request, principal, events)
-        if outcome.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
-        return RecordUsagePayload.of(
-            [_result(stored, event.event_id) for stored, event in zip(outcome.answer["results"], events, strict=True)]
-        )
+            results = await info.context.run(record_usage, principal, events, dry_run=input.dry_run)
+        else:
+            results = await _record_once(info, key, events)
+        reach("usage.after_commit")
+        return RecordUsagePayload.of(results)
+
+
+async def _record_once(info: Info, key: str, events: Sequence[UsageInput]) -> list[EventResult]:
+    request = Request(key, scope="", given=[asdict(event) for event in events])
+    outcome = await info.context.run(_record, request, info.context.principal, events)
+    if outcome.replayed:
+        info.context.extensions["idempotency"] = {"replayed": True}
+    return [_result(stored, event.event_id) for stored, event in zip(outcome.answer["results"], events, strict=True)]
 
 
 @idempotent("recordUsage")

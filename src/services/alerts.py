@@ -12,6 +12,7 @@ from sqlalchemy import Select, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import Database, Work
+from ..faults import reach
 from ..models import (
     GAUGE_PERIOD,
     Alert,
@@ -189,6 +190,7 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
         },
     )
     work.session.add(alert)
+    reach("alert.raised")
 
 
 async def _resolve(

@@ -76,10 +76,13 @@ async def perform(till: Till, taken: Taken) -> None:
     elif taken.kind is WorkKind.EXPIRE_PENDING:
         await expire_pending(till, taken.account_id, UUID(taken.subject), taken)
     else:
-        async with till.work() as work:
-            account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
-            await finish(work, taken)
-            await DUTIES[taken.kind](work, account, taken.subject)
+        await till.run(_do_duty, taken)
+
+
+async def _do_duty(work: Work, taken: Taken) -> None:
+    account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
+    await finish(work, taken)
+    await DUTIES[taken.kind](work, account, taken.subject)
 
 
 async def try_to_perform(till: Till, taken: Taken) -> bool:

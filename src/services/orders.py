@@ -43,7 +43,7 @@ from .errors import (
     PaymentFailed,
     PaymentRequired,
 )
-from .idempotency import Request, once
+from .idempotency import Outcome, Request, once
 from .invoicing import foresee
 from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .permissions import check_confirmable
@@ -153,14 +153,17 @@ async def do_once(
     right: Right = Right.MANAGE_BILLING,
 ) -> Placed:
     """Act on an account, locked and as it stands, once for each request under a key."""
-    async with till.work() as work:
+
+    async def act_once(work: Work) -> Outcome:
         account = await lock_for(work, principal, account_id, right)
         await check_caught_up(work, account)
 
         async def run() -> dict[str, Any]:
             return (await act(work, await load_standing(work, account))).stored()
 
-        outcome = await once(work, request.key, mutation=mutation, scope=str(account.id), given=request.given, act=run)
+        return await once(work, request.key, mutation=mutation, scope=str(account.id), given=request.given, act=run)
+
+    outcome = await till.run(act_once)
     return Placed.of(outcome.answer, replayed=outcome.replayed)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from ..database import Database, Work
+from ..faults import reach
 from ..models import (
     GAUGE_PERIOD,
     BillingAccount,
@@ -274,6 +275,7 @@ def _close(row: Reservation, status: ReservationStatus, now: datetime) -> None:
 
 def _note(work: Work, account: BillingAccount, row: Reservation, action: str, **after: object) -> None:
     work.audit(account, action, f"reservation:{row.id}", after={"metric": row.metric_key, **after})
+    reach("reservation.noted")
 
 
 _REFUSALS: dict[RejectionCode, type[BillingError]] = {

@@ -191,6 +191,22 @@ def battlefield(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     yield from make_battlefield(engine, tmp_path_factory.mktemp("fire"))
 
 
+@pytest.fixture
+def on_postgresql(battlefield: Battlefield) -> Battlefield:
+    """Where there are connections."""
+    if battlefield.engine == "sqlite":
+        pytest.skip("SQLite has no connections that could be cut")
+    return battlefield
+
+
+@pytest.fixture
+def on_sqlite(battlefield: Battlefield) -> Battlefield:
+    """Where there is a file with one writer."""
+    if battlefield.engine != "sqlite":
+        pytest.skip("PostgreSQL has no one writer")
+    return battlefield
+
+
 async def check_books(database: Database, due: Due, *, failed: frozenset[UUID] = frozenset()) -> None:
     """What holds after every fault: the intents, each once, and the audit has no findings.
 

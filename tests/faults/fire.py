@@ -367,6 +367,17 @@ class Front:
                     assert refusals <= AGAIN, (wish, payload)
                 await asyncio.sleep(0.05)
 
+    async def insist(self, query: str, **variables: Any) -> dict[str, Any]:
+        """What the only field of an operation answers, which is asked until there is an answer."""
+        async with asyncio.timeout(BOUND_S):
+            while True:
+                answer = await self._post({"query": query, "variables": variables})
+                if answer is not None:
+                    (found,) = answer["data"].values()
+                    assert isinstance(found, dict), answer
+                    return found
+                await asyncio.sleep(0.05)
+
     async def _post(self, body: dict[str, Any]) -> dict[str, Any] | None:
         """An answer; none where it did not come, or says that it is to come later."""
         await self.up.wait()
@@ -499,7 +510,7 @@ async def fight(
         database = open_database(field_.address)
         try:
             parties = field_.of(*(kinds or ALL))
-            await _hold_back(database, {party.account_id for party in parties})
+            await hold_back(database, {party.account_id for party in parties})
             if told is not None:
                 await behave(database, parties, SandboxAnswers.NORMAL, told)
             async with httpx2.AsyncClient(timeout=BOUND_S) as http:
@@ -516,7 +527,8 @@ async def fight(
             await database.close()
 
 
-async def _hold_back(database: Database, account_ids: set[UUID]) -> None:
+async def hold_back(database: Database, account_ids: set[UUID]) -> None:
+    """Let what is due of other accounts than these wait for a day."""
     async with database.work(RUNNER) as work:
         await work.session.execute(
             update(DueWork)

@@ -6,9 +6,10 @@ from plafond import cli
 from plafond.api import find_faults
 
 from .fire import list_documents
+from .senders import DOCUMENTS
 
 __all__ = ["cli"]
 
 configure_mappers()
-for document in list_documents():
+for document in (*list_documents(), *DOCUMENTS):
     assert not find_faults(document)

@@ -6,6 +6,7 @@ Python's start does. A test starts them through `Processes`, which ends them by 
 
 import multiprocessing
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,6 +33,9 @@ from plafond.serving import bind_port
 RUNNER = Actor(name="system:fault_runner", origin="test")
 BOUND_S = 120
 POLL_S = 0.02
+SEED = os.environ.get("PLAFOND_TEST_SEED") or secrets.token_hex(4)
+"""Of the blind kills. A failure prints it; given again, the kills come at the same times."""
+ROUNDS = int(os.environ.get("PLAFOND_FAULT_ROUNDS", "10"))
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 _forks = multiprocessing.get_context("forkserver")

@@ -1,17 +1,12 @@
 """F2, F3: servers and workers are killed at random times while money moves: each wish comes true once."""
 
-import os
 import random
-import secrets
 from pathlib import Path
 
 import pytest
 
 from .fire import Battlefield, fight_blindly
-
-SEED = os.environ.get("PLAFOND_TEST_SEED") or secrets.token_hex(4)
-"""Of the blind kills. A failure prints it; given again, the kills come at the same times."""
-ROUNDS = int(os.environ.get("PLAFOND_FAULT_ROUNDS", "10"))
+from .runner import ROUNDS, SEED
 
 
 async def _fight_rounds(battlefield: Battlefield, folder: Path, rounds: int) -> None:

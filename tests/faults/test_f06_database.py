@@ -21,22 +21,6 @@ CUTS = 15
 ASKING = (Kind.BUYER, Kind.DEBTOR, Kind.RETRIER, Kind.UNHAPPY, Kind.TRANSFEROR)
 
 
-@pytest.fixture
-def on_postgresql(battlefield: Battlefield) -> Battlefield:
-    """Where there are connections."""
-    if battlefield.engine == "sqlite":
-        pytest.skip("SQLite has no connections that could be cut")
-    return battlefield
-
-
-@pytest.fixture
-def on_sqlite(battlefield: Battlefield) -> Battlefield:
-    """Where there is a file with one writer."""
-    if battlefield.engine != "sqlite":
-        pytest.skip("PostgreSQL has no one writer")
-    return battlefield
-
-
 async def cut_connections(address: str) -> int:
     """End all of a server's connections to a database. Gives how many there were."""
     name = address.rpartition("/")[2]
