@@ -79,6 +79,12 @@ ON_SQLITE_FIRST = (
     "tests/sandbox/",
     "tests/test_serving.py",
     "tests/test_docs.py",
+    "tests/test_cli.py",
+    "tests/test_ingest.py",
+    "tests/http/test_http.py",
+    "tests/http/test_jwt.py",
+    "tests/http/test_webhooks.py",
+    "tests/resolvers/test_batches.py",
     "tests/test_ingest.py::test_killed_in_the_middle",
     "tests/services/test_auditing.py",
     "tests/services/test_companies.py",
@@ -93,7 +99,8 @@ ON_SQLITE_FIRST = (
     "tests/services/test_history.py::test_every_bucket_is_what_happened_in_it",
     "tests/resolvers/test_catalogue_mutations.py",
 )
-"""Long tests whose SQL shorter ones run on PostgreSQL as well: there they are left to `make test-slow`."""
+"""Long tests, and such of what is refused at the door, whose SQL others run on PostgreSQL as well: there they are left
+to `make test-slow`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
