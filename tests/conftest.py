@@ -85,7 +85,6 @@ ON_SQLITE_FIRST = (
     "tests/http/test_jwt.py",
     "tests/http/test_webhooks.py",
     "tests/resolvers/test_batches.py",
-    "tests/test_ingest.py::test_killed_in_the_middle",
     "tests/services/test_auditing.py",
     "tests/services/test_companies.py",
     "tests/services/test_losses.py",
