@@ -13,6 +13,7 @@ from .errors import InvalidInput, NotFound
 from .invoicing import credit_part, issue_credit_note, load_credited, load_lines, void_invoice
 from .permissions import check_creditable
 from .receiving import restore
+from .wording import format_money
 
 MAX_LINES = 100
 MAX_REASON = 500
@@ -55,7 +56,8 @@ async def credit(
             raise InvalidInput("`amountMinor` is above 0.", [*field, "amountMinor"])
         if amount_minor > rest:
             raise InvalidInput(
-                f"At most {rest} (minor units, net) of this line is not credited yet.", [*field, "amountMinor"]
+                f"At most {format_money(rest, invoice.currency, 'en')}, net, of this line is not credited yet.",
+                [*field, "amountMinor"],
             )
         drafts.append(credit_part(invoice, line, amount_minor))
     await books.recognise(work, account, work.clock.now_for(account))

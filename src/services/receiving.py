@@ -57,6 +57,8 @@ async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, tra
     elif invoice.due_minor == 0:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    if was_written_off:
+        await dunning.tell_given_up(work, account)
     await give_up_actions(work, account, invoice)
     await restore(work, account)
 
@@ -79,7 +81,13 @@ async def owe_back(
         "PAYMENT_DUPLICATE",
         str(transaction.id),
         severity=NoticeSeverity.WARNING,
-        params=params,
+        params={
+            **params,
+            "amountMinor": transaction.excess_minor,
+            "currency": transaction.currency,
+            "charge": transaction.description,
+            "transactionId": str(transaction.id),
+        },
         for_operators=True,
     )
 

@@ -214,11 +214,17 @@ async def test_a_refund_that_the_bank_returns(client: Client, world: World) -> N
     key, _ = await refund(life)
     await deliver(world)
     assert (await moves(life))[-1] == ("REFUND", "FAILED", 4_900)
+    returned = await life.ask("transactions(first: 1) { nodes { failure { code message } receipt { url } } }")
+    (refunded,) = returned["transactions"]["nodes"]
+    assert (refunded["failure"]["code"], refunded["receipt"]) == ("PROCESSOR_ERROR", None)
+    assert "It is owed" in refunded["failure"]["message"]
     assert (await life.books())["REFUNDS_PAYABLE"] == -4_900
     assert (await life.notices())["REFUND_FAILED"]["amountMinor"] == 4_900
     await life.audit(world)
-    again = await life.do("reviewRefund", "refund { status }", refundRequestId=key, decision="CREDIT")
-    assert again["refund"] is None
+    again = await life.do(
+        "reviewRefund", "refund { status } credit { amount { amountMinor } }", refundRequestId=key, decision="CREDIT"
+    )
+    assert (again["refund"], again["credit"]) == (None, {"amount": 4_900})
     assert (await life.ask("creditBalance { amountMinor }"))["creditBalance"] == 4_900
     assert "REFUND_FAILED" not in await life.notices()
     await life.audit(world)
