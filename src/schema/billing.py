@@ -450,7 +450,9 @@ class Dunning:
     """Dunning."""
 
     since: datetime = said("When the first payment failed: day 0.")
-    next_attempt_at: datetime | None = said("When it is tried again, or who pays by transfer is reminded.")
+    next_attempt_at: datetime | None = said(
+        "When it is tried again, or who pays by transfer is reminded; null where no card is left that could be charged."
+    )
     suspends_at: datetime | None = said("When the account is suspended if still unpaid; null once it is.")
     cancels_at: datetime | None = said("When the subscription is cancelled if still unpaid.")
     attempts: int = said("How many charges were tried since then, the first one included.")
@@ -1581,7 +1583,7 @@ class Transaction(Node):
 
     @field
     async def refundable_amount(self, info: Info) -> Money:
-        """What of a payment can still go back through the processor: requests that wait are counted as gone."""
+        """What of a payment can still go back, requests that wait counted as gone. A transfer goes back by hand."""
         item = await info.context.load.refundable(self.row)
         return Money.of(item.refundable_minor, self.row.currency)
 

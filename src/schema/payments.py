@@ -57,7 +57,9 @@ class AddPaymentMethodInput:
     idempotency_key: str = once_key(required=True)
 
 
-@strawberry.type(description="A payment method that was added, or why not.")
+@strawberry.type(
+    description="A payment method that was added, or why not. One that is there already is answered as it is."
+)
 class AddPaymentMethodPayload:
     """The answer."""
 

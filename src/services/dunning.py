@@ -181,7 +181,7 @@ async def _waits_for_cardholder(work: Work, account: BillingAccount) -> bool:
     return waiting is not None
 
 
-async def tell_given_up(work: Work, account: BillingAccount) -> None:
+async def tell_given_up(work: Work, account: BillingAccount, subscription: Subscription | None) -> None:
     """Say what was given up and is still owed: it stands between a canceled account and its return."""
     await work.session.flush()
     given_up = (Invoice.account_id == account.id, Invoice.status == InvoiceStatus.UNCOLLECTIBLE)
@@ -205,6 +205,9 @@ async def tell_given_up(work: Work, account: BillingAccount) -> None:
             "amountMinor": int(due_minor),
             "currency": account.currency,
             "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
+            "canReturn": account.closed_at is None
+            and subscription is not None
+            and subscription.status is SubscriptionStatus.CANCELED,
         },
     )
 

@@ -203,7 +203,7 @@ def _wrong_state(status: SubscriptionStatus | None, action: Action) -> BillingEr
 def check_voidable(invoice: Invoice) -> None:
     """Refuse to withdraw what is not open and unpaid."""
     if invoice.status is InvoiceStatus.UNCOLLECTIBLE:
-        raise InvoiceIsPaid(_GIVEN_UP.format(invoice.number), ["input", "invoiceId"])
+        raise InvalidTransition(_GIVEN_UP.format(invoice.number), ["input", "invoiceId"])
     if invoice.status in (InvoiceStatus.DRAFT, InvoiceStatus.VOID):
         raise InvalidTransition(_NOTHING_TO_TAKE_BACK[invoice.status].format(invoice.number), ["input", "invoiceId"])
     if invoice.status is not InvoiceStatus.OPEN or invoice.paid_minor or invoice.credited_minor:

@@ -58,7 +58,7 @@ async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, tra
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
     if was_written_off:
-        await dunning.tell_given_up(work, account)
+        await dunning.tell_given_up(work, account, await find_subscription(work, account))
     await give_up_actions(work, account, invoice)
     await restore(work, account)
 

@@ -61,7 +61,11 @@ async def _look_after(till: Till, account_id: UUID, outcome: Outcome) -> Tried:
     attempts = await list_charges(till, invoice_ids, step)
     is_unknown = any(row.status is TransactionStatus.UNKNOWN for row in attempts)
     if not is_unknown and not await _is_done(till, account_id, step):
-        raise Conflict("Another charge of this account is under way: look again in a moment.", ["input", "accountId"])
+        raise Conflict(
+            "Another charge of this account is under way: look again when it has ended. A test clock has to be "
+            "advanced for that.",
+            ["input", "accountId"],
+        )
     if not attempts:
         raise Conflict("Nothing is to be paid any more: it was paid another way meanwhile.", ["input", "accountId"])
     failed = [row for row in attempts if row.status is TransactionStatus.FAILED]

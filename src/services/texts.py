@@ -91,8 +91,8 @@ def _payment_owed(params: Params) -> Text:
     return (
         "The account ended unpaid",
         (
-            f"{_invoices(params)}: {amount} was never paid, so the subscription ended. {how} Only then can it be taken "
-            "up again."
+            f"{_invoices(params)}: {amount} was never paid, so the subscription ended. {how}"
+            f"{' Only then can it be taken up again.' if params['canReturn'] else ''}"
         ),
     )
 

@@ -219,7 +219,14 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ),
     (
         "PAYMENT_OWED",
-        {"invoices": ["INV-1"], "count": 2, "amountMinor": 9_800, "currency": "USD", "isSent": False},
+        {
+            "invoices": ["INV-1"],
+            "count": 2,
+            "amountMinor": 9_800,
+            "currency": "USD",
+            "isSent": False,
+            "canReturn": True,
+        },
         (
             "The account ended unpaid: Invoices INV-1 and 1 more: $98.00 was never paid, so the subscription ended. "
             "Try the payment again, with another payment method if need be: a new one is not tried by itself. Only "
@@ -229,10 +236,17 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ),
     (
         "PAYMENT_OWED",
-        {"invoices": ["INV-1"], "count": 1, "amountMinor": 4_900, "currency": "USD", "isSent": True},
+        {
+            "invoices": ["INV-1"],
+            "count": 1,
+            "amountMinor": 4_900,
+            "currency": "USD",
+            "isSent": True,
+            "canReturn": False,
+        },
         (
             "The account ended unpaid: Invoice INV-1: $49.00 was never paid, so the subscription ended. Pay it by "
-            "transfer, or add a payment method and try it. Only then can it be taken up again."
+            "transfer, or add a payment method and try it."
         ),
         ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
     ),
