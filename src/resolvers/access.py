@@ -41,6 +41,8 @@ class ReportsUserErrors(FieldExtension):
         try:
             return await next_(source, info, **kwargs)
         except BillingError as refusal:
+            if refusal.replayed:
+                info.context.extensions["idempotency"] = {"replayed": True}
             return self.payload(user_errors=[UserError.of(single) for single in list_refusals(refusal)])
         except ProcessorFailed as failure:
             raise RequestRefused(

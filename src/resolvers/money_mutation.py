@@ -1,5 +1,6 @@
 """The mutations that move money, as far as operators and cardholders start them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -7,7 +8,7 @@ import strawberry
 
 from .. import models
 from ..database import Work
-from ..schema.billing import CreditNote, PaymentMethod
+from ..schema.billing import CreditNote, PaymentMethod, Transaction
 from ..schema.payments import (
     AddPaymentMethodInput,
     AddPaymentMethodPayload,
@@ -82,7 +83,11 @@ class MoneyMutation:
         )
         _note_replay(info, replayed=added.replayed)
         account = await show_account(info, account_id)
-        return AddPaymentMethodPayload(account=account, payment_method=await _show_method(info, added.method_id))
+        return AddPaymentMethodPayload(
+            account=account,
+            payment_method=await _show_method(info, added.method_id),
+            transactions=await _show_charges(info, added.transaction_ids),
+        )
 
     @mutation(Right.MANAGE_BILLING)
     async def set_default_payment_method(
@@ -96,7 +101,11 @@ class MoneyMutation:
         made = await methods.make_default(info.context.till(), request, method.account_id, method.id)
         _note_replay(info, replayed=made.replayed)
         account = await show_account(info, method.account_id)
-        return SetDefaultPaymentMethodPayload(account=account, payment_method=await _show_method(info, method.id))
+        return SetDefaultPaymentMethodPayload(
+            account=account,
+            payment_method=await _show_method(info, method.id),
+            transactions=await _show_charges(info, made.transaction_ids),
+        )
 
     @mutation(Right.MANAGE_BILLING)
     async def remove_payment_method(
@@ -104,12 +113,18 @@ class MoneyMutation:
         info: Info,
         input: Annotated[RemovePaymentMethodInput, strawberry.argument(description="What to charge no more.")],
     ) -> RemovePaymentMethodPayload:
-        """Forget a payment method: it is never charged again. The last one stays while something is due."""
+        """Forget a payment method: it is never charged again. The last one stays while something is due.
+
+        Of several the newest takes its place, and what is overdue is charged with that at once.
+        """
         method = await _find_method(info, input.payment_method_id)
         request = Request(input.idempotency_key, scope=str(method.account_id), given=input.payment_method_id)
         removed = await methods.remove(info.context.till(), request, method.account_id, method.id)
         _note_replay(info, replayed=removed.replayed)
-        return RemovePaymentMethodPayload(account=await show_account(info, method.account_id))
+        account = await show_account(info, method.account_id)
+        return RemovePaymentMethodPayload(
+            account=account, transactions=await _show_charges(info, removed.transaction_ids)
+        )
 
     @mutation(Right.MANAGE_BILLING)
     async def retry_payment(
@@ -117,17 +132,19 @@ class MoneyMutation:
         info: Info,
         input: Annotated[RetryPaymentInput, strawberry.argument(description="Whose invoices.")],
     ) -> RetryPaymentPayload:
-        """Charge all open invoices now, the oldest first. It moves no day of dunning; all paid, all is restored."""
+        """Charge all open invoices now, the oldest first. It moves no day of dunning; all paid, all is restored.
+
+        A charge that waits for the cardholder is given up for it: where that shall not be, `confirmPayment`.
+        """
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=None)
         tried = await retries.retry_payment(info.context.till(), info.context.principal, request, account_id)
         _note_replay(info, replayed=tried.replayed)
         account = await show_account(info, account_id)
-        shown = [await show_transaction(info, transaction_id) for transaction_id in tried.transaction_ids]
         return RetryPaymentPayload(
             account=account,
             subscription=await show_subscription(info, account_id),
-            transactions=[row for row in shown if row is not None],
+            transactions=await _show_charges(info, tried.transaction_ids),
         )
 
     @mutation(Right.MANAGE_BILLING)
@@ -257,6 +274,11 @@ async def _find_method(info: Info, id: str) -> models.PaymentMethod:
 async def _show_method(info: Info, method_id: UUID) -> PaymentMethod | None:
     row = await info.context.load.row(models.PaymentMethod, method_id)
     return None if row is None else PaymentMethod.of(row)
+
+
+async def _show_charges(info: Info, transaction_ids: Sequence[UUID]) -> list[Transaction]:
+    shown = [await show_transaction(info, transaction_id) for transaction_id in transaction_ids]
+    return [row for row in shown if row is not None]
 
 
 def _note_replay(info: Info, *, replayed: bool) -> None:

@@ -45,6 +45,7 @@ from ..services.decisions import (
 )
 from ..services.errors import InvalidInput
 from ..services.idempotency import Request
+from ..services.inputs import refuse_card_number
 from ..services.quotes import confirm_quote, quote
 from .access import find_account_id, find_id, mutation
 from .context import Info
@@ -158,6 +159,7 @@ class PlanMutation:
         reason = input.reason or ""
         if len(reason) > MAX_REASON:
             raise InvalidInput(f"`reason` has at most {MAX_REASON} characters.", ["input", "reason"])
+        refuse_card_number(reason, ["input", "reason"])
         prorated = input.credit is CancelCredit.PRORATED
         if prorated and not is_now:
             raise InvalidInput("Only a cancellation at once gives something back.", ["input", "credit"])

@@ -78,6 +78,7 @@ class RefundMutation:
             account=account,
             refund_request=shown,
             refund=await show_transaction(info, reviewed.refund_id),
+            credit=await show_transaction(info, reviewed.credit_id),
             credit_note=await _show_note(info, shown),
         )
 

@@ -19,7 +19,7 @@ from ..services.changes import Change
 from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
-from ..services.errors import ErrorCode, RequestRefused
+from ..services.errors import ErrorCode, InvalidInput, RequestRefused
 from ..services.history import HistoryKey, list_buckets, trace_history
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window
@@ -34,6 +34,7 @@ from ..services.permissions import (
 from ..services.quotes import QuoteView
 from ..services.refundables import Asked, Verdict, judge
 from ..services.refunds import MAX_LINES as MAX_REFUNDED_LINES
+from ..services.refunds import check_asked
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
     BUDGET_OF_ACCOUNT,
@@ -77,6 +78,7 @@ from ..services.rules.tax import TaxAmount
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
 from ..services.standing import Standing
 from ..services.texts import (
+    REFUND_FAILURE,
     alert_message,
     failure_message,
     is_retryable,
@@ -413,7 +415,7 @@ class PendingChange:
             expires_at=row.expires_at,
             amount_due=Money.of(row.due_minor, currency),
             transaction_id=None if transaction is None else encode_id("Transaction", transaction.id),
-            payment_action=None if action is None else PaymentAction.of(action),
+            payment_action=None if action is None else PaymentAction.of(action, row.expires_at),
         )
 
 
@@ -448,7 +450,9 @@ class Dunning:
     """Dunning."""
 
     since: datetime = said("When the first payment failed: day 0.")
-    next_attempt_at: datetime | None = said("When it is tried again, or who pays by transfer is reminded.")
+    next_attempt_at: datetime | None = said(
+        "When it is tried again, or who pays by transfer is reminded; null where no card is left that could be charged."
+    )
     suspends_at: datetime | None = said("When the account is suspended if still unpaid; null once it is.")
     cancels_at: datetime | None = said("When the subscription is cancelled if still unpaid.")
     attempts: int = said("How many charges were tried since then, the first one included.")
@@ -1520,7 +1524,11 @@ class Transaction(Node):
             description=row.description,
             failure=None
             if code is None
-            else PaymentFailure(code=code, message=failure_message(code), retryable=is_retryable(code)),
+            else PaymentFailure(
+                code=code,
+                message=REFUND_FAILURE if row.kind is TransactionKind.REFUND else failure_message(code),
+                retryable=is_retryable(code),
+            ),
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -1561,7 +1569,7 @@ class Transaction(Node):
 
     @field
     async def charge(self, info: Info) -> "Transaction | None":
-        """The payment that a refund or a dispute is about; null for others."""
+        """The payment that a refund or a dispute is about, or credit was given for; null for others."""
         row = (
             None if self.row.charge_id is None else await info.context.load.row(models.Transaction, self.row.charge_id)
         )
@@ -1575,7 +1583,7 @@ class Transaction(Node):
 
     @field
     async def refundable_amount(self, info: Info) -> Money:
-        """What of a payment can still go back through the processor: requests that wait are counted as gone."""
+        """What of a payment can still go back, requests that wait counted as gone. A transfer goes back by hand."""
         item = await info.context.load.refundable(self.row)
         return Money.of(item.refundable_minor, self.row.currency)
 
@@ -1598,10 +1606,17 @@ class Transaction(Node):
             strawberry.argument(description="Of a BILLING_ERROR: the lines that are wrong; all if left out."),
         ] = None,
     ) -> "RefundVerdict":
-        """What the rules would say of a refund, and how much they allow at most."""
+        """What the rules would say of a refund, and how much they allow at most.
+
+        What `requestRefund` would refuse for its form is `BAD_USER_INPUT` here.
+        """
         account = await _account(info.context, self.account_id)
         item = await info.context.load.refundable(self.row)
         asked = read_asked(reason, None, from_, to, line_ids)
+        try:
+            check_asked(item, asked, is_preview=True)
+        except InvalidInput as refusal:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, str(refusal)) from refusal
         return RefundVerdict.of(judge(item, asked, info.context.now_for(account)), self.row.currency)
 
     @field
@@ -1623,7 +1638,7 @@ def read_asked(
         period = Span((start or BEGINNING).replace(microsecond=0), (end or END).replace(microsecond=0))
     ids = None
     if line_ids is not None:
-        found = [decode_id(id_) for id_ in line_ids[:MAX_REFUNDED_LINES]]
+        found = [decode_id(id_) for id_ in line_ids[: MAX_REFUNDED_LINES + 1]]
         ids = [(id_ and id_.type_name == "InvoiceLine" and id_.uuid()) or UUID(int=0) for id_ in found]
     return Asked(reason=reason, amount_minor=amount_minor, period=period, line_ids=ids)
 
@@ -2037,7 +2052,7 @@ class Notice(Node):
     @classmethod
     def of(cls, row: models.Notice, account: models.BillingAccount, now: datetime) -> Self:
         """A notice from its row, as it reads at the account's time, in its language."""
-        params = notice_params(row, now)
+        params = notice_params(row, now, account.timezone)
         title, message = notice_text(row.code, params, language_of(account))
         return cls(
             account_id=row.account_id,
@@ -2047,13 +2062,20 @@ class Notice(Node):
             severity=row.severity,
             title=title,
             message=message,
-            params=JsonObject(show_params(params)),
+            params=JsonObject(_show_ids(show_params(params))),
             actions=[NoticeAction(kind=kind, label=label, url=None) for kind, label in notice_actions(row)],
             dismissible=row.dismissible,
             raised_at=row.created_at,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
+
+
+def _show_ids(params: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a notice with the ids in them as `node(id:)` takes them."""
+    if "transactionId" not in params:
+        return params
+    return {**params, "transactionId": encode_id("Transaction", params["transactionId"])}
 
 
 @strawberry.type(description="Advice that would save money or trouble.")
@@ -2239,6 +2261,11 @@ class BillingAccount(Node):
         """Its plan; null before the first one."""
         agreement = await info.context.load.agreement(self.account_id)
         return None if agreement is None else PlanSubscription.of(agreement.subscription)
+
+    @guarded(Right.READ_BILLING)
+    async def pending_change(self, info: Info) -> PendingChange | None:
+        """The plan that waits for its payment: also the first one, before there is a subscription; null for none."""
+        return await show_pending(info.context, self.account_id)
 
     @field
     async def usage(

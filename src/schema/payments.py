@@ -57,13 +57,19 @@ class AddPaymentMethodInput:
     idempotency_key: str = once_key(required=True)
 
 
-@strawberry.type(description="A payment method that was added, or why not.")
+@strawberry.type(
+    description="A payment method that was added, or why not. One that is there already is answered as it is."
+)
 class AddPaymentMethodPayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
     payment_method: PaymentMethod | None = maybe(
         "As it is kept, with brand, last four digits and expiry as the processor told them."
+    )
+    transactions: list[Transaction] | None = maybe(
+        "What was charged with it at once, because it was overdue: an end each, or `UNKNOWN` until the processor says. "
+        "Empty where nothing was tried."
     )
     user_errors: list[UserError] = refusals()
 
@@ -179,6 +185,10 @@ class SetDefaultPaymentMethodPayload:
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
     payment_method: PaymentMethod | None = maybe("The new default, with `isDefault` true.")
+    transactions: list[Transaction] | None = maybe(
+        "What was charged with it at once, because it was overdue: an end each, or `UNKNOWN` until the processor says. "
+        "Empty where nothing was tried."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -187,7 +197,8 @@ class RemovePaymentMethodInput:
     """A method."""
 
     payment_method_id: strawberry.ID = said(
-        "The method to forget: not the last while something is due, nor one that is being charged."
+        "The method to forget: not the last while something is due, nor one that is being charged. Of several the "
+        "newest takes the place of a default, and what is overdue is charged with it at once: take a key then."
     )
     idempotency_key: str | None = once_key()
 
@@ -197,6 +208,10 @@ class RemovePaymentMethodPayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
+    transactions: list[Transaction] | None = maybe(
+        "What was charged at once with the method that took its place, because it was overdue: an end each, or "
+        "`UNKNOWN` until the processor says. Empty where nothing was tried."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -247,7 +262,10 @@ class RequestRefundInput:
 
     transaction_id: strawberry.ID = said("A charge, or a transfer that was booked, that succeeded and is not disputed.")
     reason: RefundReason = said("It decides how much the rules allow: `Transaction.refundPolicy` says so beforehand.")
-    amount_minor: BigInt | None = maybe("How much, tax included, in minor units; as much as is allowed if left out.")
+    amount_minor: BigInt | None = maybe(
+        "How much, tax included, in minor units. Left out: as much as the rules allow; where they allow nothing, all "
+        "that is left, for an operator to decide."
+    )
     currency: CurrencyCode | None = maybe("The account's own, so that nobody mistakes it; wanted with an amount.")
     from_: datetime | None = strawberry.field(
         name="from", default=None, description="Of a SERVICE_ISSUE: when it began."
@@ -295,6 +313,7 @@ class ReviewRefundPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     refund_request: RefundRequest | None = maybe("As decided; `SUCCEEDED` once the money is back or the credit given.")
     refund: Transaction | None = maybe("The refund; null where nothing goes back through the processor.")
+    credit: Transaction | None = maybe("What was put on the credit balance instead, of kind `CREDIT`; null for others.")
     credit_note: CreditNote | None = maybe(
         "What it took back of the invoice; null for a duplicate, which took nothing."
     )

@@ -66,6 +66,7 @@ async def give_up(work: Work, account: BillingAccount, dunning_id: str) -> None:
     ):
         _write_off(work, account, invoice)
     await dunning.end(work, account, running)
+    await dunning.tell_given_up(work, account, subscription)
 
 
 def _write_off(work: Work, account: BillingAccount, invoice: Invoice) -> None:

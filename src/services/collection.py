@@ -11,10 +11,8 @@ from ..models import (
     BillingAccount,
     CollectionMethod,
     Dunning,
-    FailureCode,
     Invoice,
     InvoiceStatus,
-    PaymentMethod,
     SubscriptionStatus,
     Transaction,
     TransactionKind,
@@ -129,7 +127,7 @@ async def _try_invoice(till: Till, taken: Taken, invoice_id: UUID, *, is_schedul
             return
         standing = await load_standing(ReadSession(work.session), account, now)
         method = find_default(standing)
-        if method is None or (is_scheduled and await _is_hopeless(work, method)):
+        if method is None or (is_scheduled and not await dunning.list_chargeable(work.session, [account.id])):
             return
         attempt = await open_attempt(
             work,
@@ -176,17 +174,17 @@ async def _find_open_attempt(till: Till, invoice_id: UUID) -> Transaction | None
     return found
 
 
-async def _is_hopeless(work: Work, method: PaymentMethod) -> bool:
-    """Whether the bank said last, of the card as it is, that it will never be charged: it is stolen or closed."""
-    last = await work.session.scalar(
-        select(Transaction)
-        .where(
-            Transaction.payment_method_id == method.id,
-            Transaction.kind == TransactionKind.CHARGE,
-            Transaction.status.in_((TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)),
-            Transaction.created_at >= method.updated_at,
+async def list_charges(till: Till, invoice_ids: Sequence[UUID], step: str) -> Sequence[Transaction]:
+    """The last charge of each invoice, the oldest invoice's first: a try made it, or found out what became of it.
+
+    One that failed for another reason says nothing of this try.
+    """
+    async with till.database.read() as session:
+        rows = await session.scalars(
+            select(Transaction)
+            .join(Invoice, Invoice.id == Transaction.invoice_id)
+            .where(Transaction.invoice_id.in_(invoice_ids), Transaction.kind == TransactionKind.CHARGE)
+            .order_by(Invoice.issued_at, Invoice.id, Transaction.created_at, Transaction.id)
         )
-        .order_by(Transaction.created_at.desc(), Transaction.id.desc())
-        .limit(1)
-    )
-    return last is not None and last.failure_code is FailureCode.STOLEN_OR_CLOSED
+        last = {row.invoice_id: row for row in rows if row.status is not TransactionStatus.FAILED or row.step == step}
+    return list(last.values())

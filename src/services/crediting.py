@@ -13,6 +13,7 @@ from .errors import InvalidInput, NotFound
 from .invoicing import credit_part, issue_credit_note, load_credited, load_lines, void_invoice
 from .permissions import check_creditable
 from .receiving import restore
+from .wording import format_money
 
 MAX_LINES = 100
 MAX_REASON = 500
@@ -23,7 +24,6 @@ async def void(work: Work, account_id: UUID, invoice_id: UUID, reason: str) -> C
     account = await lock_account(work, account_id)
     invoice = await work.session.get_one(Invoice, invoice_id, populate_existing=True)
     reason = inputs.check_text(reason, ("input", "reason"), at_most=MAX_REASON)
-    inputs.refuse_card_number(reason, ("input", "reason"))
     note = await void_invoice(work, await load_standing(work, account), invoice, reason)
     await restore(work, account)
     return note
@@ -36,7 +36,6 @@ async def credit(
     account = await lock_account(work, account_id)
     invoice = await work.session.get_one(Invoice, invoice_id, populate_existing=True)
     reason = inputs.check_text(reason, ("input", "reason"), at_most=MAX_REASON)
-    inputs.refuse_card_number(reason, ("input", "reason"))
     check_creditable(invoice)
     if not 1 <= len(parts) <= MAX_LINES:
         raise InvalidInput(f"Name 1 to {MAX_LINES} lines.", ["input", "lines"])
@@ -57,7 +56,8 @@ async def credit(
             raise InvalidInput("`amountMinor` is above 0.", [*field, "amountMinor"])
         if amount_minor > rest:
             raise InvalidInput(
-                f"At most {rest} (minor units, net) of this line is not credited yet.", [*field, "amountMinor"]
+                f"At most {format_money(rest, invoice.currency, 'en')}, net, of this line is not credited yet.",
+                [*field, "amountMinor"],
             )
         drafts.append(credit_part(invoice, line, amount_minor))
     await books.recognise(work, account, work.clock.now_for(account))

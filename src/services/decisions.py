@@ -200,7 +200,11 @@ async def decide_reactivation(work: Work, standing: Standing, plan_key: str, int
         )
     ).all()
     if unpaid:
-        raise PaymentRequired(f"Pay {', '.join(number or '' for number in unpaid)} first.", ["input", "accountId"])
+        numbers = ", ".join(number or "" for number in unpaid)
+        raise PaymentRequired(
+            f"Pay {numbers} first: `retryPayment` charges what is unpaid, also what was given up.",
+            ["input", "accountId"],
+        )
     return await _begin_with(work, standing, plan_key, interval, ChangeAct.REACTIVATE)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -14,14 +15,17 @@ from ..models import (
     CollectionMethod,
     DueWork,
     Dunning,
+    FailureCode,
     Invoice,
     InvoiceStatus,
     NoticeSeverity,
+    PaymentMethod,
     PlanVersion,
     Subscription,
     SubscriptionStatus,
     Transaction,
     TransactionKind,
+    TransactionStatus,
     WorkKind,
 )
 from .due_work import enqueue, withdraw
@@ -136,6 +140,7 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
     )
     status = subscription.status if subscription else None
     is_suspended = status is SubscriptionStatus.SUSPENDED
+    is_sent = account.collection_method is CollectionMethod.SEND_INVOICE
     await raise_notice(
         work,
         account,
@@ -147,13 +152,93 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
             "count": count,
             "amountMinor": int(due_minor),
             "currency": account.currency,
-            "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
+            "isSent": is_sent,
             "status": status,
             "suspendsAt": dunning.at(dunning.suspend_day),
             "cancelsAt": dunning.at(dunning.cancel_day),
-            "daysLeft": days_until(dunning.at(dunning.cancel_day if is_suspended else dunning.suspend_day), now),
+            "daysLeft": days_until(
+                dunning.at(dunning.cancel_day if is_suspended else dunning.suspend_day), now, account.timezone
+            ),
+            "toConfirm": await _waits_for_cardholder(work, account),
+            "needsMethod": not is_sent and not await list_chargeable(work.session, [account.id]),
         },
     )
+
+
+async def _waits_for_cardholder(work: Work, account: BillingAccount) -> bool:
+    """Whether a charge of an overdue invoice can still be confirmed."""
+    waiting = await work.session.scalar(
+        select(Transaction.id)
+        .join(Invoice, Invoice.id == Transaction.invoice_id)
+        .where(
+            Invoice.account_id == account.id,
+            Invoice.status == InvoiceStatus.OPEN,
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.status == TransactionStatus.REQUIRES_ACTION,
+        )
+        .limit(1)
+    )
+    return waiting is not None
+
+
+async def tell_given_up(work: Work, account: BillingAccount, subscription: Subscription | None) -> None:
+    """Say what was given up and is still owed: it stands between a canceled account and its return."""
+    await work.session.flush()
+    given_up = (Invoice.account_id == account.id, Invoice.status == InvoiceStatus.UNCOLLECTIBLE)
+    numbers = await work.session.scalars(
+        select(Invoice.number).where(*given_up).order_by(Invoice.issued_at, Invoice.id).limit(SHOWN_INVOICES)
+    )
+    [(count, due_minor)] = await work.session.execute(
+        select(func.count(), func.coalesce(func.sum(DUE), 0)).select_from(Invoice).where(*given_up)
+    )
+    if not count:
+        await clear_notice(work, account, "PAYMENT_OWED")
+        return
+    await raise_notice(
+        work,
+        account,
+        "PAYMENT_OWED",
+        severity=NoticeSeverity.BLOCKING,
+        params={
+            "invoices": list(numbers),
+            "count": count,
+            "amountMinor": int(due_minor),
+            "currency": account.currency,
+            "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
+            "canReturn": account.closed_at is None
+            and subscription is not None
+            and subscription.status is SubscriptionStatus.CANCELED,
+        },
+    )
+
+
+async def list_chargeable(session: AsyncSession | ReadSession, account_ids: Sequence[UUID]) -> set[UUID]:
+    """The accounts with a method that a scheduled try charges.
+
+    One whose card, as it is, was stolen or closed when it was charged last has none: the bank will never take it.
+    """
+    last_failure = (
+        select(Transaction.failure_code)
+        .where(
+            Transaction.payment_method_id == PaymentMethod.id,
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.status.in_((TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)),
+            Transaction.created_at >= PaymentMethod.updated_at,
+        )
+        .order_by(Transaction.created_at.desc(), Transaction.id.desc())
+        .limit(1)
+        .correlate(PaymentMethod)
+        .scalar_subquery()
+    )
+    rows = await session.scalars(
+        select(PaymentMethod.account_id).where(
+            PaymentMethod.account_id.in_(account_ids),
+            PaymentMethod.is_default.is_(True),
+            PaymentMethod.removed_at.is_(None),
+            func.coalesce(last_failure, "") != FailureCode.STOLEN_OR_CLOSED,
+        )
+    )
+    return set(rows)
 
 
 @dataclass(frozen=True)
@@ -163,6 +248,7 @@ class DunningState:
     dunning: Dunning
     is_suspended: bool
     next_attempt_at: datetime | None
+    """None also where no method is left to be tried."""
     attempts: int
     due_minor: int
     currency: str
@@ -208,19 +294,22 @@ async def load_states(session: ReadSession, account_ids: Sequence[UUID]) -> list
     )
     due = {account_id: int(due_minor) for account_id, due_minor in owed}
     about = await session.execute(
-        select(BillingAccount.id, BillingAccount.currency, Subscription.status)
+        select(BillingAccount.id, BillingAccount.currency, BillingAccount.collection_method, Subscription.status)
         .outerjoin(Subscription, Subscription.account_id == BillingAccount.id)
         .where(BillingAccount.id.in_(running))
     )
+    chargeable = await list_chargeable(session, list(running))
     found = {
         account_id: DunningState(
             dunning=running[account_id],
             is_suspended=status is SubscriptionStatus.SUSPENDED,
-            next_attempt_at=next_at.get(account_id),
+            next_attempt_at=next_at.get(account_id)
+            if account_id in chargeable or method is CollectionMethod.SEND_INVOICE
+            else None,
             attempts=attempts.get(account_id, 0),
             due_minor=due.get(account_id, 0),
             currency=currency,
         )
-        for account_id, currency, status in about
+        for account_id, currency, method, status in about
     }
     return [found.get(account_id) for account_id in account_ids]

@@ -63,6 +63,8 @@ class BillingError(Exception):
     def __init__(self, message: str, field: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.field = tuple(field)
+        self.replayed = False
+        """Whether it is the first answer under an idempotency key, given again."""
 
 
 MAX_REFUSALS = 100

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
@@ -11,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec
 from ..database import Work
 from ..models import IdempotencyKey
 from . import inputs
-from .errors import IdempotencyInFlight, IdempotencyMismatch, InvalidInput
+from .errors import BillingError, IdempotencyInFlight, IdempotencyMismatch, InvalidInput
 
 P = ParamSpec("P")
 
@@ -57,6 +58,16 @@ def idempotent(mutation: str) -> Callable[[Act[P]], Callable[Concatenate[Work, R
         return run
 
     return wrap
+
+
+@contextmanager
+def marking(*, replayed: bool) -> Iterator[None]:
+    """Marks what is refused after the key was looked up as the repetition that it is: a decline is an answer too."""
+    try:
+        yield
+    except BillingError as refusal:
+        refusal.replayed = replayed
+        raise
 
 
 async def recall(work: Work, request: Request, mutation: str) -> Outcome | None:

@@ -54,7 +54,7 @@ def require_given(value: T | None, path: Path) -> T:
 
 
 def check_text(value: str | None, path: Path, *, at_most: int, at_least: int = 1) -> str:
-    """One line of text in Unicode's form NFC, without blanks around it."""
+    """One line of text in Unicode's form NFC, without blanks around it, and without a card's number in it."""
     given = require_given(value, path)
     if not _is_plain(given):
         raise InvalidInput(
@@ -64,6 +64,7 @@ def check_text(value: str | None, path: Path, *, at_most: int, at_least: int = 1
     text = normalize("NFC", given).strip()
     if not at_least <= len(text) <= at_most:
         raise InvalidInput(f"`{_name(path)}` has {at_least} to {at_most} characters.", path)
+    refuse_card_number(text, path)
     return text
 
 
@@ -140,25 +141,50 @@ def check_pairs(value: Any, path: Path) -> dict[str, str]:
                 f"that of {key!r} is not one.",
                 path,
             )
+        refuse_card_number(key, path)
+        refuse_card_number(text, path)
     return dict(given)
 
 
-_MAYBE_CARD = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)")
+_DIGITS_IN_GROUPS = re.compile(r"\d+(?:[\W_]{1,5}\d+)*")
+"""Digits with nothing between them but blanks of any kind, dots, dashes and the like."""
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3[0689]\d{12}|35\d{14,17}"
+    r"|(?:5[0678]|6[02345789])\d{14,17}|8[12]\d{14}"
+)
+"""What the networks' numbers begin with, and how long they are: dates and most ids are none."""
 _HEX = re.compile(r"(?i)(?<![0-9a-z])(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32,})(?![0-9a-z])")
 """UUIDs and hashes: of a few hundred, one holds digits that would do for a card."""
+MAX_CARD_DIGITS = 19
 
 
 def refuse_card_number(value: str, path: Path) -> None:
-    """Refuse text with what looks like a card's number, by its length and check digit: it must never come here."""
-    for found in _MAYBE_CARD.finditer(_HEX.sub(" ", value)):
-        digits = [int(sign) for sign in found[0] if sign.isdigit()]
-        doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
-        if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0:
+    """Refuse text with what looks like a card's number, however it is grouped: it must never come here."""
+    for found in _DIGITS_IN_GROUPS.finditer(_HEX.sub("x", normalize("NFKC", value))):
+        groups = re.findall(r"\d+", found[0])
+        if any(_holds_card(groups[start:]) for start in range(len(groups))):
             raise InvalidInput(
                 f"`{_name(path)}` looks like a card number. Those must never be sent here: enter cards with the "
                 "payment processor, and send the token that it gives.",
                 path,
             )
+
+
+def _holds_card(groups: Sequence[str]) -> bool:
+    """Whether the first few groups of digits are a card's number, by beginning, length and check digit."""
+    digits = ""
+    for group in groups:
+        digits += group
+        if len(digits) > MAX_CARD_DIGITS:
+            return False
+        if _CARD.fullmatch(digits) and _has_check_digit([int(sign) for sign in digits]):
+            return True
+    return False
+
+
+def _has_check_digit(digits: Sequence[int]) -> bool:
+    doubled = [digit * 2 - 9 * (digit > 4) for digit in digits[-2::-2]]
+    return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def _is_plain(text: str) -> bool:

@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from ..database import Work
 from ..models import (
     BillingAccount,
+    DueWork,
     Invoice,
     InvoiceStatus,
     PaymentMethod,
@@ -23,9 +24,10 @@ from ..models.types import new_id
 from . import dunning, inputs
 from .access import Principal
 from .accounts import lock_account
+from .collection import list_charges, list_payable
 from .due_work import enqueue
 from .errors import Conflict, InvalidInput, NotFound, PaymentFailed, PaymentRequired
-from .idempotency import Request, idempotent, once, recall
+from .idempotency import Outcome, Request, idempotent, once, recall
 from .notices import clear_notice
 from .orders import run_due
 from .permissions import Action, require_action
@@ -58,11 +60,11 @@ async def find_customer(processor: Processor, account: BillingAccount) -> str:
 
 
 async def add_method(
-    work: Work, account: BillingAccount, customer: str, facts: MethodFacts, *, make_default: bool
+    work: Work, account: BillingAccount, customer: str, facts: MethodFacts, step: str, *, make_default: bool
 ) -> PaymentMethod:
     """Keep a payment method that the processor knows. The first one is charged; a new one on request.
 
-    One that is charged from now on is tried at once for what is overdue.
+    One that is charged from now on is tried at once for what is overdue, as `step`.
     """
     now = work.clock.now_for(account)
     account.processor_customer = customer
@@ -93,7 +95,7 @@ async def add_method(
     method.exp_month, method.exp_year = facts.exp_month, facts.exp_year
     await work.session.flush()
     if make_default or not any(row.is_default for row in known):
-        await _make_default(work, account, method, known)
+        await _make_default(work, account, method, known, step)
     work.audit(
         account,
         "payment_method.added",
@@ -109,13 +111,13 @@ def _check_room(known: Sequence[PaymentMethod], token: str) -> None:
         raise InvalidInput(f"An account has at most {MAX_METHODS} payment methods: remove one first.", ["input"])
 
 
-async def set_default(work: Work, account: BillingAccount, method_id: UUID | None) -> PaymentMethod:
+async def set_default(work: Work, account: BillingAccount, method_id: UUID | None, step: str) -> PaymentMethod:
     """Have another method charged from now on, and tried at once for what is overdue."""
     known = await _list_methods(work, account)
     method = _pick(known, method_id)
     if not method.is_default:
         before = next((str(row.id) for row in known if row.is_default), None)
-        await _make_default(work, account, method, known)
+        await _make_default(work, account, method, known, step)
         work.audit(
             account,
             "payment_method.made_default",
@@ -128,7 +130,7 @@ async def set_default(work: Work, account: BillingAccount, method_id: UUID | Non
 
 
 async def _make_default(
-    work: Work, account: BillingAccount, method: PaymentMethod, known: Sequence[PaymentMethod]
+    work: Work, account: BillingAccount, method: PaymentMethod, known: Sequence[PaymentMethod], step: str
 ) -> None:
     now = work.clock.now_for(account)
     for other in known:
@@ -140,11 +142,14 @@ async def _make_default(
     if subscription is not None and subscription.status in RUNNING:
         await plan_card_reminders(work, account, method, subscription.current_period_end)
     if await dunning.find_running(work, account) is not None:
-        await enqueue(work, account, WorkKind.TRY_PAYMENT, f"method:{new_id()}", now)
+        await enqueue(work, account, WorkKind.TRY_PAYMENT, step, now)
 
 
-async def remove_method(work: Work, account: BillingAccount, method_id: UUID | None) -> PaymentMethod:
-    """Forget a method: it is never charged again. The last one stays while something is due."""
+async def remove_method(work: Work, account: BillingAccount, method_id: UUID | None, step: str) -> PaymentMethod:
+    """Forget a method: it is never charged again. The last one stays while something is due.
+
+    Of several the newest is charged from now on, and tried at once for what is overdue.
+    """
     known = await _list_methods(work, account)
     method = _pick(known, method_id)
     session = work.session
@@ -173,7 +178,7 @@ async def remove_method(work: Work, account: BillingAccount, method_id: UUID | N
     await session.flush()
     rest = [row for row in known if row is not method]
     if was_default and rest:
-        await _make_default(work, account, max(rest, key=lambda row: row.created_at), rest)
+        await _make_default(work, account, max(rest, key=lambda row: row.created_at), rest, step)
     await clear_notice(work, account, "CARD_EXPIRING", str(method.id))
     work.audit(
         account,
@@ -244,13 +249,15 @@ async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[st
 
 @dataclass(frozen=True)
 class Kept:
-    """A method that was added, made the default or removed, and whether that is a repetition."""
+    """A method that was added, made the default or removed, what was charged at once, and whether it is repeated."""
 
     method_id: UUID
+    transaction_ids: Sequence[UUID]
     replayed: bool
 
 
-Change = Callable[[Work, BillingAccount], Awaitable[PaymentMethod]]
+Change = Callable[[Work, BillingAccount, str], Awaitable[PaymentMethod]]
+"""Changes an account's methods. What is overdue is tried with a new default as the step that is given."""
 
 
 async def add(
@@ -262,7 +269,7 @@ async def add(
         await require_action(work, principal, account, Action.ADD_PAYMENT_METHOD)
         answered = await recall(work, request, "addPaymentMethod")
         if answered is not None:
-            return Kept(UUID(answered.answer["paymentMethodId"]), replayed=True)
+            return await _show(till, answered)
         _check_room(await _list_methods(work, account), token)
     customer = await find_customer(till.processor, account)
     try:
@@ -270,11 +277,11 @@ async def add(
     except CardRefused as refused:
         raise PaymentFailed(failure_message(refused.failure), ["input", "token"]) from refused
 
-    async def change(work: Work, account: BillingAccount) -> PaymentMethod:
+    async def change(work: Work, account: BillingAccount, step: str) -> PaymentMethod:
         await require_action(work, principal, account, Action.ADD_PAYMENT_METHOD)
         if facts is None:
             raise InvalidInput("The processor knows no such payment method.", ["input", "token"])
-        return await add_method(work, account, customer, facts, make_default=make_default)
+        return await add_method(work, account, customer, facts, step, make_default=make_default)
 
     return await _change_once(till, request, "addPaymentMethod", account_id, change)
 
@@ -282,8 +289,8 @@ async def add(
 async def make_default(till: Till, request: Request, account_id: UUID, method_id: UUID) -> Kept:
     """Have another method charged from now on."""
 
-    async def change(work: Work, account: BillingAccount) -> PaymentMethod:
-        return await set_default(work, account, method_id)
+    async def change(work: Work, account: BillingAccount, step: str) -> PaymentMethod:
+        return await set_default(work, account, method_id, step)
 
     return await _change_once(till, request, "setDefaultPaymentMethod", account_id, change)
 
@@ -291,8 +298,8 @@ async def make_default(till: Till, request: Request, account_id: UUID, method_id
 async def remove(till: Till, request: Request, account_id: UUID, method_id: UUID) -> Kept:
     """Forget a method here, then at the processor. Should that fail there, it is not charged all the same."""
 
-    async def change(work: Work, account: BillingAccount) -> PaymentMethod:
-        return await remove_method(work, account, method_id)
+    async def change(work: Work, account: BillingAccount, step: str) -> PaymentMethod:
+        return await remove_method(work, account, method_id, step)
 
     removed = await _change_once(till, request, "removePaymentMethod", account_id, change)
     if removed.replayed:
@@ -313,10 +320,26 @@ async def _change_once(till: Till, request: Request, mutation: str, account_id: 
         clock_id, now = account.test_clock_id, work.clock.now_for(account)
 
         async def act() -> dict[str, Any]:
-            return {"paymentMethodId": str((await change(work, account)).id)}
+            step = f"method:{new_id()}"
+            method = await change(work, account, step)
+            is_tried = await work.session.scalar(
+                select(DueWork.id).where(DueWork.account_id == account.id, DueWork.subject == step)
+            )
+            invoice_ids = [] if is_tried is None else await list_payable(work, account)
+            return {
+                "paymentMethodId": str(method.id),
+                "step": step,
+                "invoiceIds": [str(invoice_id) for invoice_id in invoice_ids],
+            }
 
         outcome = await once(work, request.key, mutation=mutation, scope=request.scope, given=request.given, act=act)
-        is_overdue = await dunning.find_running(work, account) is not None
-    if is_overdue and not outcome.replayed:
+    if outcome.answer["invoiceIds"] and not outcome.replayed:
         await run_due(till, account_id, clock_id, now)
-    return Kept(UUID(outcome.answer["paymentMethodId"]), outcome.replayed)
+    return await _show(till, outcome)
+
+
+async def _show(till: Till, outcome: Outcome) -> Kept:
+    """What became of a method, with the charges that it was tried with as they are by now."""
+    answer = outcome.answer
+    attempts = await list_charges(till, [UUID(invoice_id) for invoice_id in answer["invoiceIds"]], answer["step"])
+    return Kept(UUID(answer["paymentMethodId"]), [attempt.id for attempt in attempts], replayed=outcome.replayed)

@@ -43,7 +43,7 @@ from .errors import (
     PaymentFailed,
     PaymentRequired,
 )
-from .idempotency import Outcome, Request, once
+from .idempotency import Outcome, Request, marking, once
 from .invoicing import foresee
 from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .permissions import check_confirmable
@@ -136,7 +136,8 @@ async def place(
         return placed
     if placed.transaction_id is not None and not placed.replayed:
         await settle(till, placed.transaction_id)
-    return await _look_after(till, placed)
+    with marking(replayed=placed.replayed):
+        return await _look_after(till, placed)
 
 
 Act = Callable[[Work, Standing], Awaitable[Placed]]
@@ -352,6 +353,10 @@ async def run_account(till: Till, account_id: UUID, clock_id: UUID, until: datet
             await perform(till, taken)
         except Fenced:
             log.info("%s of %s was done by another request", taken.kind, account_id)
+        except ProcessorFailed:
+            # As on the wall clock: what was asked for is answered as it stands, and the clock's advance asks again.
+            log.warning("%s of %s waits for the processor", taken.kind, account_id)
+            return
 
 
 async def _schedule(work: Work, standing: Standing, decision: Scheduled) -> None:
@@ -401,8 +406,14 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
         outcome = await once(
             work, request.key, mutation="confirmPayment", scope=str(account.id), given=request.given, act=act
         )
+    with marking(replayed=outcome.replayed):
+        return await _look_up(till, found.id, outcome)
+
+
+async def _look_up(till: Till, transaction_id: UUID, outcome: Outcome) -> Placed:
+    """Ask the processor what became of a charge that waited for its cardholder."""
     async with till.database.read() as session:
-        row = await session.get_one(Transaction, found.id)
+        row = await session.get_one(Transaction, transaction_id)
     if row.status is TransactionStatus.REQUIRES_ACTION:
         # Also when it is asked again: whoever was asked first may have died before it looked.
         assert row.processor_id is not None, "the processor asked for it"
@@ -414,7 +425,12 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
             row = await session.get_one(Transaction, row.id)
     if row.status is TransactionStatus.FAILED:
         why = failure_message(row.failure_code) if row.failure_code else "The charge was declined."
-        raise PaymentFailed(f"{why} A new try takes a new idempotency key.", ["input", "transactionId"])
+        again = (
+            "Try the invoice again by `retryPayment`, or with another card"
+            if row.pending_change_id is None
+            else "Nothing was changed: order it again, or with another card"
+        )
+        raise PaymentFailed(f"{why} {again}.", ["input", "transactionId"])
     _refuse_in_vain(row, "input", "transactionId")
     pends = row.pending_change_id if row.status is TransactionStatus.REQUIRES_ACTION else None
     return Placed(

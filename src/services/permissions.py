@@ -202,6 +202,10 @@ def _wrong_state(status: SubscriptionStatus | None, action: Action) -> BillingEr
 
 def check_voidable(invoice: Invoice) -> None:
     """Refuse to withdraw what is not open and unpaid."""
+    if invoice.status is InvoiceStatus.UNCOLLECTIBLE:
+        raise InvalidTransition(_GIVEN_UP.format(invoice.number), ["input", "invoiceId"])
+    if invoice.status in (InvoiceStatus.DRAFT, InvoiceStatus.VOID):
+        raise InvalidTransition(_NOTHING_TO_TAKE_BACK[invoice.status].format(invoice.number), ["input", "invoiceId"])
     if invoice.status is not InvoiceStatus.OPEN or invoice.paid_minor or invoice.credited_minor:
         raise InvoiceIsPaid(
             f"Invoice {invoice.number} is {invoice.status.lower()}: only an unpaid and uncredited one can be "
@@ -210,12 +214,22 @@ def check_voidable(invoice: Invoice) -> None:
         )
 
 
+_GIVEN_UP = (
+    "Invoice {} was given up as uncollectible, and written off: nothing of it is taken back any more. It can still be "
+    "paid, by `retryPayment` or `recordPayment`."
+)
+_NOTHING_TO_TAKE_BACK = {
+    InvoiceStatus.DRAFT: "The invoice is a draft: it is not issued yet, so there is nothing to take back.",
+    InvoiceStatus.VOID: "Invoice {} was withdrawn already: nothing of it is left to take back.",
+}
+
+
 def check_creditable(invoice: Invoice) -> None:
     """Refuse to credit what was not issued, or was withdrawn or given up."""
+    if invoice.status is InvoiceStatus.UNCOLLECTIBLE:
+        raise InvalidTransition(_GIVEN_UP.format(invoice.number), ["input", "invoiceId"])
     if invoice.status not in (InvoiceStatus.OPEN, InvoiceStatus.PAID):
-        raise InvalidTransition(
-            f"The invoice is {invoice.status.lower()}: only an open or paid one is credited.", ["input", "invoiceId"]
-        )
+        raise InvalidTransition(_NOTHING_TO_TAKE_BACK[invoice.status].format(invoice.number), ["input", "invoiceId"])
 
 
 def check_payable(invoice: Invoice) -> None:
@@ -224,13 +238,29 @@ def check_payable(invoice: Invoice) -> None:
         raise InvalidTransition("The invoice is a draft: it can be paid once it is issued.", ["input", "invoiceId"])
 
 
+_UNCONFIRMABLE = {
+    TransactionStatus.PENDING: "The charge is being made at this moment: wait until it says what became of it.",
+    TransactionStatus.UNKNOWN: (
+        "The processor has not said yet what became of the charge. Wait: it is asked until it does, and nothing is "
+        "charged twice meanwhile."
+    ),
+    TransactionStatus.SUCCEEDED: "The charge went through: nothing is left to confirm.",
+    TransactionStatus.FAILED: (
+        "The charge failed: `failure` says why. Try an invoice again by `retryPayment`, or order the change again."
+    ),
+    TransactionStatus.CANCELED: (
+        "The charge was given up, and nothing was charged. What is still due is tried by `retryPayment`; a change is "
+        "ordered again."
+    ),
+}
+
+
 def check_confirmable(transaction: Transaction) -> None:
     """Refuse to confirm what the cardholder was not asked about."""
+    if transaction.kind is not TransactionKind.CHARGE:
+        raise InvalidTransition("Only a charge by card is confirmed.", ["input", "transactionId"])
     if transaction.status is not TransactionStatus.REQUIRES_ACTION:
-        raise InvalidTransition(
-            f"The charge is {transaction.status.lower().replace('_', ' ')}: there is nothing to confirm.",
-            ["input", "transactionId"],
-        )
+        raise InvalidTransition(_UNCONFIRMABLE[transaction.status], ["input", "transactionId"])
 
 
 def check_refundable(transaction: Transaction) -> None:
@@ -239,10 +269,17 @@ def check_refundable(transaction: Transaction) -> None:
         raise RefundNotAllowed("Only a payment that succeeded can go back.", ["input", "transactionId"])
 
 
+_DECIDED = {
+    RefundStatus.APPROVED: "The request was approved, and the money is on its way: wait for the bank.",
+    RefundStatus.SUCCEEDED: "The request was approved, and the money was given back already.",
+    RefundStatus.DENIED: "The request was denied: the customer may ask again.",
+}
+
+
 def check_reviewable(request: RefundRequest) -> None:
     """Refuse to decide twice."""
     if request.status not in REVIEWABLE:
-        raise Conflict(f"The request was decided: it is {request.status.lower()}.", ["input", "refundRequestId"])
+        raise Conflict(_DECIDED[request.status], ["input", "refundRequestId"])
 
 
 def list_permissions(

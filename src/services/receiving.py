@@ -34,6 +34,7 @@ from .standing import load_standing
 from .subscriptions import find_subscription, take_step
 
 OVERDUE_STATES = (SubscriptionStatus.PAST_DUE, SubscriptionStatus.SUSPENDED)
+MAX_REASON = 500
 MAX_REFERENCE = 140
 
 
@@ -56,6 +57,8 @@ async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, tra
     elif invoice.due_minor == 0:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    if was_written_off:
+        await dunning.tell_given_up(work, account, await find_subscription(work, account))
     await give_up_actions(work, account, invoice)
     await restore(work, account)
 
@@ -78,7 +81,13 @@ async def owe_back(
         "PAYMENT_DUPLICATE",
         str(transaction.id),
         severity=NoticeSeverity.WARNING,
-        params=params,
+        params={
+            **params,
+            "amountMinor": transaction.excess_minor,
+            "currency": transaction.currency,
+            "charge": transaction.description,
+            "transactionId": str(transaction.id),
+        },
         for_operators=True,
     )
 
@@ -161,7 +170,6 @@ async def record_payment(
     if not 0 < amount_minor <= MAX_MINOR:
         raise InvalidInput("`amountMinor` is above 0.", ["input", "amountMinor"])
     reference = inputs.check_text(reference, ["input", "reference"], at_most=MAX_REFERENCE)
-    inputs.refuse_card_number(reference, ["input", "reference"])
     check_payable(invoice)
     transaction = Transaction(
         created_at=work.clock.now_for(account),
@@ -198,9 +206,7 @@ async def grant_credit(
         )
     if not 0 < amount_minor <= MAX_AMOUNT_MINOR:
         raise InvalidInput(f"`amountMinor` is from 1 to {MAX_AMOUNT_MINOR:,}.", ["input", "amountMinor"])
-    if not 0 < len(reason.strip()) <= 500:
-        raise InvalidInput("Say why, in up to 500 characters.", ["input", "reason"])
-    inputs.refuse_card_number(reason, ["input", "reason"])
+    reason = inputs.check_text(reason, ["input", "reason"], at_most=MAX_REASON)
     if account.credit_minor + amount_minor > MAX_AMOUNT_MINOR:
         raise InvalidInput(f"The balance would pass {MAX_AMOUNT_MINOR:,}.", ["input", "amountMinor"])
     now = work.clock.now_for(account)
@@ -211,7 +217,7 @@ async def grant_credit(
         status=TransactionStatus.SUCCEEDED,
         currency=account.currency,
         amount_minor=amount_minor,
-        description=reason.strip(),
+        description=reason,
     )
     work.session.add(transaction)
     await work.session.flush()
@@ -223,7 +229,7 @@ async def grant_credit(
         "credit.granted",
         f"transaction:{transaction.id}",
         before={"creditMinor": before},
-        after={"creditMinor": account.credit_minor, "reason": reason.strip()},
+        after={"creditMinor": account.credit_minor, "reason": reason},
     )
     work.emit(account, "payment.succeeded", {"transactionId": str(transaction.id), "kind": "CREDIT"})
     return transaction

@@ -37,6 +37,7 @@ from .refundables import Asked, Refundable, judge, list_eligible, load_refundabl
 from .rules.periods import Period
 from .rules.refunds import RefundCode, open_gross, split_gross, spread
 from .texts import refund_message
+from .wording import format_money
 
 MAX_NOTE = 500
 MAX_LINES = 100
@@ -79,12 +80,10 @@ async def request_refund(
     """Ask for (a part of) a charge back. What the rules do not allow is kept too: an operator may override them."""
     now = work.clock.now_for(account)
     note = inputs.check_text(note, ["input", "note"], at_most=MAX_NOTE, at_least=0)
-    inputs.refuse_card_number(note, ["input", "note"])
     check_refundable(charge)
-    _check_asked(account, asked, currency)
+    _check_amount(account, asked.amount_minor, currency, "as much as is allowed")
     item = (await load_refundables(ReadSession(work.session), [charge]))[charge.id]
-    if asked.line_ids is not None and any(line_id not in item.lines for line_id in asked.line_ids):
-        raise InvalidInput("The charge's invoice has no such line to credit.", ["input", "lineIds"])
+    check_asked(item, asked)
     verdict = judge(item, asked, now)
     limit = _limit_of(item, asked.reason)
     if verdict.code in REFUSED or limit <= 0:
@@ -92,10 +91,10 @@ async def request_refund(
         raise RefundNotAllowed(refund_message(code), ["input", "transactionId"])
     amount = asked.amount_minor or (verdict.maximum_minor if verdict.is_allowed else limit)
     if amount > limit:
-        raise RefundNotAllowed(f"At most {limit} (minor units) of it can still go back.", ["input", "amountMinor"])
+        raise RefundNotAllowed(f"At most {_show(account, limit)} of it can still go back.", ["input", "amountMinor"])
     if asked.reason is RefundReason.DUPLICATE and amount != verdict.maximum_minor:
         raise InvalidInput(
-            f"What was paid twice goes back whole: {verdict.maximum_minor} (minor units).", ["input", "amountMinor"]
+            f"What was paid twice goes back whole: {_show(account, verdict.maximum_minor)}.", ["input", "amountMinor"]
         )
     request = RefundRequest(
         created_at=now,
@@ -124,6 +123,10 @@ async def request_refund(
     return request
 
 
+def _show(account: BillingAccount, amount_minor: int) -> str:
+    return format_money(amount_minor, account.currency, "en")
+
+
 def _limit_of(item: Refundable, reason: RefundReason) -> int:
     """What can go back in all, whatever an operator decides."""
     if reason is RefundReason.DUPLICATE:
@@ -132,31 +135,32 @@ def _limit_of(item: Refundable, reason: RefundReason) -> int:
     return min(left, item.left_minor + item.balance_left_minor)
 
 
-def _check_currency(account: BillingAccount, amount_minor: int | None, currency: str | None) -> None:
+def _check_amount(account: BillingAccount, amount_minor: int | None, currency: str | None, otherwise: str) -> None:
+    if amount_minor is not None and amount_minor <= 0:
+        raise InvalidInput(f"`amountMinor` is above 0; leave it out for {otherwise}.", ["input", "amountMinor"])
     if amount_minor is not None and currency is None:
         raise InvalidInput("Say which currency the amount is in.", ["input", "currency"])
     if currency is not None and currency != account.currency:
         raise InvalidInput(f"The account pays in {account.currency}: refunds are too.", ["input", "currency"])
 
 
-def _check_asked(account: BillingAccount, asked: Asked, currency: str | None) -> None:
-    if asked.amount_minor is not None and asked.amount_minor <= 0:
-        raise InvalidInput(
-            "`amountMinor` is above 0; leave it out for as much as is allowed.", ["input", "amountMinor"]
-        )
-    _check_currency(account, asked.amount_minor, currency)
+def check_asked(item: Refundable, asked: Asked, *, is_preview: bool = False) -> None:
+    """Refuse what does not fit the reason. Before anybody asks, time and lines may be left out: all is meant."""
     if asked.reason is RefundReason.SERVICE_ISSUE:
-        if asked.period is None:
+        if asked.period is None and not is_preview:
             raise InvalidInput("Say from when to when the service did not work.", ["input", "from"])
-        if asked.period.start >= asked.period.end:
+        if asked.period is not None and asked.period.start >= asked.period.end:
             raise InvalidInput("`to` comes after `from`.", ["input", "to"])
     elif asked.period is not None:
         raise InvalidInput("`from` and `to` are for a SERVICE_ISSUE.", ["input", "from"])
-    if asked.reason is RefundReason.BILLING_ERROR:
+    if asked.reason is not RefundReason.BILLING_ERROR:
+        if asked.line_ids is not None:
+            raise InvalidInput("`lineIds` are for a BILLING_ERROR.", ["input", "lineIds"])
+    elif asked.line_ids is not None or not is_preview:
         if not asked.line_ids or len(asked.line_ids) > MAX_LINES:
             raise InvalidInput(f"Name the lines that are wrong, 1 to {MAX_LINES}.", ["input", "lineIds"])
-    elif asked.line_ids is not None:
-        raise InvalidInput("`lineIds` are for a BILLING_ERROR.", ["input", "lineIds"])
+        if any(line_id not in item.lines for line_id in asked.line_ids):
+            raise InvalidInput("The charge's invoice has no such line to credit.", ["input", "lineIds"])
 
 
 # --- deciding --------------------------------------------------------------------------------------------------------
@@ -176,10 +180,11 @@ class Decision:
 async def decide(work: Work, account_id: UUID, request_id: UUID, decision: Decision) -> dict[str, Any]:
     """Decide once for each request, on what was asked as it stands under the account's lock."""
     account = await lock_account(work, account_id)
-    _check_currency(account, decision.amount_minor, decision.currency)
+    _check_amount(account, decision.amount_minor, decision.currency, "what was asked for")
     request = await work.session.get_one(RefundRequest, request_id, populate_existing=True)
-    refund = await review_refund(work, account, request, decision.what, decision.amount_minor, decision.reason)
-    return {"refundId": None if refund is None else str(refund.id)}
+    moved = await review_refund(work, account, request, decision.what, decision.amount_minor, decision.reason)
+    ids = {} if moved is None else {moved.kind: str(moved.id)}
+    return {"refundId": ids.get(TransactionKind.REFUND), "creditId": ids.get(TransactionKind.CREDIT)}
 
 
 async def review_refund(
@@ -190,14 +195,15 @@ async def review_refund(
     amount_minor: int | None,
     reason: str | None,
 ) -> Transaction | None:
-    """Decide on a request. Approved, its credit note is issued and the refund is made; the transaction is given.
+    """Decide on a request. Approved, its credit note is issued and the refund is made, or credit is given.
+
+    Gives that transaction; none where nothing moves.
 
     Approving what the rules do not allow needs a reason. One whose refund failed can be tried again, or credited.
     """
     now = work.clock.now_for(account)
     if reason is not None:
         reason = inputs.check_text(reason, ["input", "reason"], at_most=MAX_NOTE)
-        inputs.refuse_card_number(reason, ["input", "reason"])
     before = request.status
     check_reviewable(request)
     charge = await work.session.get_one(Transaction, request.charge_id)
@@ -244,8 +250,10 @@ async def _approve(
     if item.is_disputed:
         raise RefundNotAllowed(refund_message(RefundCode.DISPUTED), ["input", "refundRequestId"])
     limit = _limit_of(item, request.reason)
-    if not 0 < amount <= limit:
-        raise RefundNotAllowed(f"At most {limit} (minor units) of it can still go back.", ["input", "amountMinor"])
+    if limit <= 0:
+        raise RefundNotAllowed(refund_message(RefundCode.NOTHING_LEFT), ["input", "refundRequestId"])
+    if amount > limit:
+        raise RefundNotAllowed(f"At most {_show(account, limit)} of it can still go back.", ["input", "amountMinor"])
     if not verdict.is_allowed and request.review_reason is None:
         raise InvalidInput(
             f"The rules do not allow it ({verdict.code}): to override them, say why.", ["input", "reason"]
@@ -254,18 +262,17 @@ async def _approve(
     if request.reason is RefundReason.DUPLICATE:
         if amount != item.excess_left_minor:
             raise InvalidInput(
-                f"What was paid twice goes back whole: {item.excess_left_minor} (minor units).",
+                f"What was paid twice goes back whole: {_show(account, item.excess_left_minor)}.",
                 ["input", "amountMinor"],
             )
         if decision is RefundDecision.CREDIT:
-            await _grant_owed(work, account, request, amount)
-            return None
+            return await _grant_owed(work, account, request, charge, amount)
         return await _open_refund(work, account, request, charge, amount)
     refund_minor = 0 if decision is RefundDecision.CREDIT else min(amount, item.left_minor)
     await _credit(work, account, request, item, asked, amount, refund_minor)
     if not refund_minor:
         request.status = RefundStatus.SUCCEEDED
-        return None
+        return await _note_credit(work, account, request, charge, amount)
     return await _open_refund(work, account, request, charge, refund_minor)
 
 
@@ -325,7 +332,8 @@ async def _decide_again(
     if decision is RefundDecision.DENY:
         raise Conflict("It was approved, and is owed: try it again, or give it as credit.", ["input", "decision"])
     if amount_minor is not None and amount_minor != request.refund_minor:
-        raise InvalidInput(f"{request.refund_minor} (minor units) are owed.", ["input", "amountMinor"])
+        owed_now = _show(account, request.refund_minor)
+        raise InvalidInput(f"{owed_now} is owed: leave `amountMinor` out.", ["input", "amountMinor"])
     item = (await load_refundables(ReadSession(work.session), [charge], without=request.id))[charge.id]
     if item.is_disputed:
         raise RefundNotAllowed(refund_message(RefundCode.DISPUTED), ["input", "refundRequestId"])
@@ -338,17 +346,47 @@ async def _decide_again(
     await clear_notice(work, account, "REFUND_FAILED", str(request.id))
     if decision is RefundDecision.CREDIT:
         request.refund_minor = 0
-        await _grant_owed(work, account, request, owed)
-        return None
+        return await _grant_owed(work, account, request, charge, owed)
     return await _open_refund(work, account, request, charge, owed)
 
 
-async def _grant_owed(work: Work, account: BillingAccount, request: RefundRequest, amount_minor: int) -> None:
+async def _grant_owed(
+    work: Work, account: BillingAccount, request: RefundRequest, charge: Transaction, amount_minor: int
+) -> Transaction:
+    """Put what is owed on the balance, which no credit note does."""
     request.granted_minor = amount_minor
     request.status = RefundStatus.SUCCEEDED
     account.credit_minor += amount_minor
     books.post_owed_granted(work, account, request, amount_minor)
     await _clear_duplicate(work, account, request)
+    return await _note_credit(work, account, request, charge, amount_minor)
+
+
+async def _note_credit(
+    work: Work, account: BillingAccount, request: RefundRequest, charge: Transaction, amount_minor: int
+) -> Transaction:
+    """Write down that money was given back as credit: like every movement it is a transaction."""
+    credit = Transaction(
+        created_at=work.clock.now_for(account),
+        account_id=account.id,
+        kind=TransactionKind.CREDIT,
+        status=TransactionStatus.SUCCEEDED,
+        currency=charge.currency,
+        amount_minor=amount_minor,
+        description=f"Credit for: {charge.description}",
+        charge_id=charge.id,
+        refund_request_id=request.id,
+    )
+    work.session.add(credit)
+    await work.session.flush()
+    work.audit(
+        account,
+        "credit.granted",
+        f"transaction:{credit.id}",
+        after={"amountMinor": amount_minor, "refundRequest": str(request.id)},
+    )
+    work.emit(account, "payment.succeeded", {"transactionId": str(credit.id), "kind": TransactionKind.CREDIT})
+    return credit
 
 
 async def _clear_duplicate(work: Work, account: BillingAccount, request: RefundRequest) -> None:
@@ -362,7 +400,9 @@ async def _open_refund(
     """Write a refund down with its key, before the processor is asked. What came by transfer went back by hand."""
     now = work.clock.now_for(account)
     tries = await work.session.scalar(
-        select(func.count()).select_from(Transaction).where(Transaction.refund_request_id == request.id)
+        select(func.count())
+        .select_from(Transaction)
+        .where(Transaction.refund_request_id == request.id, Transaction.kind == TransactionKind.REFUND)
     )
     is_manual = charge.kind is TransactionKind.MANUAL
     refund = Transaction(

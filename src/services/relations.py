@@ -248,7 +248,11 @@ REFUNDS_OF_CHARGE = Relation(
     (Transaction.kind == TransactionKind.REFUND,),
 )
 REFUNDS_OF_REQUEST = Relation(
-    "refunds_of_request", Transaction, Transaction.refund_request_id, (Transaction.created_at, Transaction.id)
+    "refunds_of_request",
+    Transaction,
+    Transaction.refund_request_id,
+    (Transaction.created_at, Transaction.id),
+    (Transaction.kind == TransactionKind.REFUND,),
 )
 CHARGES_OF_PENDING = Relation("charges_of_pending", Transaction, Transaction.pending_change_id)
 

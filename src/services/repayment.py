@@ -9,6 +9,7 @@ from ..database import Work
 from ..faults import reach
 from ..models import (
     BillingAccount,
+    FailureCode,
     NoticeSeverity,
     RefundReason,
     RefundRequest,
@@ -39,9 +40,10 @@ LOOKED_AT_AGAIN = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class Reviewed:
-    """What a review led to: the refund that is made, if one is, and whether that is a repetition."""
+    """What a review led to: the refund that is made or the credit that is given, and whether it is repeated."""
 
     refund_id: UUID | None
+    credit_id: UUID | None
     replayed: bool
 
 
@@ -49,10 +51,12 @@ async def review(till: Till, request: Request, account_id: UUID, request_id: UUI
     """Decide on a request once, and have the processor pay back what that comes to."""
     async with till.work() as work:
         outcome = await decide(work, request, account_id, request_id, decision)
-    refund_id = None if outcome.answer["refundId"] is None else UUID(outcome.answer["refundId"])
+    refund_id, credit_id = [
+        None if outcome.answer[name] is None else UUID(outcome.answer[name]) for name in ("refundId", "creditId")
+    ]
     if refund_id is not None and not outcome.replayed:
         await settle_refund(till, refund_id)
-    return Reviewed(refund_id, outcome.replayed)
+    return Reviewed(refund_id, credit_id, outcome.replayed)
 
 
 async def settle_refund(till: Till, refund_id: UUID, taken: Taken | None = None) -> None:
@@ -138,6 +142,7 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
     request = await work.session.get_one(RefundRequest, refund.refund_request_id)
     charge = await work.session.get_one(Transaction, refund.charge_id)
     refund.status = TransactionStatus.FAILED if is_failed else TransactionStatus.SUCCEEDED
+    refund.failure_code = FailureCode.PROCESSOR_ERROR if is_failed else None
     refund.processor_id = result.processor_id or refund.processor_id
     refund.updated_at = request.updated_at = now
     if not is_failed:

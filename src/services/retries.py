@@ -9,14 +9,14 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import ReadSession, Work
-from ..models import BillingAccount, DueWork, Invoice, Transaction, TransactionKind, TransactionStatus, WorkKind
+from ..models import BillingAccount, DueWork, TransactionStatus, WorkKind
 from ..models.types import new_id
 from .access import Principal, Right
 from .accounts import lock_for
-from .collection import MAX_BY_HAND, drop_exhausted, list_payable
+from .collection import MAX_BY_HAND, drop_exhausted, list_charges, list_payable
 from .due_work import enqueue
-from .errors import Conflict, PaymentFailed, PaymentRequired
-from .idempotency import Request, once
+from .errors import Conflict, InvalidTransition, PaymentFailed, PaymentRequired
+from .idempotency import Outcome, Request, marking, once
 from .orders import run_due
 from .payments import find_default
 from .standing import load_standing
@@ -50,10 +50,22 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
         )
     if not outcome.replayed:
         await run_due(till, account.id, clock_id, now)
+    with marking(replayed=outcome.replayed):
+        return await _look_after(till, account.id, outcome)
+
+
+async def _look_after(till: Till, account_id: UUID, outcome: Outcome) -> Tried:
+    """What became of the charges. All declined, it is refused with the reason of the first."""
     step = outcome.answer["step"]
-    if not await _is_done(till, account.id, step):
-        raise Conflict("Another charge of this account is under way: look again in a moment.", ["input", "accountId"])
-    attempts = await _list_charges(till, [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]], step)
+    invoice_ids = [UUID(invoice_id) for invoice_id in outcome.answer["invoiceIds"]]
+    attempts = await list_charges(till, invoice_ids, step)
+    is_unknown = any(row.status is TransactionStatus.UNKNOWN for row in attempts)
+    if not is_unknown and not await _is_done(till, account_id, step):
+        raise Conflict(
+            "Another charge of this account is under way: look again when it has ended. A test clock has to be "
+            "advanced for that.",
+            ["input", "accountId"],
+        )
     if not attempts:
         raise Conflict("Nothing is to be paid any more: it was paid another way meanwhile.", ["input", "accountId"])
     failed = [row for row in attempts if row.status is TransactionStatus.FAILED]
@@ -61,13 +73,13 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
         code = failed[0].failure_code
         why = failure_message(code) if code else "The charge was declined."
         raise PaymentFailed(f"{why} A new try takes a new idempotency key.", ["input"])
-    return Tried(account_id=account.id, transaction_ids=[attempt.id for attempt in attempts], replayed=outcome.replayed)
+    return Tried(account_id=account_id, transaction_ids=[attempt.id for attempt in attempts], replayed=outcome.replayed)
 
 
 async def _list_to_try(work: Work, account: BillingAccount, now: datetime) -> Sequence[UUID]:
     invoice_ids = await list_payable(work, account)
     if not invoice_ids:
-        raise Conflict("Nothing is to be paid.", ["input", "accountId"])
+        raise InvalidTransition("Nothing is due: there is nothing to try again.", ["input", "accountId"])
     invoice_ids = await drop_exhausted(work, account, invoice_ids)
     if not invoice_ids:
         raise Conflict(
@@ -91,19 +103,3 @@ async def _is_done(till: Till, account_id: UUID, step: str) -> bool:
             )
         )
     return waiting is None
-
-
-async def _list_charges(till: Till, invoice_ids: Sequence[UUID], step: str) -> Sequence[Transaction]:
-    """The last charge of each invoice, the oldest invoice's first: a try made it, or found out what became of it.
-
-    One that failed for another reason says nothing of this try.
-    """
-    async with till.database.read() as session:
-        rows = await session.scalars(
-            select(Transaction)
-            .join(Invoice, Invoice.id == Transaction.invoice_id)
-            .where(Transaction.invoice_id.in_(invoice_ids), Transaction.kind == TransactionKind.CHARGE)
-            .order_by(Invoice.issued_at, Invoice.id, Transaction.created_at, Transaction.id)
-        )
-        last = {row.invoice_id: row for row in rows if row.status is not TransactionStatus.FAILED or row.step == step}
-    return list(last.values())

@@ -12,6 +12,7 @@ from ..faults import reach
 from ..models import (
     BillingAccount,
     Invoice,
+    NoticeSeverity,
     PaymentMethod,
     PendingChange,
     PendingStatus,
@@ -29,7 +30,7 @@ from .due_work import Taken, enqueue_again, finish, postpone, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
 from .mismatches import flag_mismatch
-from .notices import clear_notice
+from .notices import clear_notice, raise_notice
 from .payments import ask_for_payment, fail_payment, note_result, show_action
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
 from .receiving import owe_back, pay_invoice
@@ -37,6 +38,7 @@ from .tills import Till
 
 log = logging.getLogger("plafond.settlement")
 
+TO_CONFIRM = "PAYMENT_TO_CONFIRM"
 ASKED_AGAIN = timedelta(hours=1)
 """When a charge of another amount is looked up again."""
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
@@ -198,6 +200,7 @@ async def _follow(
     """Write down what became of a charge, and what that leads to."""
     # Read before the charge counts as one that succeeded: reading writes, and two would have paid the invoice.
     invoice = None if transaction.invoice_id is None else await work.session.get_one(Invoice, transaction.invoice_id)
+    waited = transaction.status is TransactionStatus.REQUIRES_ACTION
     note_result(work, account, transaction, result)
     if not is_open and transaction.pending_change_id is not None:
         # It was given up here, and went through there all the same.
@@ -208,6 +211,23 @@ async def _follow(
         await _settle_change(work, account, transaction, result)
     elif invoice is not None:
         await _settle_invoice(work, account, invoice, transaction, result)
+    if result.status is ChargeStatus.REQUIRES_ACTION:
+        await raise_notice(
+            work,
+            account,
+            TO_CONFIRM,
+            str(transaction.id),
+            severity=NoticeSeverity.CRITICAL,
+            params={
+                "amountMinor": transaction.amount_minor,
+                "currency": transaction.currency,
+                "charge": transaction.description,
+                "expiresAt": transaction.expires_at,
+                "transactionId": str(transaction.id),
+            },
+        )
+    elif waited:
+        await clear_notice(work, account, TO_CONFIRM, str(transaction.id))
     if result.status is ChargeStatus.SUCCEEDED:
         await freeze_receipt(work, account, transaction)
 

@@ -1,5 +1,6 @@
 """Test clocks: a time of its own for accounts of the sandbox, advanced by hand. What is due in between happens."""
 
+import logging
 import secrets
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,13 +11,15 @@ from sqlalchemy import select, update
 
 from ..database import Work
 from ..models import BillingAccount, DueWork, TestClock
-from .due_work import MAX_TRIES, Taken, find_next_on_clock, give_back
+from .due_work import MAX_TRIES, Fenced, Taken, find_next_on_clock, give_back
 from .duties import perform, tell_operators
 from .errors import Conflict, InvalidInput, NotFound
 from .ports import ProcessorFailed
 from .reservations import expire_reservations
 from .tills import Till
 from .wording import format_instant
+
+log = logging.getLogger("plafond.test_clocks")
 
 MAX_ADVANCE_YEARS = 2
 MAX_NAME_LENGTH = 100
@@ -80,6 +83,9 @@ async def _run(till: Till, clock_id: UUID, to: datetime) -> None:
         taken = await _set_to(till, clock_id, found)
         try:
             await perform(till, taken)
+        except Fenced:
+            # A message of the processor, or a request, told the end of it meanwhile: it is done, and time goes on.
+            log.info("%s of %s was done by another", taken.kind, taken.account_id)
         except Exception as failure:
             async with till.work() as work:
                 # A processor that is away is asked until it answers, as on the wall clock.

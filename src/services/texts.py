@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from ..models import Alert, AlertLevel, FailureCode, Notice
 from .rules.refunds import RefundCode
@@ -32,6 +33,13 @@ def failure_message(code: FailureCode) -> str:
     return _FAILURES[code][0]
 
 
+REFUND_FAILURE = (
+    "The money could not be brought back to the card. It is owed: an operator pays it back again, or gives it as "
+    "credit."
+)
+"""A failed refund, for the cardholder."""
+
+
 def is_retryable(code: FailureCode) -> bool:
     """Whether the same method may work later."""
     return _FAILURES[code][1]
@@ -49,14 +57,18 @@ Text = tuple[str, str]
 
 
 def _payment_failed(params: Params) -> Text:
-    numbers = ", ".join(params["invoices"])
-    more = params["count"] - len(params["invoices"])
-    what = f"Invoice {numbers}" if params["count"] == 1 else f"Invoices {numbers}"
-    what += f" and {more} more" if more else ""
+    what = _invoices(params)
     amount = _money(params)
     title = "Payment overdue" if params["isSent"] else "Payment failed"
     if params["isSent"]:
         said = f"{what}: {amount} was not paid in time. Pay it by transfer, or add a payment method and try it."
+    elif params.get("toConfirm"):
+        said = f"{what}: {amount} waits for you. Confirm the payment with your bank; a new try gives this one up."
+    elif params.get("needsMethod"):
+        said = (
+            f"{what}: {amount} could not be charged, and is not tried again until there is another payment method: "
+            "add one, and it is tried at once."
+        )
     else:
         said = f"{what}: {amount} could not be charged. Update the payment method, or try the payment again."
     left = _days(params["daysLeft"])
@@ -67,6 +79,32 @@ def _payment_failed(params: Params) -> Text:
     if params["status"] in ("PAST_DUE", "ACTIVE"):
         return title, f"{said} Without payment the account is suspended on {_day(params['suspendsAt'])}, {left}."
     return title, said
+
+
+def _payment_owed(params: Params) -> Text:
+    amount = _money(params)
+    how = (
+        "Pay it by transfer, or add a payment method and try it."
+        if params["isSent"]
+        else "Try the payment again, with another payment method if need be: a new one is not tried by itself."
+    )
+    return (
+        "The account ended unpaid",
+        (
+            f"{_invoices(params)}: {amount} was never paid, so the subscription ended. {how}"
+            f"{' Only then can it be taken up again.' if params['canReturn'] else ''}"
+        ),
+    )
+
+
+def _payment_to_confirm(params: Params) -> Text:
+    return (
+        "A payment waits for you",
+        (
+            f"Your bank wants you to confirm {_money(params)} for “{params['charge']}”, until "
+            f"{_minute(params['expiresAt'])}. After that it is given up."
+        ),
+    )
 
 
 def _days(count: int) -> str:
@@ -86,10 +124,7 @@ def _refund_failed(params: Params) -> Text:
 def _refund_unknown(params: Params) -> Text:
     return (
         "The processor tells of a refund that was not asked for here",
-        (
-            f"{params['refund']} of “{params['charge']}”: {params['toldMinor']:,} minor units of "
-            f"{params['toldCurrency']}. Nothing was booked: look it up there."
-        ),
+        (f"{params['refund']} of “{params['charge']}”: {_told(params)}. Nothing was booked: look it up there."),
     )
 
 
@@ -208,7 +243,10 @@ def _payment_duplicate(params: Params) -> Text:
     what = f"Invoice {params['invoice']}" if "invoice" in params else "A change that had ended"
     return (
         "Money came that was not due",
-        f"{what} was paid beyond what was due. Send the rest back, or grant it as credit.",
+        (
+            f"{what} was paid beyond what was due: {_money(params)} of “{params['charge']}” is owed back. Ask for it "
+            "by `requestRefund` with the reason DUPLICATE; `reviewRefund` sends it back, or gives it as credit."
+        ),
     )
 
 
@@ -217,8 +255,8 @@ def _payment_mismatch(params: Params) -> Text:
     return (
         "A payment's amount does not agree",
         (
-            f"{expected} was to be charged, and the processor tells of {params['toldMinor']:,} minor units of "
-            f"{params['toldCurrency']}. Nothing was booked: look it up there."
+            f"{expected} was to be charged, and the processor tells of {_told(params)}. "
+            "Nothing was booked: look it up there."
         ),
     )
 
@@ -256,6 +294,8 @@ def _usage_threshold(params: Params, language: str = "en") -> Text:
 
 _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_FAILED": _payment_failed,
+    "PAYMENT_OWED": _payment_owed,
+    "PAYMENT_TO_CONFIRM": _payment_to_confirm,
     "PAYMENT_DISPUTED": _payment_disputed,
     "REFUND_FAILED": _refund_failed,
     "REFUND_UNKNOWN": _refund_unknown,
@@ -283,6 +323,9 @@ NOTICE_CODES = frozenset(_NOTICES)
 
 _ACTIONS: dict[str, tuple[str, ...]] = {
     "PAYMENT_FAILED": ("UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"),
+    "PAYMENT_OWED": ("UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"),
+    "PAYMENT_TO_CONFIRM": ("CONFIRM_PAYMENT",),
+    "PAYMENT_DUPLICATE": ("REQUEST_REFUND",),
     "TRIAL_ENDING": ("CHANGE_PLAN",),
     "TRIAL_ENDED": ("CHOOSE_PLAN",),
     "RENEWAL_AHEAD": ("CHANGE_PLAN", "CANCEL_SUBSCRIPTION"),
@@ -302,7 +345,9 @@ _ACTION_LABELS = {
     "CHANGE_ADD_ONS": "Change the add-ons",
     "CHANGE_PLAN": "Change the plan",
     "CHOOSE_PLAN": "Choose a plan",
+    "CONFIRM_PAYMENT": "Confirm the payment",
     "REDUCE_USAGE": "Reduce what is in use",
+    "REQUEST_REFUND": "Ask for the money back",
     "RETRY_PAYMENT": "Try the payment again",
     "SET_TAX_TABLE": "Set the tax table",
     "UPDATE_COMPANY": "Enter your company",
@@ -310,13 +355,13 @@ _ACTION_LABELS = {
 }
 
 
-def notice_params(notice: Notice, now: datetime) -> Params:
-    """The figures of a notice at an instant: how many days are left passes with the days."""
+def notice_params(notice: Notice, now: datetime, zone: str) -> Params:
+    """The figures of a notice at an instant: how many days are left passes with the days of the account's zone."""
     params = notice.params
     if notice.code != "PAYMENT_FAILED":
         return params
     end_at = params["cancelsAt"] if params["status"] == "SUSPENDED" else params["suspendsAt"]
-    return {**params, "daysLeft": days_until(datetime.fromisoformat(end_at), now)}
+    return {**params, "daysLeft": days_until(datetime.fromisoformat(end_at), now, zone)}
 
 
 _OFFSET = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+[+-][0-9]{2}:[0-9]{2}")
@@ -333,9 +378,10 @@ def show_params(value: Any) -> Any:
     return value
 
 
-def days_until(end_at: datetime, now: datetime) -> int:
-    """Days from an instant to another, begun ones counted; 0 once it is there."""
-    return max(0, -((now - end_at) // timedelta(days=1)))
+def days_until(end_at: datetime, now: datetime, zone: str) -> int:
+    """Days by the calendar of a zone from an instant to another, as their dates are read; 0 once it is that day."""
+    place = ZoneInfo(zone)
+    return max(0, (end_at.astimezone(place).date() - now.astimezone(place).date()).days)
 
 
 def notice_text(code: str, params: Params, language: str = "en") -> tuple[str, str]:
@@ -366,6 +412,10 @@ def refund_message(code: RefundCode) -> str:
 def notice_actions(notice: Notice) -> list[tuple[str, str]]:
     """The codes and labels of a notice's buttons."""
     kinds = _ACTIONS.get(notice.code, ())
+    if notice.code == "PAYMENT_FAILED" and notice.params.get("toConfirm"):
+        kinds = ("CONFIRM_PAYMENT", "UPDATE_PAYMENT_METHOD")
+    elif notice.code == "PAYMENT_FAILED" and notice.params.get("needsMethod"):
+        kinds = ("UPDATE_PAYMENT_METHOD",)
     if notice.code == "TRIAL_ENDING" and not notice.params["hasMethod"]:
         kinds = ("ADD_PAYMENT_METHOD", *kinds)
     if notice.code == "TRIAL_ENDING" and not notice.params.get("hasCompany", True):
@@ -377,8 +427,27 @@ def _day(instant: str) -> str:
     return datetime.fromisoformat(instant).date().isoformat()
 
 
+def _minute(instant: str) -> str:
+    return f"{datetime.fromisoformat(instant):%Y-%m-%d %H:%M}"
+
+
+def _invoices(params: Params) -> str:
+    numbers = ", ".join(params["invoices"])
+    more = params["count"] - len(params["invoices"])
+    what = f"Invoice {numbers}" if params["count"] == 1 else f"Invoices {numbers}"
+    return f"{what} and {more} more" if more else what
+
+
 def _money(params: Params) -> str:
     return format_money(params["amountMinor"], params["currency"], "en")
+
+
+def _told(params: Params) -> str:
+    """What the processor tells of, as money; as it is told, where the currency is none that is known."""
+    try:
+        return format_money(params["toldMinor"], params["toldCurrency"], "en")
+    except ValueError:
+        return f"{params['toldMinor']:,} minor units of {params['toldCurrency']}"
 
 
 def _exceeding(params: Params) -> str:

@@ -164,3 +164,39 @@ def test_random_keys_are_no_card_numbers() -> None:
             refuse_card_number(key, ["input", "idempotencyKey"])
     with pytest.raises(InvalidInput):
         refuse_card_number("order-4242-4242-4242-4242", ["input", "idempotencyKey"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4242424242424242",
+        "my card is 4242 4242 4242 4242, thank you",
+        "4242\u00a04242\u202f4242\u00a04242",
+        "4242.4242.4242.4242",
+        "4242 / 4242 / 4242 / 4242",
+        "4242\u20134242\u20134242\u20134242",
+        "4242_4242_4242_4242",
+        "４２４２４２４２４２４２４２４２",
+        "4 2 4 2 4 2 4 2 4 2 4 2 4 2 4 2",
+        "order 12: 4242 4242 4242 4242, 03/2029, 123",
+        "3782 822463 10005",
+        "pan5555555555554444",
+    ],
+)
+def test_a_card_number_is_seen_however_it_is_grouped(text: str) -> None:
+    with pytest.raises(InvalidInput, match="looks like a card number"):
+        refuse_card_number(text, ["input", "note"])
+
+
+def test_what_is_no_card_number_is_taken() -> None:
+    """Dates, times, phone numbers, ids of a clock and account numbers of banks, whatever their check digits are."""
+    for count in range(200):
+        for text in (
+            f"from 2026-05-{count % 28 + 1:02} 10:{count % 60:02}:00 to 2026-06-01 11:00:00",
+            f"{1764288000000 + count}",
+            f"2026112816{count:04}00",
+            f"+43 1 234 5678 9{count:03}",
+            f"DE89 3704 0044 0532 0130 {count % 100:02}",
+            f"ref 12345, invoice INV-001{count:03}, 49.00",
+        ):
+            refuse_card_number(text, ["input", "note"])

@@ -10,7 +10,7 @@ from plafond.models import AuditEntry, BillingAccount, Notice, NoticeSeverity, O
 from plafond.services.accounts import create_account, lock_account
 from plafond.services.errors import Conflict, NotFound
 from plafond.services.notices import clear_notice, dismiss_notice, is_meant_for, raise_notice
-from plafond.services.texts import NOTICE_CODES, notice_actions, notice_text, show_params
+from plafond.services.texts import NOTICE_CODES, days_until, notice_actions, notice_text, show_params
 
 from ..conftest import NOW, World
 from .helpers import ACTOR, OPERATOR, tenant_key
@@ -159,6 +159,7 @@ EXCEEDING = [
     {"metric": "team_members", "metricName": "Team members", "used": 1_007, "limit": 1_005},
     {"metric": "custom_domains", "metricName": "Custom domains", "used": 9, "limit": 5},
 ]
+BEYOND = {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1", "transactionId": "01a2"}
 WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     (
         "OVERAGE_APPROVAL",
@@ -198,6 +199,67 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
     ),
     (
+        "PAYMENT_FAILED",
+        {**OVERDUE, "status": "PAST_DUE", "daysLeft": 7, "toConfirm": True, "needsMethod": True},
+        (
+            "Payment failed: Invoice INV-1: $49.00 waits for you. Confirm the payment with your bank; a new try gives "
+            "this one up. Without payment the account is suspended on 2026-12-02, in 7 days."
+        ),
+        ["CONFIRM_PAYMENT", "UPDATE_PAYMENT_METHOD"],
+    ),
+    (
+        "PAYMENT_FAILED",
+        {**OVERDUE, "status": "PAST_DUE", "daysLeft": 0, "toConfirm": False, "needsMethod": True},
+        (
+            "Payment failed: Invoice INV-1: $49.00 could not be charged, and is not tried again until there is another "
+            "payment method: add one, and it is tried at once. Without payment the account is suspended on 2026-12-02, "
+            "today."
+        ),
+        ["UPDATE_PAYMENT_METHOD"],
+    ),
+    (
+        "PAYMENT_OWED",
+        {
+            "invoices": ["INV-1"],
+            "count": 2,
+            "amountMinor": 9_800,
+            "currency": "USD",
+            "isSent": False,
+            "canReturn": True,
+        },
+        (
+            "The account ended unpaid: Invoices INV-1 and 1 more: $98.00 was never paid, so the subscription ended. "
+            "Try the payment again, with another payment method if need be: a new one is not tried by itself. Only "
+            "then can it be taken up again."
+        ),
+        ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
+    ),
+    (
+        "PAYMENT_OWED",
+        {
+            "invoices": ["INV-1"],
+            "count": 1,
+            "amountMinor": 4_900,
+            "currency": "USD",
+            "isSent": True,
+            "canReturn": False,
+        },
+        (
+            "The account ended unpaid: Invoice INV-1: $49.00 was never paid, so the subscription ended. Pay it by "
+            "transfer, or add a payment method and try it."
+        ),
+        ["UPDATE_PAYMENT_METHOD", "RETRY_PAYMENT"],
+    ),
+    (
+        "PAYMENT_TO_CONFIRM",
+        {**BEYOND, "expiresAt": "2026-12-01T08:00:00+01:00"},
+        (
+            "A payment waits for you: Your bank wants you to confirm $49.00 for “Invoice INV-1”, until 2026-12-01 "
+            "08:00. After that it is given up."
+        ),
+        ["CONFIRM_PAYMENT"],
+    ),
+    (
         "PAYMENT_DISPUTED",
         {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1"},
         (
@@ -228,8 +290,8 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         "REFUND_UNKNOWN",
         {"refund": "re_1", "charge": "Invoice INV-1", "toldMinor": 4_900, "toldCurrency": "USD"},
         (
-            "The processor tells of a refund that was not asked for here: re_1 of “Invoice INV-1”: 4,900 minor units "
-            "of USD. Nothing was booked: look it up there."
+            "The processor tells of a refund that was not asked for here: re_1 of “Invoice INV-1”: $49.00. Nothing was "
+            "booked: look it up there."
         ),
         [],
     ),
@@ -358,28 +420,39 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     ),
     (
         "PAYMENT_DUPLICATE",
-        {"invoice": "INV-1"},
+        {**BEYOND, "invoice": "INV-1"},
         (
-            "Money came that was not due: Invoice INV-1 was paid beyond what was due. Send the rest back, or grant "
-            "it as credit."
+            "Money came that was not due: Invoice INV-1 was paid beyond what was due: $49.00 of “Invoice INV-1” is "
+            "owed back. Ask for it by `requestRefund` with the reason DUPLICATE; `reviewRefund` sends it back, or "
+            "gives it as credit."
         ),
-        [],
+        ["REQUEST_REFUND"],
     ),
     (
         "PAYMENT_DUPLICATE",
-        {"change": "01a211d7-cd74-7031-8ee7-19f9c74a414a"},
+        {**BEYOND, "charge": "Starter, monthly", "change": "01a211d7-cd74-7031-8ee7-19f9c74a414a"},
         (
-            "Money came that was not due: A change that had ended was paid beyond what was due. Send the rest back, "
-            "or grant it as credit."
+            "Money came that was not due: A change that had ended was paid beyond what was due: $49.00 of “Starter, "
+            "monthly” is owed back. Ask for it by `requestRefund` with the reason DUPLICATE; `reviewRefund` sends it "
+            "back, or gives it as credit."
         ),
-        [],
+        ["REQUEST_REFUND"],
     ),
     (
         "PAYMENT_MISMATCH",
         {"expectedMinor": 4_900, "expectedCurrency": "USD", "toldMinor": 4_900, "toldCurrency": "JPY"},
         (
+            "A payment's amount does not agree: $49.00 was to be charged, and the processor tells of ¥4,900. Nothing "
+            "was booked: look it up there."
+        ),
+        [],
+    ),
+    (
+        "PAYMENT_MISMATCH",
+        {"expectedMinor": 4_900, "expectedCurrency": "USD", "toldMinor": 4_900, "toldCurrency": "QQQ"},
+        (
             "A payment's amount does not agree: $49.00 was to be charged, and the processor tells of 4,900 minor units "
-            "of JPY. Nothing was booked: look it up there."
+            "of QQQ. Nothing was booked: look it up there."
         ),
         [],
     ),
@@ -432,3 +505,21 @@ def test_the_words_of_each_notice(code: str, params: dict[str, Any], words: str,
 
 def test_every_notice_is_read_here() -> None:
     assert {code for code, *_ in WORDS} == NOTICE_CODES
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "days"),
+    [
+        ("2026-05-03T00:00:00Z", "UTC", 5),
+        ("2026-05-03T23:59:59Z", "UTC", 5),
+        ("2026-05-07T23:59:59Z", "UTC", 1),
+        ("2026-05-08T00:00:00Z", "UTC", 0),
+        ("2026-05-09T00:00:00Z", "UTC", 0),
+        # 8 May 01:00Z is still the 7th in New York.
+        ("2026-05-03T03:59:59Z", "America/New_York", 5),
+        ("2026-05-03T04:00:00Z", "America/New_York", 4),
+    ],
+)
+def test_days_are_counted_by_the_calendar_of_the_account(now: str, zone: str, days: int) -> None:
+    end_at = datetime(2026, 5, 8, 1, tzinfo=UTC)
+    assert days_until(end_at, datetime.fromisoformat(now), zone) == days

@@ -12,8 +12,9 @@ from plafond.database import Actor
 from plafond.models import BillingAccount, ProcessorEvent, SandboxCharge
 from plafond.sandbox.messages import deliver_messages
 from plafond.schema.node import decode_id
-from plafond.services.ports import EventKind, Message
+from plafond.services.ports import EventKind, Message, RefundOrder, RefundResult
 from plafond.services.processor_messages import hear
+from plafond.services.test_clocks import advance_clock
 from plafond.services.tills import Till
 
 from ..conftest import Client, World
@@ -213,11 +214,17 @@ async def test_a_refund_that_the_bank_returns(client: Client, world: World) -> N
     key, _ = await refund(life)
     await deliver(world)
     assert (await moves(life))[-1] == ("REFUND", "FAILED", 4_900)
+    returned = await life.ask("transactions(first: 1) { nodes { failure { code message } receipt { url } } }")
+    (refunded,) = returned["transactions"]["nodes"]
+    assert (refunded["failure"]["code"], refunded["receipt"]) == ("PROCESSOR_ERROR", None)
+    assert "It is owed" in refunded["failure"]["message"]
     assert (await life.books())["REFUNDS_PAYABLE"] == -4_900
     assert (await life.notices())["REFUND_FAILED"]["amountMinor"] == 4_900
     await life.audit(world)
-    again = await life.do("reviewRefund", "refund { status }", refundRequestId=key, decision="CREDIT")
-    assert again["refund"] is None
+    again = await life.do(
+        "reviewRefund", "refund { status } credit { amount { amountMinor } }", refundRequestId=key, decision="CREDIT"
+    )
+    assert (again["refund"], again["credit"]) == (None, {"amount": 4_900})
     assert (await life.ask("creditBalance { amountMinor }"))["creditBalance"] == 4_900
     assert "REFUND_FAILED" not in await life.notices()
     await life.audit(world)
@@ -257,3 +264,34 @@ async def test_messages_about_what_is_not_ours(client: Client, world: World) -> 
         "evt_4": "NOT_OURS",
         "evt_5": "NOT_OURS",
     }
+
+
+class Meanwhile(SandboxProcessor):
+    """Whose messages are heard while somebody asks it about a refund."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.database)
+        self.world = world
+
+    async def find_refund(self, order: RefundOrder) -> RefundResult | None:
+        """As the sandbox does, after its messages were heard."""
+        await deliver(self.world)
+        return await super().find_refund(order)
+
+
+async def test_a_message_settles_a_refund_while_the_clock_does(client: Client, world: World) -> None:
+    """Whoever comes second finds it done: that is no failure, and time goes on."""
+    life = await begin(client, world, "pm_card_pendingRefund")
+    (charge,) = (await life.ask(TRANSACTIONS))["transactions"]["nodes"]
+    asked = await life.do(
+        "requestRefund", "refundRequest { id }", transactionId=charge["id"], reason="GOODWILL", note=""
+    )
+    await life.do("reviewRefund", refundRequestId=asked["refundRequest"]["id"], decision="APPROVE")
+    assert await moves(life) == [("CHARGE", "SUCCEEDED", 4_900), ("REFUND", "PENDING", 4_900)]
+    asking = Till(world.database, Meanwhile(world), Actor(name="system:worker", origin="test"))
+    found = decode_id(life.clock_id or "")
+    assert found is not None
+    clock = await advance_clock(asking, found.uuid(), DUE)
+    assert clock.now == DUE
+    assert (await moves(life))[:2] == [("CHARGE", "SUCCEEDED", 4_900), ("REFUND", "SUCCEEDED", 4_900)]
+    await life.audit(world)

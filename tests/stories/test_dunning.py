@@ -109,12 +109,27 @@ async def test_day_by_day_to_the_end(client: Client, world: World) -> None:
     books = await life.books()
     assert (books.get("RECEIVABLES", 0), books["BAD_DEBT"]) == (0, 4_900)
     assert books.get("DEFERRED", 0) == 0
-    # Coming back needs what is owed paid; that undoes the bad debt.
-    assert await life.refused("reactivateSubscription", planKey="starter", interval="MONTH") == ["PAYMENT_REQUIRED"]
-    await life.do("addPaymentMethod", token="pm_card_visa")
+    notice = found["notices"]["PAYMENT_OWED"]
+    assert (notice["severity"], notice["params"]["amountMinor"]) == ("BLOCKING", 4_900)
+    # What was given up is neither withdrawn nor credited, and says so in one way.
+    allowed = (await life.ask("invoices(first: 1) { nodes { viewerCan { action allowed reason { message } } } }"))[
+        "invoices"
+    ]["nodes"][0]["viewerCan"]
+    reasons = {state["action"]: state["reason"] and state["reason"]["message"] for state in allowed}
+    assert reasons["RECORD_PAYMENT"] is None
+    assert reasons["VOID_INVOICE"] == reasons["ISSUE_CREDIT_NOTE"]
+    assert "`retryPayment` or `recordPayment`" in reasons["VOID_INVOICE"]
+    # Coming back needs what is owed paid; that undoes the bad debt. A new card is not tried by itself.
+    back = await life.try_to("reactivateSubscription", planKey="starter", interval="MONTH")
+    assert back["userErrors"][0]["code"] == "PAYMENT_REQUIRED"
+    assert "`retryPayment`" in back["userErrors"][0]["message"]
+    added = await life.do("addPaymentMethod", "transactions { id }", token="pm_card_visa")
+    assert added["transactions"] == []
     paid = await life.do("retryPayment", "transactions { status amount { amountMinor } }")
     assert paid["transactions"] == [{"status": "SUCCEEDED", "amount": 4_900}]
     assert (await life.books()).get("BAD_DEBT", 0) == 0
+    assert await life.notices() == {}
+    assert await life.refused("retryPayment") == ["INVALID_TRANSITION"]
     await life.do("reactivateSubscription", planKey="starter", interval="MONTH")
     await life.audit(world)
 
@@ -136,6 +151,20 @@ async def test_a_payment_restores_everything(client: Client, world: World) -> No
 
 async def test_a_stolen_card_is_not_tried_again(client: Client, world: World) -> None:
     """A hard decline stops the tries, not the days."""
+    life = await overdue(client, world, "pm_card_chargeDeclinedStolenCard")
+    found = await standing(life)
+    assert found["subscription"]["dunning"]["nextAttemptAt"] is None
+    assert "add one, and it is tried at once" in found["notices"]["PAYMENT_FAILED"]["message"]
+    # Another card is tried by the days again.
+    await life.do("addPaymentMethod", token="pm_card_chargeDeclined")
+    found = await standing(life)
+    assert found["subscription"]["dunning"]["nextAttemptAt"] == "2026-02-13T10:00:00Z"
+    assert "try the payment again" in found["notices"]["PAYMENT_FAILED"]["message"]
+    await life.audit(world)
+
+
+async def test_a_stolen_card_is_not_tried_on_any_day(client: Client, world: World) -> None:
+    """Nor is there a first card that could be."""
     life = await overdue(client, world, "pm_card_chargeDeclinedStolenCard")
     await life.advance(day(8))
     assert len(await tries(life)) == 2
@@ -217,11 +246,18 @@ async def test_a_cardholder_confirms_a_retry(client: Client, world: World) -> No
     (waiting,) = tried["transactions"]
     assert waiting["status"] == "REQUIRES_ACTION"
     assert waiting["paymentAction"]["expiresAt"] == "2026-02-11T09:00:00Z"
+    notices = await life.notices()
+    assert notices["PAYMENT_FAILED"]["toConfirm"]
+    assert notices["PAYMENT_TO_CONFIRM"]["transactionId"] == waiting["id"]
     await life.advance(day(1))
+    notices = await life.notices()
+    assert "PAYMENT_TO_CONFIRM" not in notices
+    assert not notices["PAYMENT_FAILED"]["toConfirm"]
     assert [status for _, status in await tries(life)][-1] == "CANCELED"
     tried = await life.do("retryPayment", "transactions { id status }")
     await life.do("confirmPayment", transactionId=tried["transactions"][0]["id"])
     assert (await life.subscription())["status"] == "ACTIVE"
+    assert await life.notices() == {}
     assert [invoice["status"] for invoice in await life.invoices()] == ["PAID", "PAID"]
     await life.audit(world)
 
@@ -249,3 +285,67 @@ async def test_a_cancellation_does_not_end_it(client: Client, world: World) -> N
     *_, unpaid = await life.invoices()
     assert unpaid["status"] == "UNCOLLECTIBLE"
     await life.audit(world)
+
+
+METHOD = "paymentMethod { id last4 } transactions { status amount { amountMinor } }"
+
+
+async def test_what_a_method_is_tried_with_is_told(client: Client, world: World) -> None:
+    """Adding, choosing and removing a method charge what is overdue at once, and say so; asked again, once."""
+    life = await overdue(client, world)
+    methods = (await life.ask("paymentMethods { id last4 }"))["paymentMethods"]
+    visa, declined = ({row["last4"]: row["id"] for row in methods}[last4] for last4 in ("4242", "0002"))
+    added = await life.do("addPaymentMethod", METHOD, token="pm_card_chargeDeclinedInsufficientFunds")
+    assert added["transactions"] == [{"status": "FAILED", "amount": 4_900}]
+    made = await life.do("setDefaultPaymentMethod", METHOD, paymentMethodId=declined)
+    assert made["transactions"] == [{"status": "FAILED", "amount": 4_900}]
+    quiet = await life.do("setDefaultPaymentMethod", METHOD, paymentMethodId=declined)
+    assert quiet["transactions"] == []
+    # The newest takes the place of the one that is removed.
+    given = {"paymentMethodId": declined, "idempotencyKey": "remove-1"}
+    removed = await life.do("removePaymentMethod", "transactions { id status }", **given)
+    assert [row["status"] for row in removed["transactions"]] == ["FAILED"]
+    before = await tries(life)
+    assert (await life.do("removePaymentMethod", "transactions { id status }", **given)) == removed
+    assert await tries(life) == before
+    last = await life.do("removePaymentMethod", "transactions { status }", paymentMethodId=added["paymentMethod"]["id"])
+    assert [row["status"] for row in last["transactions"]] == ["SUCCEEDED"]
+    assert visa == (await life.ask("defaultPaymentMethod { id }"))["defaultPaymentMethod"]["id"]
+    assert (await life.subscription())["status"] == "ACTIVE"
+    await life.audit(world)
+
+
+async def test_a_card_is_added_while_the_processor_is_away(client: Client, world: World) -> None:
+    """The card is kept, and the charge is unknown: the same answer however often, until the clock goes on."""
+    life = await overdue(client, world)
+    (charge, *_) = (await life.ask("transactions(first: 1) { nodes { id } }"))["transactions"]["nodes"]
+    refused = await life.try_to("confirmPayment", transactionId=charge["id"])
+    assert "`retryPayment`" in refused["userErrors"][0]["message"]
+    added = await life.do("addPaymentMethod", METHOD, token="pm_card_visa", makeDefault=False)
+    assert added["transactions"] == []
+    await life.do("setSandboxProcessor", answers="LOST_AFTER_EFFECT", messages="NONE")
+    made = await life.do("setDefaultPaymentMethod", METHOD, paymentMethodId=added["paymentMethod"]["id"])
+    assert made["transactions"] == [{"status": "UNKNOWN", "amount": 4_900}]
+    await life.do("setSandboxProcessor", answers="HANGS", messages="NONE")
+    retried = await life.do("retryPayment", "transactions { id status }")
+    assert [row["status"] for row in retried["transactions"]] == ["UNKNOWN"]
+    unknown = retried["transactions"][0]["id"]
+    refused = await life.try_to("confirmPayment", transactionId=unknown)
+    assert "has not said yet" in refused["userErrors"][0]["message"]
+    await life.do("setSandboxProcessor", answers="NORMAL", messages="NONE")
+    await life.advance(day(0.5))
+    assert (await tries(life))[-1][1] == "SUCCEEDED"
+    assert (await life.subscription())["status"] == "ACTIVE"
+    await life.audit(world)
+
+
+async def test_a_declined_retry_that_is_asked_again(client: Client, world: World) -> None:
+    """The first answer, marked as a replay."""
+    life = await overdue(client, world)
+    document = "mutation ($i: RetryPaymentInput!) { retryPayment(input: $i) { userErrors { code message } } }"
+    given = {"accountId": life.account_id, "idempotencyKey": "retry-once"}
+    first = await client.ask(life.token, document, i=given)
+    again = await client.ask(life.token, document, i=given)
+    assert first["data"] == again["data"]
+    assert "idempotency" not in first.get("extensions", {})  # type: ignore[operator]
+    assert again["extensions"]["idempotency"] == {"replayed": True}  # type: ignore[index]

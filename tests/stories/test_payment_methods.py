@@ -96,5 +96,12 @@ async def test_card_numbers_are_refused_near_payments(client: Client, world: Wor
     ) == ["INVALID"]
     assert await life.refused("voidInvoice", invoiceId=invoice["id"], reason=number) == ["INVALID"]
     assert await life.refused("retryPayment", idempotencyKey="4242424242424242") == ["INVALID"]
+    pan = "4242\u00a04242\u00a04242\u00a04242"
+    assert await life.refused("cancelSubscription", mode="AT_PERIOD_END", reason=pan) == ["INVALID"]
+    assert await life.refused("updateCompany", legalName=pan) == ["INVALID"]
+    assert await life.refused("updateCompany", addressLines=["4242.4242.4242.4242"]) == ["INVALID"]
+    assert await life.refused("updateBillingAccount", name=pan) == ["INVALID"]
+    for metadata in ({"card": "4242424242424242"}, {"4242424242424242": "card"}):
+        assert await life.refused("updateBillingAccount", metadata=metadata) == ["INVALID"]
     # A number that is no card's is none of these: an IBAN, an order, a phone.
     await life.do("grantCredit", amountMinor=1, currency="USD", reason="order 1234567890123, AT61 1904 3002 3457 3201")

@@ -243,6 +243,8 @@ async def test_a_start_at_the_third_attempt(client: Client, world: World) -> Non
     assert ordered["pendingChange"]["expiresAt"] == "2026-04-01T23:00:00Z"
     confirmed = await life.try_to("confirmPayment", transactionId=ordered["pendingChange"]["transactionId"])
     assert [error["code"] for error in confirmed["userErrors"]] == ["PAYMENT_FAILED"]
+    assert "order it again, or with another card" in confirmed["userErrors"][0]["message"]
+    assert await life.notices() == {}
     assert await life.ask("subscription { status }") == {"subscription": None}
     assert await life.invoices() == []
     assert await life.books() == {}
@@ -252,6 +254,18 @@ async def test_a_start_at_the_third_attempt(client: Client, world: World) -> Non
     ordered = await life.do("startSubscription", ORDERED, **start)
     assert await life.ask("subscription { status }") == {"subscription": None}
     assert await life.refused("startSubscription", **start) == ["CHANGE_PENDING"]
+    # Whoever lost the answer finds it again, before there is a subscription: what waits, until when, and by a notice.
+    found = await life.ask(
+        "pendingChange { act transactionId expiresAt paymentAction { clientSecret expiresAt } } "
+        "notices { code params actions { kind } }"
+    )
+    waiting = found["pendingChange"]
+    assert (waiting["act"], waiting["transactionId"]) == ("START", ordered["pendingChange"]["transactionId"])
+    assert waiting["paymentAction"]["clientSecret"]
+    assert waiting["expiresAt"] == waiting["paymentAction"]["expiresAt"] == "2026-04-02T09:00:00Z"
+    (notice,) = found["notices"]
+    assert (notice["code"], notice["actions"]) == ("PAYMENT_TO_CONFIRM", [{"kind": "CONFIRM_PAYMENT"}])
+    assert notice["params"]["transactionId"] == waiting["transactionId"]
     await life.advance(datetime(2026, 4, 1, 15, tzinfo=UTC))
     confirmed = await life.do(
         "confirmPayment",
@@ -259,6 +273,9 @@ async def test_a_start_at_the_third_attempt(client: Client, world: World) -> Non
         transactionId=ordered["pendingChange"]["transactionId"],
     )
     assert confirmed["subscription"]["status"] == "ACTIVE"
+    assert await life.ask("pendingChange { act } notices { code }") == {"pendingChange": None, "notices": []}
+    again = await life.try_to("confirmPayment", transactionId=ordered["pendingChange"]["transactionId"])
+    assert again["userErrors"][0]["message"] == "The charge went through: nothing is left to confirm."
     (invoice,) = await life.invoices()
     assert lines_of(invoice) == [("SUBSCRIPTION", 1, 4_900, "2026-04-01T10:00:00Z", "2026-05-01T10:00:00Z")]
     assert taxes_of(invoice) == [("O", 0.0, 4_900, 0)]

@@ -4,6 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from ..conftest import Client, World
 from .life import Life, taxes_of
 
@@ -118,19 +120,86 @@ async def test_what_is_refused_at_once(client: Client, world: World) -> None:
         input=review | {"idempotencyKey": "mine"},
     )
     assert "FORBIDDEN" in str(answer["errors"])
-    assert await life.refused("reviewRefund", **review | {"amountMinor": 0, "currency": "EUR"}) == [
-        "REFUND_NOT_ALLOWED"
-    ]
-    assert await life.refused("reviewRefund", **review | {"amountMinor": 5_881, "currency": "EUR"}) == [
-        "REFUND_NOT_ALLOWED"
+    for amount in (0, -5):
+        assert await life.refused("reviewRefund", **review | {"amountMinor": amount, "currency": "EUR"}) == ["INVALID"]
+    above = await life.try_to("reviewRefund", **review | {"amountMinor": 5_881, "currency": "EUR"})
+    assert above["userErrors"] == [
+        {
+            "code": "REFUND_NOT_ALLOWED",
+            "message": "At most €58.80 of it can still go back.",
+            "field": ["input", "amountMinor"],
+        }
     ]
     for currency in (None, "USD"):
         assert await life.refused("reviewRefund", **review | {"amountMinor": 100, "currency": currency}) == ["INVALID"]
     assert await life.refused("reviewRefund", **review | {"decision": "DENY"}) == ["INVALID"]
     denied = await life.do("reviewRefund", REVIEWED, **review | {"decision": "DENY", "reason": "Used to the full."})
     assert (denied["refundRequest"]["status"], denied["refund"], denied["creditNote"]) == ("DENIED", None, None)
-    assert await life.refused("reviewRefund", **review) == ["CONFLICT"]
+    again = await life.try_to("reviewRefund", **review)
+    assert again["userErrors"][0]["code"] == "CONFLICT"
+    assert again["userErrors"][0]["message"] == "The request was denied: the customer may ask again."
     await life.audit(world)
+
+
+CREDITED = REVIEWED + " credit { kind status amount { amountMinor } description charge { id } }"
+
+
+async def test_credit_instead_of_money_is_a_movement(client: Client, world: World) -> None:
+    """It is a transaction of its own, no refund; the balance is what the credit note says, once."""
+    life = await paid(client, world)
+    bought = await charge(life)
+    asked = await life.do(
+        "requestRefund", ASKED, transactionId=bought["id"], reason="GOODWILL", amountMinor=588, currency="EUR"
+    )
+    given = {"refundRequestId": asked["refundRequest"]["id"], "decision": "CREDIT", "idempotencyKey": "credit-once"}
+    done = await life.do("reviewRefund", CREDITED, **given)
+    assert (done["refundRequest"]["status"], done["refund"]) == ("SUCCEEDED", None)
+    assert done["credit"] == {
+        "kind": "CREDIT",
+        "status": "SUCCEEDED",
+        "amount": 588,
+        "description": "Credit for: Starter, monthly",
+        "charge": {"id": bought["id"]},
+    }
+    assert await life.do("reviewRefund", CREDITED, **given) == done
+    found = await life.ask(
+        "creditBalance { amountMinor } transactions { nodes { kind } } refundRequests { nodes { refunds { id } } }"
+    )
+    assert found == {
+        "creditBalance": 588,
+        "transactions": {"nodes": [{"kind": "CREDIT"}, {"kind": "CHARGE"}]},
+        "refundRequests": {"nodes": [{"refunds": []}]},
+    }
+    assert (await charge(life))["refunds"] == []
+    await life.audit(world)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('reason: GOODWILL, from: "2026-04-01T00:00:00Z"', "for a SERVICE_ISSUE"),
+        (
+            'reason: SERVICE_ISSUE, from: "2026-04-02T00:00:00Z", to: "2026-04-02T00:00:00Z"',
+            "`to` comes after `from`",
+        ),
+        ('reason: GOODWILL, lineIds: ["x"]', "for a BILLING_ERROR"),
+        ('reason: BILLING_ERROR, lineIds: ["x"]', "no such line"),
+        ("reason: BILLING_ERROR, lineIds: []", "1 to 100"),
+    ],
+)
+async def test_the_policy_checks_what_a_request_does(client: Client, world: World, given: str, said: str) -> None:
+    """What it would refuse for its form is an error here: a verdict of it would be about something else."""
+    life = await paid(client, world)
+    answer = await client.ask(
+        life.token,
+        "query ($id: ID!) { billingAccount(id: $id) { transactions(first: 1) { nodes { refundPolicy("
+        + given
+        + ") { code } } } } }",
+        id=life.account_id,
+    )
+    (error,) = answer["errors"]  # type: ignore[misc]
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"  # type: ignore[has-type]
+    assert said in error["message"]  # type: ignore[has-type]
 
 
 async def test_two_at_once(client: Client, world: World) -> None:

@@ -185,7 +185,16 @@ def _moved() -> Subquery:
             (sum_over(*RECEIVED, column=Transaction.excess_minor) - refunded - owed_anyway).label("owed"),
             sum_over(TransactionKind.WRITE_OFF).label("given_up"),
             (sum_over(TransactionKind.DISPUTE) - owed_anyway).label("lost"),
-            sum_over(TransactionKind.CREDIT).label("goodwill"),
+            sum_of(
+                case(
+                    # What was given for a refund was owed before, or stands on a credit note.
+                    (
+                        and_(Transaction.kind == TransactionKind.CREDIT, Transaction.refund_request_id.is_(None)),
+                        Transaction.amount_minor,
+                    ),
+                    else_=0,
+                )
+            ).label("goodwill"),
         )
         .where(Transaction.status == TransactionStatus.SUCCEEDED)
         .group_by(Transaction.account_id)
