@@ -3,11 +3,25 @@
 import asyncio
 import sys
 
-from . import closing, documents, ingestion
+from . import closing, documents, fanout, ingestion
+from .results import Row, keep
 
-PARTS = {"ingestion": ingestion.run, "closing": closing.run, "documents": documents.run}
+PARTS = {
+    "ingestion": ("Ingestion", ingestion.run),
+    "fanout": ("One alert to many sockets of one process", fanout.run),
+    "closing": ("Closing what is due at once", closing.run),
+    "documents": ("Drawing documents", documents.run),
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:
-        asyncio.run(PARTS[name]())
+        title, run = PARTS[name]
+        rows: list[Row] = []
+
+        def tell(row: Row, rows: list[Row] = rows) -> None:
+            print(f"{row.what:<75} {row.figure}", flush=True)
+            rows.append(row)
+
+        asyncio.run(run(tell))
+        keep(name, title, rows)
         print()

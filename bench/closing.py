@@ -24,6 +24,7 @@ from plafond.services.tills import Till
 from plafond.settings import Environment
 
 from .accounts import ACTOR, BATCH, Month, open_catalogue, write_accounts
+from .results import Row, Tell
 
 POSTGRES = os.environ.get("PLAFOND_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/test")
 ACCOUNTS = int(os.environ.get("BENCH_ACCOUNTS", "10000"))
@@ -50,6 +51,7 @@ async def fill(database: Database, accounts: int) -> None:
                     "due_at": MONTH.end,
                     "rank": WORK_RANK[WorkKind.CLOSE_PERIOD],
                     "tries": 0,
+                    "failures": 0,
                     "created_at": MONTH.start,
                     "updated_at": MONTH.start,
                 }
@@ -94,14 +96,14 @@ async def measure_workers(address: str, workers: int) -> float:
     return (await count_closed(address) - before) / (time.perf_counter() - started)
 
 
-async def run() -> None:
-    """Print what one and two workers close of all that is due at once, and how long a year takes."""
+async def run(tell: Tell) -> None:
+    """What one and two workers close of all that is due at once, and how long a year takes."""
     name = f"plafond_bench_{uuid4().hex[:12]}"
     try:
         with psycopg.connect(POSTGRES, autocommit=True, connect_timeout=5) as connection:
             connection.execute(f"CREATE DATABASE {name}")
     except psycopg.OperationalError as error:
-        print(f"Closing is measured on PostgreSQL, and none answers at {POSTGRES}: {error}".strip())
+        tell(Row("PostgreSQL", f"not measured: none answers at {POSTGRES}: {error}".strip()))
         return
     address = make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
     try:
@@ -109,21 +111,20 @@ async def run() -> None:
         database = Database(address, SetClock(NOW - timedelta(days=31)), lambda _: None)
         await fill(database, ACCOUNTS)
         await database.close()
-        print(f"{ACCOUNTS:,} accounts due at once on PostgreSQL, {SECONDS:.0f} s each")
-        print(f"{'workers':>8} {'periods/s':>11} {'× one':>6}")
         one = 0.0
         for workers in (1, 2):
             speed = await measure_workers(address, workers)
             one = one or speed
-            print(f"{workers:>8} {speed:>11.1f} {speed / one:>6.2f}")
-        await measure_year(address)
+            what = f"PostgreSQL, {ACCOUNTS:,} accounts due, workers: {workers}"
+            tell(Row(what, f"{speed:.1f} periods/s: {speed / one:.2f} × one worker"))
+        tell(Row("A year of one account on a test clock", f"{await measure_year(address):.1f} s"))
     finally:
         with psycopg.connect(POSTGRES, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def measure_year(address: str) -> None:
-    """How long it takes to advance one account by a year."""
+async def measure_year(address: str) -> float:
+    """How many seconds it takes to advance one account by a year."""
     database = Database(address, SetClock(NOW), lambda _: None)
     till = Till(database, SandboxProcessor(database), ACTOR)
     account = await create_scenario(till, SEEDER, "at-95-percent", NOW)
@@ -131,5 +132,6 @@ async def measure_year(address: str) -> None:
         row = await session.get_one(BillingAccount, account.id)
     started = time.perf_counter()
     await advance_clock(till, row.test_clock_id, NOW + timedelta(days=365))
-    print(f"A year of one account on a test clock: {time.perf_counter() - started:.1f} s")
+    elapsed = time.perf_counter() - started
     await database.close()
+    return elapsed

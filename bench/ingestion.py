@@ -26,7 +26,6 @@ from sqlalchemy import make_url, text
 from plafond.app import create_app
 from plafond.clock import SetClock
 from plafond.database import Database
-from plafond.demo import make_config
 from plafond.migrations import migrate_database
 from plafond.models import UsageEvent, UsageEventId
 from plafond.models.types import new_id
@@ -36,10 +35,11 @@ from plafond.services.ingestion import EVENT_COLUMNS, ID_COLUMNS
 from plafond.services.metering import record_usage
 from plafond.services.tokens import create_operator_key
 from plafond.services.usage import EventStatus, UsageInput
+from plafond.serving import make_config
 from plafond.settings import Environment, Settings
 
 from .accounts import ACTOR, Month, open_catalogue, write_accounts
-from .results import Row, keep
+from .results import Row, Tell
 
 POSTGRES = os.environ.get("PLAFOND_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/test")
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -367,9 +367,8 @@ async def store_events(database: Database, ids: list[UUID], events: int, first: 
             await (await connection.execution_options(isolation_level="AUTOCOMMIT")).execute(text("ANALYZE"))
 
 
-async def run() -> None:
-    """Measure all of it, and keep the figures."""
-    rows: list[Row] = []
+async def run(tell: Tell) -> None:
+    """Measure all of it."""
     parts: list[Callable[[], Awaitable[list[Row]]]] = [
         compare_on_postgres,
         compare_on_sqlite,
@@ -385,6 +384,4 @@ async def run() -> None:
         except psycopg.OperationalError as error:
             found = [Row("PostgreSQL", f"not measured: none answers at {POSTGRES}: {error}".strip())]
         for row in found:
-            print(f"{row.what:<75} {row.figure}")
-        rows += found
-    keep("ingestion", "Ingestion", rows)
+            tell(row)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,10 @@ class Row:
 
     what: str
     figure: str
+
+
+Tell = Callable[[Row], None]
+"""Takes a row as soon as it is measured."""
 
 
 def describe_machine() -> str:

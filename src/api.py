@@ -31,9 +31,11 @@ from strawberry.schema.schema import validate_document
 from strawberry.types import ExecutionContext
 from strawberry.types.execution import ExecutionResult as StrawberryResult
 from strawberry.types.execution import StreamExecutionResult
+from strawberry.types.graphql import OperationType
 
 from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
+from .resolvers.alert_mutation import AlertMutation
 from .resolvers.batches import ReadsBatches
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
@@ -72,6 +74,12 @@ class OwnLoaders(SchemaExtension):
     def on_operation(self) -> Iterator[None]:
         """Before the operation: a context of its own."""
         self.execution_context.context = self.execution_context.context.fresh()
+        yield
+
+    def on_execute(self) -> Iterator[None]:
+        """What only asks may be answered by a replica. A mutation sees what it wrote, and a stream what it tells of."""
+        if self.execution_context.operation_type is OperationType.QUERY:
+            self.execution_context.context.read_replica()
         yield
 
     def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:  # noqa: ARG002
@@ -312,6 +320,7 @@ class ProductionMutation(
     AccountMutation,
     UsageMutation,
     ReservationMutation,
+    AlertMutation,
     CatalogueMutation,
     PlanMutation,
     MoneyMutation,

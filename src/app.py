@@ -1,8 +1,9 @@
 """The composition root: settings become a running application."""
 
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -21,16 +22,21 @@ from .clock import Clock, SystemClock
 from .database import Database
 from .http.documents import DocumentEndpoint
 from .http.errors import refuse
-from .http.graphql import GraphQLEndpoint, SocketEndpoint
+from .http.graphql import GraphQLEndpoint
 from .http.health import live, ready
+from .http.sockets import SocketEndpoint
+from .http.usage import UsageEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
+from .services.admission import Admissions
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_exports, run_worker
+from .stopping import Stopping
+from .worker import run_drawing, run_exports, run_upkeep, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
+WORK_GRACE_S = 10.0
 WEBHOOK_PATH = "/webhooks/stripe"
 PAGE_FILES = Path(__file__).parent / "http" / "graphiql"
 
@@ -55,13 +61,9 @@ def create_app(
 
     Without a draughtsman it draws no documents: those that are drawn it opens.
     """
-    bus = InProcessBus()
-
-    def wake(topics: Iterable[str]) -> None:
-        for topic in topics:
-            bus.publish(topic)
-
-    database = Database(settings.database_url, clock or SystemClock(), wake)
+    bus = make_bus(settings)
+    stopping = Stopping()
+    database = Database(settings.database_url, clock or SystemClock(), bus.publish_all, replica=settings.replica_url)
     signing_keys = make_signing_keys(settings)
     processor = make_processor(settings, database)
     schema = schema_for(settings.environment)
@@ -79,23 +81,34 @@ def create_app(
             request_id=secrets.token_hex(8),
         )
 
+    admissions = Admissions(database, settings, bus)
+    sockets = SocketEndpoint(schema, make_context, settings.allowed_origins, admissions)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
-        async with anyio.create_task_group() as group:
-            if with_worker:
-                group.start_soon(run_worker, database, processor)
-            if with_worker and draughtsman is not None:
-                group.start_soon(run_drawing, database, draughtsman)
-                group.start_soon(run_exports, database, draughtsman)
-            yield
-            group.cancel_scope.cancel()
+        async with bus.running(), anyio.create_task_group() as beside:
+            beside.start_soon(admissions.watch)
+            async with anyio.create_task_group() as group:
+                if with_worker:
+                    group.start_soon(run_worker, database, processor, stopping)
+                    group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
+                if with_worker and draughtsman is not None:
+                    group.start_soon(run_drawing, database, draughtsman, stopping)
+                    group.start_soon(run_exports, database, draughtsman, stopping)
+                yield
+                await sockets.close_all()
+                # Whoever works comes to the end of a piece of work, or is stopped in it: then it is done again.
+                stopping.begin()
+                group.cancel_scope.deadline = anyio.current_time() + (0 if stopping.is_hurried else WORK_GRACE_S)
+            beside.cancel_scope.cancel()
         if isinstance(processor, Closable):
             await processor.close()
         await database.close()
 
     routes: list[Route | WebSocketRoute | Mount] = [
         Route("/graphql", GraphQLEndpoint(schema, make_context, settings.environment).answer, methods=METHODS),
-        WebSocketRoute("/graphql", SocketEndpoint(schema, make_context, settings.allowed_origins)),
+        WebSocketRoute("/graphql", sockets),
+        Route("/usage", UsageEndpoint(make_context, stopping).answer, methods=["POST"]),
         Route(FOLDER + "{token:path}", DocumentEndpoint(database, link_key, draughtsman).answer),
         Route("/healthz", live),
         Route("/readyz", ready),
@@ -109,7 +122,22 @@ def create_app(
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
     app.state.database = database
     app.state.bus = bus
+    app.state.stopping = stopping
+    app.state.sockets = sockets
     return app
+
+
+def make_bus(settings: Settings) -> InProcessBus:
+    """What wakes the readers of live changes: those of this process, and through Redis those of all."""
+    if settings.redis_url is None:
+        return InProcessBus()
+    try:
+        from .adapters.redis_bus import RedisBus  # noqa: PLC0415  # an extra, for those who configure it
+    except ModuleNotFoundError as error:
+        raise SettingMissing(
+            "PLAFOND_REDIS_URL is set, and the extra for it is not installed: plafond[redis]."
+        ) from error
+    return RedisBus(settings.redis_url.get_secret_value())
 
 
 def make_link_key(settings: Settings) -> bytes:

@@ -5,23 +5,22 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import anyio
 import typer
-import uvicorn
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .adapters.pdf import PdfPool
 from .api import print_schema
-from .app import create_app, make_processor
+from .app import WORK_GRACE_S, create_app, make_bus, make_link_key, make_processor
 from .clock import SystemClock
 from .database import Actor, Database
-from .demo import PortInUse, bind_port, make_config, run_demo
+from .demo import run_demo
 from .faults import rehearse
 from .ingest import IngestFailed, ingest_file
 from .ingest import Progress as IngestProgress
@@ -35,10 +34,13 @@ from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.duties import release_account
 from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
+from .services.partitions import make_partitions
 from .services.tills import Till
 from .services.tokens import create_operator_key, list_keys, revoke_key
+from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
-from .worker import run_drawing, run_exports, run_worker
+from .stopping import Stopping
+from .worker import run_drawing, run_exports, run_upkeep, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -96,37 +98,74 @@ def demo(
         with closing(PdfPool()) as pool:
             asyncio.run(run_demo(port, folder, pool, keep=keep, replay=replay))
     except KeyboardInterrupt:
-        typer.echo("\nStopped.")
+        pass  # before anything was served
+    typer.echo("\nStopped.")
 
 
 @app.command()
-def serve(*, worker: Annotated[bool, typer.Option(help="Do the due work in this process too.")] = True) -> None:
+def serve(
+    *,
+    worker: Annotated[bool, typer.Option(help="Do the due work in this process too.")] = True,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes on the one port; the due work is done in the first.")
+    ] = 1,
+) -> None:
     """Serve the configured database (PLAFOND_DATABASE_URL)."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
-    rehearse(settings.fault)
-    with closing(PdfPool()) as pool:
-        app = create_app(settings, with_worker=worker, draughtsman=pool)
-        listener = bind_port(settings.host, settings.port)
-        typer.echo(f"Serving {settings.environment.lower()} at {settings.base_url}/graphql")
-        uvicorn.Server(make_config(app)).run(sockets=[listener])
+    if settings.replica_url is not None:
+        check_database(settings.replica_url, settings.environment)
+    if settings.link_secret is None:
+        # Made here, so that it is the same in all processes, and each opens the links of the others.
+        settings = settings.model_copy(update={"link_secret": SecretStr(make_link_key(settings).hex())})
+    listener = bind_port(settings.host, settings.port)
+    typer.echo(f"Serving {settings.environment.lower()} at {settings.base_url}/graphql")
+
+    def run(number: int, parent: Parent | None = None) -> None:
+        rehearse(settings.fault)
+        with closing(PdfPool()) as pool:
+            served = create_app(settings, with_worker=worker and number == 0, draughtsman=pool)
+            Server(served, settings.drain_seconds, parent).run(sockets=[listener])
+
+    if workers == 1:
+        run(0)
+        return
+    code = supervise(workers, run, listener)
+    if code:
+        raise typer.Exit(code)
 
 
-@app.command()
-def worker() -> None:
+@app.command("worker")
+def work() -> None:
     """Do the due work, beside servers that run without it."""
     settings = Settings()
     check_database(settings.database_url, settings.environment)
     rehearse(settings.fault)
 
     async def run(database: Database) -> None:
+        stopping = Stopping()
         with closing(PdfPool()) as pool:
-            async with anyio.create_task_group() as group:
-                group.start_soon(run_worker, database, make_processor(settings, database))
-                group.start_soon(run_drawing, database, pool)
-                group.start_soon(run_exports, database, pool)
+            async with anyio.create_task_group() as everything:
+                everything.start_soon(_hear_signals, stopping, everything.cancel_scope)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(run_worker, database, make_processor(settings, database), stopping)
+                    group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
+                    group.start_soon(run_drawing, database, pool, stopping)
+                    group.start_soon(run_exports, database, pool, stopping)
+                everything.cancel_scope.cancel()
 
     asyncio.run(_with_database(settings, run))
+
+
+async def _hear_signals(stopping: Stopping, everything: anyio.CancelScope) -> None:
+    """Have what is being done brought to its end, within the grace; a second signal ends it at once."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if stopping.has_begun:
+                break
+            stopping.begin()
+            everything.deadline = anyio.current_time() + WORK_GRACE_S
+    everything.cancel()
 
 
 @app.command()
@@ -134,6 +173,11 @@ def migrate() -> None:
     """Bring the configured database up to date; the first time fixes its environment."""
     settings = Settings()
     migrate_database(settings.database_url, settings.environment)
+
+    async def run(database: Database) -> None:
+        await make_partitions(database, database.clock.now())
+
+    asyncio.run(_with_database(settings, run))
     typer.echo("The database is up to date.")
 
 
@@ -207,10 +251,13 @@ def ingest(
         Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="NDJSON (CloudEvents too) or CSV.")
     ],
     url: Annotated[
-        str, typer.Option(envvar="PLAFOND_URL", help="The server's GraphQL address.")
-    ] = "http://127.0.0.1:8000/graphql",
+        str, typer.Option(envvar="PLAFOND_URL", help="The server's address; with /graphql or /usage it is the same.")
+    ] = "http://127.0.0.1:8000",
     token: Annotated[str, typer.Option(envvar="PLAFOND_TOKEN", help="An API key with usage:write.")] = "",
     batch: Annotated[int, typer.Option(min=1, max=1000, help="Events per request.")] = 500,
+    parallel: Annotated[
+        int, typer.Option(min=1, max=8, help="Requests at once; 1 keeps the file's order to the event.")
+    ] = 4,
 ) -> None:
     """Send a file of usage events; interrupted, the same command goes on, and nothing is counted twice."""
     if not token:
@@ -226,7 +273,7 @@ def ingest(
             bars.update(task, completed=progress.lines)
 
         try:
-            done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch))
+            done = asyncio.run(ingest_file(file, url=url, token=token, tell=tell, batch=batch, parallel=parallel))
         except KeyboardInterrupt:
             bars.stop()
             raise IngestFailed(
@@ -285,7 +332,7 @@ def make_key(
 
 @keys.command("revoke")
 def end_key(prefix: Annotated[str, typer.Argument(help="The key's prefix, such as plf_test_0123456789ab.")]) -> None:
-    """End a key and its streams: at once in this process, within five seconds in others."""
+    """End a key and its streams: at once where Redis tells the servers, else within five seconds."""
 
     async def run(database: Database) -> None:
         async with database.work(COMMAND_LINE) as work:
@@ -343,8 +390,10 @@ def _checked_settings() -> Settings:
 
 
 async def _with_database(settings: Settings, run: Callable[[Database], Awaitable[T]]) -> T:
-    database = Database(settings.database_url, SystemClock(), lambda _: None)
-    try:
-        return await run(database)
-    finally:
-        await database.close()
+    bus = make_bus(settings)
+    async with bus.running():
+        database = Database(settings.database_url, SystemClock(), bus.publish_all)
+        try:
+            return await run(database)
+        finally:
+            await database.close()

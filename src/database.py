@@ -39,7 +39,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import joinedload
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeEngine
@@ -294,7 +294,9 @@ def hash_audit_entry(entry: AuditEntry) -> str:
 class Database:
     """Where rows are kept. `on_commit` hears the topics of each committed `Work`."""
 
-    def __init__(self, address: str, clock: Clock, on_commit: Callable[[Iterable[str]], None]) -> None:
+    def __init__(
+        self, address: str, clock: Clock, on_commit: Callable[[Iterable[str]], None], *, replica: str | None = None
+    ) -> None:
         self.clock = clock
         self._on_commit = on_commit
         url = driver_url(address)
@@ -309,13 +311,21 @@ class Database:
         self._readers = async_sessionmaker(
             self.engine.execution_options(sqlite_readonly=True), expire_on_commit=False, autoflush=False
         )
+        self.replica = None if replica is None else _open_replica(replica)
+        self._laggards = (
+            self._readers
+            if self.replica is None
+            else async_sessionmaker(
+                self.replica.execution_options(postgresql_readonly=True), expire_on_commit=False, autoflush=False
+            )
+        )
         # SQLite has one writer: in line for the lock, nobody polls for it.
         self._writing = asyncio.Lock() if self.is_sqlite else nullcontext()
 
     @asynccontextmanager
-    async def read(self) -> AsyncGenerator[ReadSession]:
-        """A short session that only reads."""
-        async with self._readers() as session:
+    async def read(self, *, may_lag: bool = False) -> AsyncGenerator[ReadSession]:
+        """A short session that only reads. Where it may lag behind commits, a replica answers if there is one."""
+        async with (self._laggards if may_lag else self._readers)() as session:
             yield ReadSession(session)
 
     @asynccontextmanager
@@ -349,6 +359,14 @@ class Database:
     async def close(self) -> None:
         """Give the connections back."""
         await self.engine.dispose()
+        if self.replica is not None:
+            await self.replica.dispose()
+
+
+def _open_replica(address: str) -> AsyncEngine:
+    return create_async_engine(
+        driver_url(address), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, pool_pre_ping=True
+    )
 
 
 def was_given_up(error: DBAPIError) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,6 @@ from urllib.parse import quote
 
 import anyio
 import httpx2
-import uvicorn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from websockets.asyncio.client import connect
@@ -22,11 +20,11 @@ from websockets.exceptions import ConnectionClosed
 from .app import create_app
 from .clock import SetClock
 from .database import Database
-from .ingest import RECORD
 from .migrations import check_database, migrate_database
 from .models import Role
 from .sandbox.seeds import SandboxToken, seed_sandbox
 from .services.ports import Draughtsman
+from .serving import Server, bind_port
 from .settings import Environment, Settings
 
 REPLAY_TENANT = "birchwood"
@@ -45,6 +43,11 @@ ACCOUNT = """
 { billingAccount(externalId: "birchwood") { id name changeCursor
     usage { metric { key name } used limit percent level resetsAt } } }
 """
+RECORD = """
+mutation ($events: [UsageEventInput!]!) {
+  recordUsage(input: { events: $events }) { accepted duplicates rejected userErrors { message } }
+}
+"""
 FOLLOW = """
 subscription ($id: ID!, $after: String) { accountChanged(
     accountId: $id, after: $after, kinds: [USAGE, ALERT]) { kind node {
@@ -55,26 +58,6 @@ QUERY_TO_PASTE = (
     '{ billingAccount(externalId: "acme") { name nextBilling { date amount { formatted } } '
     "usage { metric { name } used limit percent level } } }"
 )
-
-
-class PortInUse(Exception):
-    """Somebody else listens there. Its text says what to do."""
-
-
-def bind_port(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is done, so that a taken one is told at once."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        raise PortInUse(
-            f"{host}:{port} cannot be listened on ({error.strerror}): take another port, such as "
-            f"`PORT={port + 1 if port < 65535 else 8000} make run` (`plafond serve` takes PLAFOND_PORT)."
-        ) from error
-    return listener
 
 
 async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: bool, replay: bool = True) -> None:
@@ -101,7 +84,7 @@ async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: b
     operator = next(token.token for token in tokens if token.role is Role.OPERATOR)
     owner = next(token.token for token in tokens if token.tenant.startswith("Acme") and token.role is Role.TENANT_OWNER)
     app = create_app(settings, draughtsman=draughtsman)
-    server = uvicorn.Server(make_config(app))
+    server = Server(app, drain_s=0)
     async with anyio.create_task_group() as group:
 
         async def serve() -> None:
@@ -119,13 +102,6 @@ async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: b
                 with suppress(httpx2.TransportError):  # the server was stopped: nothing is left to send to
                     await _replay(console, client, url, operator, account, made_at)
         console.print(f"\nServing on {url} until you press Ctrl-C.")
-
-
-def make_config(app: Any) -> uvicorn.Config:
-    """How uvicorn serves the application."""
-    return uvicorn.Config(
-        app, log_level="warning", ws_max_size=1024 * 1024, ws_per_message_deflate=False, timeout_graceful_shutdown=5
-    )
 
 
 async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path, now: datetime) -> list[SandboxToken]:

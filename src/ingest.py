@@ -1,94 +1,30 @@
-"""Sends a file of usage events to a server, in batches, and goes on where it was interrupted."""
+"""Sends a file of usage events to a server, several batches at once, and goes on where it was interrupted."""
 
+import asyncio
 import csv
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import anyio
 import httpx2
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import ValidationError
+
+from .schema.usage_lines import Unread, UsageLine, explain_fault, read_line
 
 BATCH = 500
+PARALLEL = 4
 TRIES = 5
-MAX_LINE = 64 * 1024
-MAX_BATCH_BYTES = 900 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024
 
 KEY_ADVICE = "Give another API key by --token or PLAFOND_TOKEN."
-
-RECORD = """
-mutation Ingest($events: [UsageEventInput!]!) {
-  recordUsage(input: { events: $events }) {
-    accepted duplicates rejected
-    results { index eventId status code message }
-    userErrors { code message field }
-  }
-}
-"""
 
 
 class IngestFailed(Exception):
     """The file could not be sent to its end. What was acknowledged is counted; the same command goes on from there."""
-
-
-def _refuse_booleans(value: object) -> object:
-    if isinstance(value, bool | float):
-        raise ValueError("a whole number is wanted")  # pydantic reports ValueError
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(_refuse_booleans)]
-
-
-class UsageLine(BaseModel):
-    """One event of a file, in the names of `UsageEventInput`."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    event_id: str = Field(alias="eventId", min_length=1, max_length=255)
-    metric: str = Field(min_length=1)
-    account_id: str | None = Field(None, alias="accountId")
-    external_id: str | None = Field(None, alias="externalId")
-    quantity: Whole | None = Field(None, ge=-(2**53) + 1, le=2**53 - 1)
-    level: Whole | None = Field(None, ge=0, le=2**53 - 1)
-    correction: bool = False
-    occurred_at: AwareDatetime | None = Field(None, alias="occurredAt")
-    properties: dict[str, str | int | bool] = Field(default_factory=dict)
-
-    @field_serializer("occurred_at")
-    def _as_text(self, at: datetime | None) -> str | None:
-        return None if at is None else at.isoformat()
-
-
-class CloudEvent(BaseModel):
-    """A CloudEvents 1.0 JSON event: `type` is the metric, `subject` the external id, `data` holds the quantity."""
-
-    specversion: Literal["1.0"]
-    id: str
-    source: str
-    type: str
-    subject: str | None = None
-    time: AwareDatetime | None = None
-    data: dict[str, Any]
-
-    def to_line(self) -> UsageLine:
-        """The same as one of ours."""
-        data = dict(self.data)
-        known = {key: data.pop(key) for key in ("quantity", "level", "correction") if key in data}
-        return UsageLine.model_validate(
-            {
-                "eventId": self.id,
-                "metric": self.type,
-                "externalId": self.subject,
-                "occurredAt": self.time,
-                "properties": data.pop("properties", None) or data,
-                **known,
-            }
-        )
 
 
 CSV_NAMES = {info.alias or name for name, info in UsageLine.model_fields.items()} - {"properties"}
@@ -109,9 +45,38 @@ class Progress:
 
     digest: str
     lines: int = 0
+    """Up to here everything was acknowledged."""
+    ahead: list[list[int]] = field(default_factory=list[list[int]])
+    """The lines after that which were acknowledged too, from the first to the last of each batch."""
     accepted: int = 0
     duplicates: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def note(self, first: int, last: int) -> None:
+        """Take the lines of an acknowledged batch into account."""
+        self.ahead = sorted([*self.ahead, [first, last]])
+        while self.ahead and self.ahead[0][0] <= self.lines + 1:
+            self.lines = max(self.lines, self.ahead.pop(0)[1])
+
+
+@dataclass
+class Batch:
+    """What one request sends: the lines of a file from `first` to `last`, and which of them are no events."""
+
+    first: int
+    last: int = 0
+    numbers: list[int] = field(default_factory=list[int])
+    lines: list[bytes] = field(default_factory=list[bytes])
+    broken: list[Broken] = field(default_factory=list[Broken])
+    bytes: int = 0
+    is_ordered: bool = False
+    """Whether something in it lowers or sets a figure: then it matters what was counted before, and what after."""
+
+
+def usage_address(url: str) -> str:
+    """Where a server takes usage, by its base, its GraphQL address, or that address itself."""
+    base = url.rstrip("/")
+    return base if base.endswith("/usage") else base.removesuffix("/graphql") + "/usage"
 
 
 def read_events(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
@@ -122,22 +87,8 @@ def read_events(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield number, _read_line(number, line)
-
-
-def _read_line(number: int, line: bytes) -> UsageLine | Broken:
-    try:
-        if len(line) > MAX_LINE:
-            return Broken(number, "", f"The line is longer than {MAX_LINE} bytes.")
-        given = json.loads(line.decode())
-        json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate passes JSON, but no wire
-        if isinstance(given, dict) and "specversion" in given:
-            return CloudEvent.model_validate(given).to_line()
-        return UsageLine.model_validate(given)
-    except ValidationError as error:
-        return Broken(number, _id_in(line), _explain(error))
-    except (ValueError, RecursionError) as error:
-        return Broken(number, "", f"Not a JSON object in UTF-8: {error}"[:200])
+                found = read_line(line)
+                yield number, Broken(number, found.event_id, found.reason) if isinstance(found, Unread) else found
 
 
 def _read_csv(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
@@ -177,70 +128,74 @@ def _read_row(number: int, header: list[str], row: list[str]) -> UsageLine | Bro
     except UnicodeEncodeError:
         return Broken(number, "", "Not UTF-8.")
     except ValidationError as error:
-        return Broken(number, given.get("eventId", ""), _explain(error))
-
-
-def _id_in(line: bytes) -> str:
-    try:
-        given = json.loads(line)
-    except ValueError:
-        return ""
-    return str(given.get("eventId", given.get("id", "")))[:255] if isinstance(given, dict) else ""
-
-
-def _explain(error: ValidationError) -> str:
-    faults = []
-    for item in error.errors()[:3]:
-        if not item["loc"]:
-            faults.append("The line is no JSON object.")
-        else:
-            place = ".".join(map(str, item["loc"]))
-            faults.append(f"`{place}`: {WORDS.get(item['type'], item['msg'].removeprefix('Value error, '))}")
-    return "; ".join(faults)
-
-
-WORDS = {
-    "missing": "is missing.",
-    "extra_forbidden": "is not a name that is known here.",
-    "int_type": "is no whole number.",
-    "int_parsing": "is no whole number.",
-    "int_from_float": "is no whole number.",
-    "finite_number": "is no whole number.",
-    "dict_type": "is no object.",
-    "model_type": "is no object.",
-    "string_type": "is no text.",
-    "timezone_aware": "has no offset: an RFC 3339 instant is wanted, such as 2026-03-01T12:00:00Z.",
-    "datetime_from_date_parsing": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
-    "datetime_parsing": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
-}
-"""What is wrong with a field, in words for whoever mends the file."""
+        return Broken(number, given.get("eventId", ""), explain_fault(error))
 
 
 async def ingest_file(
-    file: Path, *, url: str, token: str, tell: Callable[[Progress], None], batch: int = BATCH
+    file: Path, *, url: str, token: str, tell: Callable[[Progress], None], batch: int = BATCH, parallel: int = PARALLEL
 ) -> Progress:
-    """Send a file. Gives what became of it; `IngestFailed` says why it stopped and that it can go on."""
+    """Send a file, `parallel` batches at once. Gives what became of it.
+
+    `IngestFailed` says why it stopped and that it can go on. Whatever ends it, what was acknowledged by then is noted.
+    """
     if not token.isascii() or not token.isprintable():
         raise IngestFailed(f"Stopped: the token is malformed. {KEY_ADVICE}")
+    address = usage_address(url)
     journal = file.with_name(file.name + ".progress")
-    progress = _resume(file, url, journal)
-    async with httpx2.AsyncClient(timeout=30.0, headers={"Authorization": f"Bearer {token}"}) as client:
-        async for numbers, events, last_line in _batches(file, progress, batch):
-            if events:
-                answer = await _send(client, url, [event.model_dump(by_alias=True) for event in events])
-                _count(progress, answer, numbers)
-            progress.lines = last_line
-            _write_journal(journal, progress)
-            tell(progress)
+    progress = _resume(file, address, journal)
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/x-ndjson",
+        "Prefer": "return=minimal",
+    }
+    limits = httpx2.Limits(max_connections=parallel)
+    async with httpx2.AsyncClient(timeout=60.0, headers=headers, limits=limits) as client:
+        sending: dict[asyncio.Task[list[dict[str, Any]]], Batch] = {}
+
+        async def take_one() -> None:
+            """Wait until a batch is acknowledged, and note it."""
+            done, _ = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
+            failed: IngestFailed | None = None
+            for task in done:
+                sent = sending.pop(task)
+                try:
+                    _count(progress, sent, task.result())
+                except IngestFailed as failure:
+                    failed = failure
+                else:
+                    _write_journal(journal, progress)
+                    tell(progress)
+            if failed is not None:
+                raise failed
+
+        try:
+            for found in _batches(file, progress, batch):
+                while sending and (len(sending) >= parallel or found.is_ordered):
+                    await take_one()
+                sending[asyncio.create_task(_send(client, address, found.lines))] = found
+                if found.is_ordered:
+                    await take_one()
+            while sending:
+                await take_one()
+        except IngestFailed:
+            # The others are on their way: what is acknowledged of them need not be sent again.
+            while sending:
+                with suppress(IngestFailed):
+                    await take_one()
+            raise
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
     journal.unlink(missing_ok=True)
     progress.rejected.sort(key=lambda broken: broken["line"])
     return progress
 
 
-def _resume(file: Path, url: str, journal: Path) -> Progress:
+def _resume(file: Path, address: str, journal: Path) -> Progress:
     # What one server has counted says nothing of another: the address is part of what a journal is for.
     with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest() + " " + url
+        digest = hashlib.file_digest(content, "sha256").hexdigest() + " " + address
     if journal.exists():
         try:
             found = Progress(**json.loads(journal.read_text()))
@@ -258,68 +213,98 @@ def _write_journal(journal: Path, progress: Progress) -> None:
     new.replace(journal)
 
 
-async def _batches(file: Path, progress: Progress, size: int) -> AsyncGenerator[tuple[list[int], list[UsageLine], int]]:
-    numbers: list[int] = []
-    events: list[UsageLine] = []
+def _batches(file: Path, progress: Progress, size: int) -> Iterator[Batch]:
+    """What is still to be sent. A batch ends where lines follow that an earlier run sent."""
+    batch: Batch | None = None
     last = done = progress.lines
-    weight = 0
+    ahead = [list(pair) for pair in progress.ahead]
     for number, event in read_events(file):
-        if number <= done:
-            continue
-        if isinstance(event, Broken):
-            progress.rejected.append(asdict(event))
+        while ahead and number > ahead[0][1]:
+            done = max(done, ahead.pop(0)[1])
+        if number <= done or (ahead and ahead[0][0] <= number):
+            if batch is not None:
+                yield batch
+                batch = None
             last = number
             continue
-        bytes_more = len(event.model_dump_json(by_alias=True).encode()) + 1
-        if events and (len(events) == size or weight + bytes_more > MAX_BATCH_BYTES):
-            yield numbers, events, last
-            numbers, events, weight = [], [], 0
-        numbers.append(number)
-        events.append(event)
-        weight += bytes_more
-        last = number
-    yield numbers, events, last
+        line = (
+            b"" if isinstance(event, Broken) else event.model_dump_json(by_alias=True, exclude_defaults=True).encode()
+        )
+        is_full = batch is not None and (len(batch.lines) >= size or batch.bytes + len(line) + 1 > MAX_BATCH_BYTES)
+        if batch is not None and is_full and line:
+            yield batch
+            batch = None
+        if batch is None:
+            # Blank lines before it are nobody else's.
+            batch = Batch(last + 1)
+        batch.last = last = number
+        if isinstance(event, Broken):
+            batch.broken.append(event)
+            continue
+        batch.numbers.append(number)
+        batch.lines.append(line)
+        batch.bytes += len(line) + 1
+        batch.is_ordered = batch.is_ordered or event.level is not None or (event.quantity or 0) < 0
+    if batch is not None:
+        yield batch
 
 
-async def _send(client: httpx2.AsyncClient, url: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+async def _send(client: httpx2.AsyncClient, address: str, lines: list[bytes]) -> list[dict[str, Any]]:
+    """Have a batch counted. Gives the answer's lines, the last of which sums up."""
+    if not lines:
+        return [{"accepted": 0, "duplicates": 0, "rejected": 0, "error": None}]
+    reason = ""
     for attempt in range(TRIES):
+        pause = 0.2 * 2**attempt
         try:
-            response = await client.post(url, json={"query": RECORD, "variables": {"events": events}})
-            if response.status_code < 500:
-                return _read_answer(response)
+            response = await client.post(address, content=b"\n".join(lines))
+            answer = _read_answer(response)
+            if answer is not None:
+                return answer
             reason = f"the server answers {response.status_code}"
+            asked = response.headers.get("retry-after", "")
+            pause = max(pause, min(float(asked), 30.0)) if asked.isdigit() else pause
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise IngestFailed(f"Stopped: {url} is no address of a server: {error}") from error
+            raise IngestFailed(f"Stopped: {address} is no address of a server: {error}") from error
         except httpx2.HTTPError as error:
-            reason = f"{url} does not answer ({error or type(error).__name__})"
+            reason = f"{address} does not answer ({error or type(error).__name__})"
         if attempt + 1 < TRIES:
-            await anyio.sleep(0.2 * 2**attempt)
+            await asyncio.sleep(pause)
     raise IngestFailed(f"Stopped: {reason}. Nothing acknowledged is lost: run the same command again to go on.")
 
 
-def _read_answer(response: httpx2.Response) -> dict[str, Any]:
+def _read_answer(response: httpx2.Response) -> list[dict[str, Any]] | None:
+    """The lines of an answer; none where the same is to be sent again."""
     try:
-        answer = response.json()
-    except ValueError as error:
+        found = [json.loads(line) for line in response.text.splitlines() if line]
+        end = found[-1]
+        if end.get("errors"):
+            reasons = "; ".join(str(error.get("message")) for error in end["errors"])
+            is_final = response.status_code < 500
+        else:
+            reasons = "" if end["error"] is None else str(end["error"]["message"])
+            is_final = end["error"] is None or end["error"]["code"] not in ("UNAVAILABLE", "INTERNAL")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        if response.status_code >= 500:
+            return None
         raise IngestFailed(
             f"Stopped: {response.url} is not a Plafond server (status {response.status_code})."
         ) from error
-    data = (answer.get("data") or {}).get("recordUsage") if isinstance(answer, dict) else None
-    errors = answer.get("errors", []) if isinstance(answer, dict) else []
-    if errors or data is None:
-        reasons = "; ".join(str(error.get("message")) for error in errors) or "no answer"
-        raise IngestFailed(f"Stopped: {reasons}" + (f" {KEY_ADVICE}" if response.status_code == 401 else ""))
-    if data["userErrors"]:
-        raise IngestFailed("Stopped: " + "; ".join(error["message"] for error in data["userErrors"]))
-    found: dict[str, Any] = data
+    if not is_final:
+        return None
+    if reasons:
+        advice = f" {KEY_ADVICE}" if response.status_code == 401 or "UNAUTHENTICATED" in response.text else ""
+        raise IngestFailed(f"Stopped: {reasons}{advice}")
     return found
 
 
-def _count(progress: Progress, answer: dict[str, Any], numbers: list[int]) -> None:
-    progress.accepted += answer["accepted"]
-    progress.duplicates += answer["duplicates"]
+def _count(progress: Progress, batch: Batch, answer: list[dict[str, Any]]) -> None:
+    *rejected, end = answer
+    progress.accepted += end["accepted"]
+    progress.duplicates += end["duplicates"]
+    progress.rejected += map(asdict, batch.broken)
     progress.rejected += [
-        asdict(Broken(numbers[result["index"]], result["eventId"], f"{result['code']}: {result['message']}"))
-        for result in answer["results"]
-        if result["status"] == "REJECTED"
+        asdict(Broken(batch.numbers[result["index"]], result["eventId"], f"{result['code']}: {result['message']}"))
+        for result in rejected
     ]
+    progress.note(batch.first, batch.last)

@@ -30,8 +30,18 @@ class Settings(BaseSettings):
     environment: Environment = Environment.SANDBOX
     database_url: str = "sqlite:///var/plafond.db"
     """SQLAlchemy address: `sqlite:///PATH` or `postgresql://USER@HOST/NAME`."""
+    usage_retention_days: int = Field(default=400, ge=100)
+    """How long raw usage events are kept, and their ids remembered. What they add up to is kept for good."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
+    drain_seconds: float = Field(default=1.0, ge=0, le=300)
+    """How long a server that was told to stop goes on taking requests after `/readyz` said no: longer than a balancer
+    takes to see it."""
+    replica_url: str | None = None
+    """A replica of a PostgreSQL that queries read from. It may lag: mutations, streams and sign-in read the primary."""
+
+    redis_url: SecretStr | None = None
+    """Redis, such as redis://:PASSWORD@HOST:6379: wakes the live streams of all processes at once. It keeps nothing."""
 
     jwt_issuer: str | None = None
     """The `iss` that a JWT must carry. Without it no JWT is taken, only API keys."""
@@ -93,6 +103,13 @@ class Settings(BaseSettings):
             raise ValueError("an address such as https://billing.example.com is wanted")
         return value.rstrip("/")
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("an address such as redis://127.0.0.1:6379 is wanted")
+        return value
+
     @field_validator("link_secret")
     @classmethod
     def _check_link_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -104,6 +121,14 @@ class Settings(BaseSettings):
     def _production_is_not_hurt(self) -> Self:
         if self.fault is not None and self.environment is Environment.PRODUCTION:
             raise ValueError("PLAFOND_FAULT is for rehearsals in a sandbox: take it away from a production")
+        return self
+
+    @model_validator(mode="after")
+    def _a_replica_has_a_primary(self) -> Self:
+        if self.replica_url is not None and not (
+            self.replica_url.startswith("postgresql") and self.database_url.startswith("postgresql")
+        ):
+            raise ValueError("PLAFOND_REPLICA_URL names a replica of a PostgreSQL: both addresses are postgresql://…")
         return self
 
     @model_validator(mode="after")

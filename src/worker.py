@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import anyio
@@ -11,66 +12,112 @@ from .database import Actor, Database, Work
 from .sandbox.messages import deliver_messages
 from .services import alerts, reservations
 from .services.drawing import draw_due
-from .services.duties import do_due
+from .services.duties import ASKING, BATCH, BILLING, do_due
+from .services.partitions import is_only_waiting, let_go, make_partitions
 from .services.ports import Draughtsman, Processor
-from .services.publishing import has_unnumbered, number_outbox
+from .services.publishing import number_waiting
 from .services.tills import Till
 from .services.writing import write_due
+from .stopping import Stopping
 
 PAUSE_S = 1.0
+UPKEEP_S = 3_600.0
+SOON_S = 60.0
+ASKING_AT_ONCE = 3
+"""As many pieces of work wait for the processor at once; one that hangs for ten seconds holds up so many accounts."""
 WORKER = Actor(name="system:worker", origin="worker")
 
 log = logging.getLogger("plafond.worker")
 
 
-async def run_worker(database: Database, processor: Processor) -> None:
-    """Do what is due, for ever. A database that is away is asked again."""
+async def run_worker(database: Database, processor: Processor, stopping: Stopping) -> None:
+    """Do what is due, until told to stop. A database that is away is asked again.
+
+    What asks the processor is done beside the rest, some at a time: one that hangs holds up no period and no event.
+    """
     till = Till(database, processor, WORKER)
-    await _repeat(lambda: do_due_work(till))
+    async with anyio.create_task_group() as group:
+        group.start_soon(_repeat, lambda: _do_the_rest(till, stopping), stopping)
+        for _ in range(ASKING_AT_ONCE):
+            group.start_soon(_repeat, lambda: do_due(till, limit=1, kinds=ASKING), stopping)
+        group.start_soon(_repeat, lambda: _deliver(till), stopping)
+        group.start_soon(_repeat, lambda: number_waiting(database, WORKER), stopping)
 
 
-async def run_drawing(database: Database, draughtsman: Draughtsman) -> None:
-    """Draw documents, for ever, beside all else: one that takes long holds nothing up."""
-    await _repeat(lambda: draw_due(database, WORKER, draughtsman))
+async def run_drawing(database: Database, draughtsman: Draughtsman, stopping: Stopping) -> None:
+    """Draw documents, until told to stop, beside all else: one that takes long holds nothing up."""
+    await _repeat(lambda: draw_due(database, WORKER, draughtsman, limit=1), stopping)
 
 
-async def run_exports(database: Database, draughtsman: Draughtsman) -> None:
-    """Write exports, for ever, beside all else, and delete them when their days are over."""
-    await _repeat(lambda: write_due(database, WORKER, draughtsman))
+async def run_exports(database: Database, draughtsman: Draughtsman, stopping: Stopping) -> None:
+    """Write exports, until told to stop, beside all else, and delete them when their days are over."""
+    await _repeat(lambda: write_due(database, WORKER, draughtsman, limit=1), stopping)
 
 
-async def _repeat(do_round: Callable[[], Awaitable[int]]) -> None:
-    while True:
+async def run_upkeep(database: Database, keep_usage: timedelta, stopping: Stopping) -> None:
+    """Have room for the events to come, and let go of the oldest, until told to stop."""
+    while not stopping.has_begun:
+        pause = UPKEEP_S
         try:
-            while await do_round():
+            now = database.clock.now()
+            await make_partitions(database, now)
+            await let_go(database, now, keep_usage)
+        except Exception as error:
+            pause = SOON_S
+            if is_only_waiting(error):
+                log.info("the table of usage events was in use: upkeep is tried again")
+            else:
+                log.exception("upkeep of usage events failed, and is tried again")
+        await stopping.sleep(pause)
+
+
+async def _repeat(do_round: Callable[[], Awaitable[int]], stopping: Stopping) -> None:
+    while not stopping.has_begun:
+        try:
+            while await do_round() and not stopping.has_begun:
                 pass
         except Exception:
             # Whatever it was, the next round starts afresh: due work must not end with one bad moment.
             log.exception("a round of due work failed, and is tried again")
-        await anyio.sleep(PAUSE_S)
+        await stopping.sleep(PAUSE_S)
 
 
 async def do_due_work(till: Till) -> int:
-    """One round. Gives how much was done: 0 means that nothing was due."""
+    """One round of all of it. Gives how much was done: 0 means that nothing was due."""
     database = till.database
-    done = await do_due(till)
-    if isinstance(till.processor, SandboxProcessor):
-        done += await deliver_messages(till)
+    done = await do_due(till) + await _deliver(till) + await _resolve_ended(database) + await _expire(database)
+    return done + await number_waiting(database, WORKER)
+
+
+async def _do_the_rest(till: Till, stopping: Stopping) -> int:
+    """A round of what asks nobody; told to stop, it ends with a piece of work."""
+    done = 0
+    while done < BATCH and await do_due(till, limit=1, kinds=BILLING - ASKING):
+        done += 1
+        if stopping.has_begun:
+            return done
+    return done + await _resolve_ended(till.database) + await _expire(till.database)
+
+
+async def _deliver(till: Till) -> int:
+    return await deliver_messages(till) if isinstance(till.processor, SandboxProcessor) else 0
+
+
+async def _resolve_ended(database: Database) -> int:
     ended = await alerts.find_ended(database)
     if ended:
-        await database.run(WORKER, _resolve_ended, ended)
-    done += len(ended)
-    ran_out = await reservations.find_expired(database)
-    if ran_out:
-        done += await database.run(WORKER, _expire_reservations, ran_out)
-    if not await has_unnumbered(database):
-        return done
-    return done + await database.run(WORKER, number_outbox)
+        await database.run(WORKER, _resolve_ended_of, ended)
+    return len(ended)
 
 
-async def _resolve_ended(work: Work, account_ids: Sequence[UUID]) -> None:
+async def _resolve_ended_of(work: Work, account_ids: Sequence[UUID]) -> None:
     await alerts.resolve_ended(work, (await work.lock_accounts(account_ids)).values())
 
 
-async def _expire_reservations(work: Work, account_ids: Sequence[UUID]) -> int:
+async def _expire(database: Database) -> int:
+    ran_out = await reservations.find_expired(database)
+    return await database.run(WORKER, _expire_of, ran_out) if ran_out else 0
+
+
+async def _expire_of(work: Work, account_ids: Sequence[UUID]) -> int:
     return await reservations.expire_reservations(work, (await work.lock_accounts(account_ids)).values())

@@ -16,7 +16,8 @@ import httpx2
 import pytest
 from sqlalchemy import create_engine, text
 
-from plafond.demo import QUERY_TO_PASTE, bind_port
+from plafond.demo import QUERY_TO_PASTE
+from plafond.serving import bind_port
 
 PLAFOND = Path(sys.executable).with_name("plafond")
 LEVELS = ("WARNING", "UPGRADE_SUGGESTION", "URGENT", "LIMIT_REACHED")

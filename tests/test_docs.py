@@ -23,7 +23,13 @@ from plafond.worker import WORKER, do_due_work
 from .conftest import Client, World
 from .test_cli import plafond
 
-PAGES = [Path("README.md"), Path("CONTRIBUTING.md"), Path("CHANGELOG.md"), *sorted(Path("docs").rglob("*.md"))]
+PAGES = [
+    Path("README.md"),
+    Path("CONTRIBUTING.md"),
+    Path("CHANGELOG.md"),
+    Path("deploy/README.md"),
+    *sorted(Path("docs").rglob("*.md")),
+]
 STORIES = [Path(f"docs/{name}.md") for name in ("subscriptions", "test-clocks", "invoices", "payments")]
 """Guides whose blocks are lived through from top to bottom."""
 

@@ -1,6 +1,10 @@
 """Files of usage events: read line by line, sent in batches, gone on with where they were interrupted."""
 
 import json
+import os
+import re
+import signal
+import subprocess
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,12 +17,14 @@ from sqlalchemy import func, select
 from plafond.app import create_app
 from plafond.clock import SetClock
 from plafond.database import Database
-from plafond.demo import bind_port, make_config
-from plafond.ingest import MAX_LINE, Broken, IngestFailed, Progress, UsageLine, ingest_file, read_events
+from plafond.ingest import Broken, IngestFailed, Progress, ingest_file, read_events, usage_address
 from plafond.models import BillingAccount, Counter, Role
+from plafond.schema.usage_lines import MAX_LINE, UsageLine
+from plafond.serving import bind_port, make_config
 from plafond.settings import Settings
 
 from .conftest import NOW, Template
+from .test_cli import PLAFOND
 
 
 def write_lines(file: Path, *lines: object) -> Path:
@@ -288,7 +294,7 @@ async def test_a_file_is_counted_and_its_faults_are_listed(address: str, url: st
     before = await figure(address)
     told: list[tuple[int, int]] = []
     done = await ingest_file(
-        file, url=url, token=token, tell=lambda now: told.append((now.lines, now.accepted)), batch=3
+        file, url=url, token=token, tell=lambda now: told.append((now.lines, now.accepted)), batch=3, parallel=1
     )
     assert (done.accepted, done.duplicates, done.lines) == (3, 1, 6)
     assert [(item["line"], item["event_id"]) for item in done.rejected] == [(2, ""), (4, "c")]
@@ -313,16 +319,96 @@ async def test_an_interrupted_file_goes_on_and_is_counted_once(
     file = write_lines(tmp_path / "events.ndjson", "{", *(sends(f"e{number}", 10**number) for number in range(5)))
     before = await figure(address)
     with pytest.raises(Interrupted):
-        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2)
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2, parallel=1)
     assert await figure(address) == before + 11
     assert json.loads(journal_of(file).read_text())["lines"] == 3
     told: list[int] = []
-    done = await ingest_file(file, url=url, token=token, tell=lambda now: told.append(now.lines), batch=2)
+    done = await ingest_file(file, url=url, token=token, tell=lambda now: told.append(now.lines), batch=2, parallel=1)
     assert told[0] == 5, "the acknowledged lines are not sent again"
     assert (done.accepted, done.duplicates) == (5, 0)
     assert [item["line"] for item in done.rejected] == [1]
     assert await figure(address) == before + 11_111
     assert not journal_of(file).exists()
+
+
+async def test_batches_beyond_a_gap_are_remembered(address: str, url: str, token: str, tmp_path: Path) -> None:
+    """Whatever order the answers come in: what was acknowledged is not sent again, and what was not is."""
+    file = write_lines(
+        tmp_path / "events.ndjson",
+        *(sends(f"e{number}", 10**number) for number in range(3)),
+        "{",
+        "",
+        sends("e3", 1_000),
+    )
+    before = await figure(address)
+    with pytest.raises(Interrupted):
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=1, parallel=1)
+    journal = json.loads(journal_of(file).read_text())
+    assert (journal["lines"], journal["ahead"], journal["accepted"]) == (1, [], 1)
+    # As if the third line had been acknowledged too, and the second not.
+    journal_of(file).write_text(json.dumps(journal | {"ahead": [[3, 4]], "accepted": 2}))
+    told: list[tuple[int, list[list[int]]]] = []
+    done = await ingest_file(
+        file, url=url, token=token, tell=lambda now: told.append((now.lines, list(now.ahead))), batch=9, parallel=1
+    )
+    assert told == [(4, []), (6, [])]
+    assert (done.accepted, done.duplicates, done.rejected) == (4, 0, [])
+    assert await figure(address) == before + 1_011, "the third line was never sent"
+
+
+async def test_what_lowers_a_figure_waits_for_what_comes_before(
+    address: str, url: str, token: str, tmp_path: Path
+) -> None:
+    file = write_lines(
+        tmp_path / "events.ndjson",
+        *(sends(f"up-{number}", 1_000) for number in range(6)),
+        {**sends("down", -6_000), "correction": True},
+        *(sends(f"again-{number}", 1) for number in range(6)),
+    )
+    before = await figure(address)
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=1, parallel=6)
+    assert (done.accepted, done.duplicates, done.rejected) == (13, 0, [])
+    assert await figure(address) == before + 6
+
+
+@pytest.mark.parametrize("given", ["http://a.test", "http://a.test/", "http://a.test/graphql", "http://a.test/usage"])
+def test_any_address_of_a_server_will_do(given: str) -> None:
+    assert usage_address(given) == "http://a.test/usage"
+    assert usage_address(given.replace("a.test", "a.test/billing")) == "http://a.test/billing/usage"
+
+
+async def test_killed_in_the_middle_it_goes_on_and_all_is_counted_once(
+    address: str, url: str, token: str, tmp_path: Path
+) -> None:
+    """kill -9 again and again, wherever it is just then."""
+    count = 1_500
+    file = write_lines(tmp_path / "events.ndjson", *(sends(f"e{number}", 1) for number in range(count)))
+    before = await figure(address)
+
+    def start() -> subprocess.Popen[bytes]:
+        command = [str(PLAFOND), "ingest", str(file), "--url", url, "--batch", "10"]
+        environment = {**os.environ, "PLAFOND_TOKEN": token}
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    kills, ended = 0, False
+    with anyio.fail_after(120):
+        while not ended:
+            process = start()
+            acknowledged = journal_of(file).read_text() if journal_of(file).exists() else ""
+            while process.poll() is None and kills < 3:
+                await anyio.sleep(0.01)
+                if journal_of(file).exists() and journal_of(file).read_text() != acknowledged:
+                    process.kill()
+                    kills += 1
+                    break
+            output, _ = await anyio.to_thread.run_sync(process.communicate)
+            ended = process.returncode == 0
+            assert process.returncode in (0, -signal.SIGKILL), output
+    assert kills == 3
+    accepted, repeated = (int(number) for number in re.findall(rb"(\d+) (?:accepted|counted before)", output))
+    assert accepted + repeated == count
+    assert repeated <= 3 * 4 * 10, "only what was under way is sent again"
+    assert await figure(address) == before + count
 
 
 async def test_a_csv_file_goes_on_too(address: str, url: str, token: str, tmp_path: Path) -> None:
@@ -335,7 +421,7 @@ async def test_a_csv_file_goes_on_too(address: str, url: str, token: str, tmp_pa
     )
     before = await figure(address)
     with pytest.raises(Interrupted):
-        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2)
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2, parallel=1)
     done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=2)
     assert (done.accepted, done.duplicates, done.rejected) == (3, 0, [])
     assert await figure(address) == before + 111
@@ -348,7 +434,7 @@ async def test_with_the_journal_lost_nothing_is_counted_twice(
     file = write_lines(tmp_path / "events.ndjson", *(sends(f"e{number}", 10**number) for number in range(4)))
     before = await figure(address)
     with pytest.raises(Interrupted):
-        await ingest_file(file, url=url, token=token, tell=interrupt, batch=3)
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=3, parallel=1)
     if left is None:
         journal_of(file).unlink()
     else:
@@ -363,7 +449,7 @@ async def test_a_changed_file_starts_from_the_beginning(address: str, url: str, 
     file = write_lines(tmp_path / "events.ndjson", sends("a", 1), sends("b", 10), sends("c", 100))
     before = await figure(address)
     with pytest.raises(Interrupted):
-        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2)
+        await ingest_file(file, url=url, token=token, tell=interrupt, batch=2, parallel=1)
     write_lines(file, sends("new", 1_000), sends("a", 1), sends("b", 10), sends("c", 100))
     done = await ingest_file(file, url=url, token=token, tell=lambda _: None, batch=2)
     assert (done.accepted, done.duplicates, done.lines) == (2, 2, 4)

@@ -11,7 +11,7 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted(SRC.rglob("*.py"))
 NAMES = [path.relative_to(SRC).as_posix() for path in FILES]
-HEAVY = ("weasyprint", "stripe", "facturx")
+HEAVY = ("weasyprint", "stripe", "facturx", "redis")
 
 
 def parse(name: str) -> ast.Module:

@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from plafond.settings import Environment, Settings
 
@@ -174,3 +174,14 @@ def test_webhook_secrets_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch
     assert [secret.get_secret_value() for secret in settings.stripe_webhook_secrets] == ["whsec_new", "whsec_old"]
     for secret in ("sk_test_1", "whsec_new", "whsec_old"):
         assert secret not in repr(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("address", ["redis://127.0.0.1:6379", "rediss://:secret@redis.test", "unix:///run/redis.sock"])
+def test_an_address_of_redis_is_taken(address: str) -> None:
+    assert ":secret@" not in repr(Settings(redis_url=SecretStr(address)))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:6379", "http://redis.test", ""])
+def test_another_address_than_of_redis_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="redis://"):
+        Settings(redis_url=SecretStr(address))

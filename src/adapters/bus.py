@@ -2,8 +2,11 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager
+
+LOOK_AGAIN_S = 5.0
+"""How often readers look where nobody tells them of other processes."""
 
 
 class Wakeup:
@@ -32,6 +35,21 @@ class InProcessBus:
 
     def __init__(self) -> None:
         self._listeners: dict[str, set[Wakeup]] = defaultdict(set)
+
+    @property
+    def look_again_s(self) -> float:
+        """It reaches nobody else: other processes are heard of by looking."""
+        return LOOK_AGAIN_S
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """There is nobody to talk with."""
+        yield
+
+    def publish_all(self, topics: Iterable[str]) -> None:
+        """Wake all who listen to any of these."""
+        for topic in topics:
+            self.publish(topic)
 
     def publish(self, topic: str) -> None:
         """Wake all who listen to a topic."""

@@ -6,6 +6,7 @@ Towards each customer it behaves as it is told to, see `set_conduct`: it answers
 import asyncio
 import hashlib
 import secrets
+from dataclasses import replace
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -38,6 +39,7 @@ from ..services.ports import (
     RefundResult,
     Setup,
 )
+from ..services.rules.money import minimum_of
 
 PROCESSOR = Actor(name="system:sandbox_processor", origin="sandbox")
 
@@ -135,6 +137,8 @@ class SandboxProcessor:
     async def charge(self, order: ChargeOrder) -> ChargeResult:
         """Charge a test card; the same key gives the same charge again."""
         conduct = await self._approach(order.customer)
+        if order.amount_minor < minimum_of(order.currency):
+            return _too_small(order)
         async with self._database.work(PROCESSOR) as work:
             charge = await work.session.get(SandboxCharge, order.key)
             if charge is None:
@@ -210,7 +214,7 @@ class SandboxProcessor:
             assert charge is not None, "a refund is one of a charge"
             refund = await work.session.get_one(SandboxRefund, refund.key)
             await _end_refund(work, conduct, charge, refund)
-            return _refund_result(refund, charge.currency)
+            return replace(_refund_result(refund, charge.currency), charge_key=charge.key)
 
     async def look_up_dispute(self, processor_id: str) -> DisputeFacts | None:
         """How a dispute stands."""
@@ -232,6 +236,7 @@ class SandboxProcessor:
             status=DISPUTES[dispute.status],
             amount_minor=dispute.amount_minor,
             currency=charge.currency,
+            charge_key=charge.key,
         )
 
     async def _approach(self, customer: str) -> SandboxConduct:
@@ -448,6 +453,17 @@ async def _tell(
         "created_at": work.clock.now(),
     }
     await work.insert_or_ignore(SandboxMessage, [row])
+
+
+def _too_small(order: ChargeOrder) -> ChargeResult:
+    """A charge that was never made, and so has no id."""
+    return ChargeResult(
+        status=ChargeStatus.DECLINED,
+        processor_id="",
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        failure=FailureCode.PROCESSOR_ERROR,
+    )
 
 
 def _result(charge: SandboxCharge, conduct: SandboxConduct | None = None) -> ChargeResult:

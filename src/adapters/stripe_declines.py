@@ -31,11 +31,11 @@ FAILURES = {
             "invalid_expiry_year",
             "invalid_number",
             "invalid_pin",
+            "new_account_information_available",  # the card has a new number or date: it is not gone
         ),
         FailureCode.STOLEN_OR_CLOSED: (
             "invalid_account",
             "lost_card",
-            "new_account_information_available",
             "pickup_card",
             "restricted_card",
             "stolen_card",

@@ -9,13 +9,13 @@ import stripe
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..services.ports import EventKind, Message
+from .stripe_processor import KEY
 
 TOLERANCE_S = 300
 """How old a message may be, or how far ahead of our clock: the SDK only asks for the first."""
 MAX_HEADER_LENGTH = 1024
 """While a secret is exchanged there is a signature by each: that makes some 250 characters."""
 HEADER = re.compile(r"t=([0-9]{1,12})(?:,v[0-9]=[0-9a-f]{1,128})+")
-METADATA_KEY = "plafond_key"
 
 KINDS = {
     "payment_intent.succeeded": EventKind.CHARGE,
@@ -118,7 +118,7 @@ def _read_event(event: _Event) -> Message | None:
     subject = _subject_of(event)
     if subject is None:
         return None
-    key = (subject.metadata or {}).get(METADATA_KEY) if kind in (EventKind.CHARGE, EventKind.REFUND) else None
+    key = (subject.metadata or {}).get(KEY) if kind in (EventKind.CHARGE, EventKind.REFUND) else None
     return Message(id=event.id, kind=kind, subject=subject.id, key=key)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import stripe
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..models import FailureCode, PaymentMethodKind
 from ..services.ports import (
+    CardRefused,
     ChargeOrder,
     ChargeResult,
     ChargeStatus,
@@ -204,8 +206,9 @@ class StripeProcessor:
         """Bind a payment method to a customer. A test card's token becomes a method of its own."""
         try:
             method = await self._ask(_Method, self._api.payment_methods.attach_async(token, {"customer": customer}))
-        except stripe.CardError:
-            return None  # its bank refuses it at once
+        except stripe.CardError as refused:
+            decline_code = None if refused.error is None else getattr(refused.error, "decline_code", None)
+            raise CardRefused(failure_of(decline_code, refused.code)) from refused
         except stripe.InvalidRequestError as refused:
             if refused.param == "customer":
                 raise _failed(refused) from refused
@@ -317,16 +320,21 @@ class StripeProcessor:
     async def look_up_refund(self, processor_id: str) -> RefundResult | None:
         """Read a refund."""
         refund = await self._find(_Refund, self._api.refunds.retrieve_async(processor_id))
-        return None if refund is None else await self._tell_refund(refund)
+        if refund is None:
+            return None
+        told = await self._tell_refund(refund)
+        return told if KEY in refund.metadata else replace(told, charge_key=await self._key_of(told.charge_id))
 
     async def look_up_dispute(self, processor_id: str) -> DisputeFacts | None:
         """Read a dispute. It is told of by its PaymentIntent, as everything is."""
         dispute = await self._find(_Dispute, self._api.disputes.retrieve_async(processor_id))
         if dispute is None:
             return None
+        charge_id = dispute.payment_intent or await self._intent_of(dispute.charge)
         return DisputeFacts(
             processor_id=dispute.id,
-            charge_id=dispute.payment_intent or await self._intent_of(dispute.charge),
+            charge_id=charge_id,
+            charge_key=await self._key_of(charge_id),
             status=_known(DISPUTES, dispute.status),
             amount_minor=_minor(dispute.amount, dispute.currency),
             currency=dispute.currency.upper(),
@@ -345,6 +353,11 @@ class StripeProcessor:
         """The intent of a charge. One without was not made by us, and we do not know it by any id."""
         charge = await self._read(_Charge, self._api.charges.retrieve_async(charge_id))
         return charge.payment_intent or charge_id
+
+    async def _key_of(self, intent_id: str) -> str | None:
+        """The key that an intent was asked for with; none where somebody else made it."""
+        intent = await self._find(_Intent, self._retrieve(intent_id))
+        return None if intent is None else intent.metadata.get(KEY)
 
     def _retrieve(self, intent_id: str) -> Awaitable[stripe.PaymentIntent]:
         return self._api.payment_intents.retrieve_async(intent_id, {"expand": ["latest_charge"]})

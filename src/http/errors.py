@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from ..services.errors import ErrorCode
 
 MESSAGES = {
-    404: (ErrorCode.NOT_FOUND, "There is nothing at this path: GraphQL is at /graphql."),
+    404: (ErrorCode.NOT_FOUND, "There is nothing at this path: GraphQL is at /graphql, usage goes to /usage."),
     405: (ErrorCode.BAD_USER_INPUT, "This method is not offered here: send a POST."),
 }
 

@@ -1,27 +1,17 @@
-"""GraphQL over HTTP and graphql-transport-ws, with a guard in front of both."""
+"""GraphQL over HTTP, with a guard in front of it. Sockets have a file of their own."""
 
 import json
 import logging
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, cast
 
-from graphql import GraphQLError
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.websockets import WebSocket
 from strawberry import Schema
-from strawberry.asgi import GraphQL
-from strawberry.exceptions import ConnectionRejectionError
-from strawberry.http.typevars import RootValue
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
-from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message, SubscribeMessage
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
@@ -36,11 +26,6 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-INIT_WAIT = timedelta(seconds=5)
-MAX_OPERATIONS = 100
-
-MAX_SOCKET_ID_LENGTH = 100
-
 log = logging.getLogger("plafond.http")
 
 MakeContext = Callable[[str], Context]
@@ -74,7 +59,7 @@ class GraphQLEndpoint:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request: with JSON whatever happens, but for the page that browsers get."""
-        context = self._make_context(_origin(request))
+        context = self._make_context(name_origin(request))
         context.request_id = request.headers.get("x-request-id", "")[:64] or context.request_id
         if not (context.request_id.isascii() and context.request_id.isprintable()):
             context.request_id = secrets.token_hex(8)
@@ -97,7 +82,7 @@ class GraphQLEndpoint:
     async def _respond(self, request: Request, context: Context) -> Response:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return self._page()
-        context.token = _bearer_token(request.headers)
+        context.token = bearer_token(request.headers)
         try:
             await context.authenticate()
         except RequestRefused as refusal:
@@ -147,6 +132,11 @@ class GraphQLEndpoint:
         )
 
 
+def name_origin(connection: HTTPConnection) -> str:
+    """Where a request comes from, as the audit log shows it."""
+    return connection.client.host if connection.client else "unknown"
+
+
 def _refusal(refused: Refused, context: Context) -> Response:
     extensions = {"code": refused.code, "requestId": context.request_id}
     return JSONResponse(
@@ -154,15 +144,12 @@ def _refusal(refused: Refused, context: Context) -> Response:
     )
 
 
-def _origin(connection: Request | WebSocket) -> str:
-    return connection.client.host if connection.client else "unknown"
-
-
 def _unauthenticated(message: str) -> Refused:
     return Refused(401, ErrorCode.UNAUTHENTICATED, message, {"WWW-Authenticate": 'Bearer realm="plafond"'})
 
 
-def _bearer_token(headers: Mapping[str, str]) -> str:
+def bearer_token(headers: Mapping[str, str]) -> str:
+    """The token that a request brings."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise _unauthenticated("Send the header `Authorization: Bearer …` with an API key or a JWT.")
@@ -231,101 +218,3 @@ def find_fault(given: object) -> str | None:
     except (UnicodeEncodeError, RecursionError):
         return "The request holds text that is not Unicode, or is nested too deep."
     return None
-
-
-class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
-    """graphql-transport-ws, strict: a malformed message closes 4400, a bad operation fails alone."""
-
-    async def handle_message(self, message: Message) -> None:
-        """Look at the shape first."""
-        fault = _find_message_fault(message)
-        if fault is not None:
-            await self.handle_invalid_message(fault)
-            return
-        await super().handle_message(message)
-
-    async def handle_subscribe(self, message: SubscribeMessage) -> None:
-        """Ask who it is anew for each operation: a socket outlives keys, and must not outlive their rights."""
-        if self.connection_acknowledged:
-            try:
-                await self.context.authenticate()
-            except RequestRefused:
-                await self.websocket.close(code=4403, reason="Forbidden")
-                return
-        await super().handle_subscribe(message)
-
-    @staticmethod
-    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:  # noqa: ARG004
-        # Clients share one socket among all operations: one bad document must not end the others.
-        return None
-
-
-def _find_message_fault(message: object) -> str | None:
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        return "A message is an object with a type"
-    kind = message["type"]
-    if kind not in ("connection_init", "ping", "pong", "subscribe", "complete"):
-        return "The type is unknown"
-    if kind in ("subscribe", "complete") and not _is_sound_id(message.get("id")):
-        return f"The id is a text of 1 to {MAX_SOCKET_ID_LENGTH} characters"
-    if kind != "subscribe" and not isinstance(message.get("payload"), dict | None):
-        return "The payload is an object"
-    if kind == "subscribe" and find_fault(message.get("payload")) is not None:
-        return "The payload is not a GraphQL request"
-    return None
-
-
-def _is_sound_id(value: object) -> bool:
-    # It goes back to the client, also as a reason for closing: that must be short, and encode.
-    return isinstance(value, str) and 0 < len(value) <= MAX_SOCKET_ID_LENGTH and value.isprintable()
-
-
-class SocketEndpoint(GraphQL[Context, None]):
-    """Answers `/graphql` over WebSocket."""
-
-    graphql_transport_ws_handler_class = SocketHandler
-
-    def __init__(self, schema: Schema, make_context: MakeContext, allowed_origins: tuple[str, ...]) -> None:
-        super().__init__(
-            schema,
-            graphql_ide=None,
-            subscription_protocols=(GRAPHQL_TRANSPORT_WS_PROTOCOL,),
-            connection_init_wait_timeout=INIT_WAIT,
-            max_subscriptions_per_connection=MAX_OPERATIONS,
-            allowed_origins=allowed_origins,
-        )
-        self._make_context = make_context
-
-    async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:  # noqa: ARG002
-        """One context for the socket; each operation takes a fresh one from it."""
-        return self._make_context(_origin(request))
-
-    async def get_root_value(self, request: Request | WebSocket) -> RootValue | None:  # noqa: ARG002
-        """There is none."""
-        return None
-
-    async def on_ws_connect(self, context: Context) -> None:
-        """Take the token from `connection_init`; without a good one the socket closes 4403."""
-        params = context.connection_params or {}
-        given = next((params[key] for key in ("Authorization", "authorization") if key in params), None)
-        if not isinstance(given, str):
-            raise ConnectionRejectionError
-        scheme, _, token = given.partition(" ")
-        context.token = token.strip() if scheme.lower() == "bearer" else ""
-        try:
-            await context.authenticate()
-        except RequestRefused as refusal:
-            raise ConnectionRejectionError from refusal
-
-    def decode_json(self, data: str | bytes) -> object:
-        """Strict JSON; anything else closes 4400."""
-        try:
-            return read_json(data)
-        except JSONDecodeError:
-            raise
-        except ValueError as error:
-            raise JSONDecodeError(str(error), "", 0) from error
-
-    def encode_json(self, data: object) -> str:
-        """Compact."""
-        return json.dumps(data, separators=(",", ":"), ensure_ascii=False)

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from ..database import Database
+from ..stopping import Stopping
 
 
 async def live(request: Request) -> JSONResponse:  # noqa: ARG001
@@ -14,11 +15,16 @@ async def live(request: Request) -> JSONResponse:  # noqa: ARG001
 
 
 async def ready(request: Request) -> JSONResponse:
-    """The database answers too."""
+    """The database answers too, and the process is not about to end."""
+    stopping: Stopping = request.app.state.stopping
+    if stopping.has_begun:
+        return JSONResponse({"status": "stopping"}, 503)
     database: Database = request.app.state.database
-    try:
-        async with database.read() as session:
-            await session.execute(text("SELECT 1"))
-    except (SQLAlchemyError, OSError):
-        return JSONResponse({"status": "unavailable", "database": "does not answer"}, 503)
+    for may_lag in (False, True) if database.replica is not None else (False,):
+        try:
+            async with database.read(may_lag=may_lag) as session:
+                await session.execute(text("SELECT 1"))
+        except (SQLAlchemyError, OSError):
+            name = "replica" if may_lag else "database"
+            return JSONResponse({"status": "unavailable", name: "does not answer"}, 503)
     return JSONResponse({"status": "ok"})

@@ -8,12 +8,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from ..models import Base
 from ..settings import Environment
+
+WAIT_MS = 30_000
+"""How long a migration of SQLite waits for whoever is writing."""
 
 
 class DatabaseNotReady(Exception):
@@ -22,7 +26,7 @@ class DatabaseNotReady(Exception):
 
 def migrate_database(address: str, environment: Environment) -> None:
     """Run the migrations that are missing. The first one fixes the environment for good."""
-    with _configured(address, environment) as config:
+    with _configured(address, environment, writes=True) as config:
         state = _current_revision(config)
         if state is not None and state not in _known_revisions():
             raise DatabaseNotReady(_newer(address))
@@ -58,7 +62,7 @@ def write_revision(address: str, message: str) -> None:
 
 def downgrade_database(address: str) -> None:
     """Undo all migrations. For tests and for a failed first installation."""
-    with _configured(address, Environment.SANDBOX) as config:
+    with _configured(address, Environment.SANDBOX, writes=True) as config:
         command.downgrade(config, "base")
 
 
@@ -69,7 +73,7 @@ def _refuse_missing_file(address: str) -> None:
 
 
 @contextmanager
-def _configured(address: str, environment: Environment) -> Generator[Config]:
+def _configured(address: str, environment: Environment, *, writes: bool = False) -> Generator[Config]:
     try:
         url = make_url(address)
     except ArgumentError as error:
@@ -84,6 +88,8 @@ def _configured(address: str, environment: Environment) -> Generator[Config]:
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     engine = create_engine(url, poolclass=NullPool)
+    if url.get_backend_name() == "sqlite":
+        _make_whole(engine, writes=writes)
     try:
         with engine.begin() as connection:
             config.attributes.update(connection=connection, metadata=Base.metadata, environment=environment)
@@ -94,6 +100,22 @@ def _configured(address: str, environment: Environment) -> Generator[Config]:
             f"The database {_shown(address)} does not answer: {reason}. "
             "Check PLAFOND_DATABASE_URL and that the server runs."
         ) from error
+
+
+def _make_whole(engine: Engine, *, writes: bool) -> None:
+    """Have SQLite change all tables in one transaction: its driver would end that before each change of one."""
+
+    def prepare(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+        connection.isolation_level = None  # we say BEGIN ourselves
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={WAIT_MS}")
+        cursor.close()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", begin)
 
 
 def _connection(config: Config) -> Connection:

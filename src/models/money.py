@@ -128,9 +128,10 @@ class PaymentMethodKind(StrEnum):
     CARD = "CARD"
 
 
-OPEN_ATTEMPT = "kind = 'CHARGE' AND status IN ('PENDING', 'REQUIRES_ACTION', 'UNKNOWN')"
-"""The status of a charge whose end is not known yet, as SQL: there is at most one such charge per invoice."""
-
+UNDER_WAY = (TransactionStatus.PENDING, TransactionStatus.REQUIRES_ACTION, TransactionStatus.UNKNOWN)
+"""The states of a movement whose end is not known yet."""
+OPEN_ATTEMPT = "kind = 'CHARGE' AND status IN ({})".format(", ".join(f"'{status}'" for status in UNDER_WAY))
+"""A charge whose end is not known yet, as SQL: there is at most one such charge per invoice."""
 
 PAID = "kind = 'CHARGE' AND status = 'SUCCEEDED' AND excess_minor < amount_minor"
 """A charge that paid something of its invoice, as SQL: there is at most one per invoice."""
@@ -156,7 +157,16 @@ class PaymentMethod(Entity, kw_only=True, eq=False):
     """How an account pays: what the processor tells of a card, and its token. Never a card number."""
 
     __tablename__ = "payment_method"
-    __table_args__ = (UniqueConstraint("account_id", "processor_token"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "processor_token"),
+        Index(
+            "uq_payment_method_default",
+            "account_id",
+            unique=True,
+            sqlite_where=text("is_default"),
+            postgresql_where=text("is_default"),
+        ),
+    )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
     kind: Mapped[PaymentMethodKind]
@@ -165,7 +175,7 @@ class PaymentMethod(Entity, kw_only=True, eq=False):
     exp_month: Mapped[int]
     exp_year: Mapped[int]
     is_default: Mapped[bool]
-    processor_token: Mapped[str]
+    processor_token: Mapped[str] = mapped_column(index=True)
     """What the processor knows it by."""
     removed_at: Mapped[datetime | None] = mapped_column(default=None)
 
@@ -229,6 +239,15 @@ class Invoice(Entity, kw_only=True, eq=False):
     def owed_minor(self) -> int:
         """What was to be paid when it was issued."""
         return self.total_minor + self.carried_in_minor - self.balance_applied_minor
+
+    @property
+    def is_payable(self) -> bool:
+        """Whether money for it is taken: also where it was given up."""
+        return self.status in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)
+
+    def owes(self, amount_minor: int) -> bool:
+        """Whether so much of it is still to be paid."""
+        return self.is_payable and self.due_minor >= amount_minor
 
 
 class InvoiceLine(Entity, kw_only=True, eq=False):
@@ -384,7 +403,7 @@ class Transaction(Entity, kw_only=True, eq=False):
     invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), index=True, default=None)
     pending_change_id: Mapped[UUID | None] = mapped_column(ForeignKey("pending_change.id"), index=True, default=None)
     """The change that its success makes true."""
-    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_method.id"), default=None)
+    payment_method_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_method.id"), index=True, default=None)
     kind: Mapped[TransactionKind]
     status: Mapped[TransactionStatus]
     refund_state: Mapped[RefundState] = mapped_column(default=RefundState.NONE)
@@ -394,20 +413,23 @@ class Transaction(Entity, kw_only=True, eq=False):
     failure_code: Mapped[FailureCode | None] = mapped_column(default=None)
     processor_key: Mapped[str | None] = mapped_column(unique=True, default=None)
     """The idempotency key of a charge, committed before the processor is called."""
+    asked_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When the processor was first asked for it, committed before that too: from then on it is asked about first."""
     processor_id: Mapped[str | None] = mapped_column(index=True, default=None)
     """What the processor knows the charge by."""
     action: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     """What the cardholder has to do: `clientSecret`, `url`."""
     expires_at: Mapped[datetime | None] = mapped_column(default=None)
     """Until when that can be done."""
-    carried_to_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), default=None)
+    carried_to_invoice_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice.id"), index=True, default=None)
     """Of an amount carried forward: the invoice that demands it again."""
     step: Mapped[str | None] = mapped_column(default=None)
     """Of a charge: what it was tried for, such as a day of dunning. There is one try for each invoice and step."""
     on_session: Mapped[bool] = mapped_column(default=False)
     """Whether the cardholder was there, and could confirm the payment."""
     excess_minor: Mapped[int] = mapped_column(default=0)
-    """Came in beyond what was due: owed back, until it is refunded or granted as credit."""
+    """Came in beyond what was due: owed back, until it is refunded or granted as credit. Of a lost dispute: how much of
+    it was owed back anyway."""
     charge_id: Mapped[UUID | None] = mapped_column(ForeignKey("payment_transaction.id"), index=True, default=None)
     """Of a refund or a dispute: the charge."""
     refund_request_id: Mapped[UUID | None] = mapped_column(index=True, default=None)

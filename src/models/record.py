@@ -80,6 +80,9 @@ class DueWork(Entity, kw_only=True, eq=False):
     rank: Mapped[int]
     leased_until: Mapped[datetime | None] = mapped_column(default=None)
     tries: Mapped[int] = mapped_column(default=0)
+    """How often it was taken: this never falls, so that no holder is mistaken for another."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """How often it failed since it was last let go of or postponed."""
     done_at: Mapped[datetime | None] = mapped_column(default=None)
     parked_at: Mapped[datetime | None] = mapped_column(default=None)
     """When it was given up after too many tries; an operator has to look."""

@@ -53,3 +53,8 @@ def new_id() -> UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=value)
+
+
+def first_id_at(instant: datetime) -> UUID:
+    """Below every id made at an instant or later, and above every one made before."""
+    return UUID(int=int(instant.timestamp() * 1_000) << 80)

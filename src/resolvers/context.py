@@ -11,11 +11,12 @@ import strawberry
 from ..database import Actor, Database, ReadSession, Work
 from ..models import BillingAccount, Document, Export
 from ..services.access import Principal
+from ..services.changes import Following
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
 from ..services.ports import Bus, Processor, SigningKeys
 from ..services.tills import Till
-from ..services.tokens import authenticate
+from ..services.tokens import Proof, prove
 from ..services.usage import UsageInput
 from ..settings import Settings
 from .loaders import Loaders
@@ -39,7 +40,11 @@ class Context:
     token: str = ""
     caller: Principal | None = None
     connection_params: dict[str, Any] | None = None
+    following: Following = field(default_factory=Following)
+    """How the stream is read that this operation is, if it is one."""
     extensions: dict[str, Any] = field(default_factory=dict[str, Any])
+    may_lag: bool = False
+    """Whether what is read may come from a replica: in queries, until something is written."""
     batch: list[UsageInput] | None = None
     """The events of this operation, where they were read out of its variables: see `batches`."""
     load: Loaders = field(init=False)
@@ -53,7 +58,17 @@ class Context:
 
     def forget(self) -> None:
         """Drop what was loaded: after a commit, and after each event of a stream."""
-        self.load = Loaders(self.database)
+        self.load = Loaders(self.database, may_lag=self.may_lag)
+
+    def read_replica(self) -> None:
+        """Read from a replica from now on: nothing was written that this operation has to see."""
+        self.may_lag = True
+        self.forget()
+
+    def _read_primary(self) -> None:
+        """Read what was written, from now on."""
+        self.may_lag = False
+        self.forget()
 
     @property
     def principal(self) -> Principal:
@@ -64,7 +79,13 @@ class Context:
 
     async def authenticate(self) -> None:
         """Find out who asks, from the token; again on a stream, where the right may have gone."""
-        self.caller = await authenticate(self.database, self.settings, self.signing_keys, self.token)
+        await self.prove()
+
+    async def prove(self) -> Proof:
+        """The same, with how long the token is good."""
+        proof = await prove(self.database, self.settings, self.signing_keys, self.token)
+        self.caller = proof.principal
+        return proof
 
     def now_for(self, account: BillingAccount) -> datetime:
         """The time that holds for an account."""
@@ -78,16 +99,16 @@ class Context:
 
     def read(self) -> AbstractAsyncContextManager[ReadSession]:
         """A short session that only reads."""
-        return self.database.read()
+        return self.database.read(may_lag=self.may_lag)
 
     def work(self) -> AbstractAsyncContextManager[Work]:
         """One transaction in the caller's name; what was loaded before it is forgotten."""
-        self.forget()
+        self._read_primary()
         return self.database.work(self.actor)
 
     async def run(self, act: Callable[Concatenate[Work, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for an act that may be done anew where the database gave its transaction up."""
-        self.forget()
+        self._read_primary()
         return await self.database.run(self.actor, act, *args, **kwargs)
 
     @property
@@ -97,7 +118,7 @@ class Context:
 
     def till(self) -> Till:
         """Where the caller's orders are taken."""
-        self.forget()
+        self._read_primary()
         return Till(self.database, self.processor, self.actor)
 
 

@@ -11,6 +11,7 @@ from aiodataloader import DataLoader
 from ..database import Database, ReadSession
 from ..models import (
     AddOn,
+    Alert,
     Base,
     BillingAccount,
     CreditNote,
@@ -26,6 +27,8 @@ from ..models import (
 )
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
+from ..services.advice import Buyer, Fit, Market, find_fit, load_market
+from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
 from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
@@ -42,6 +45,7 @@ from ..services.relations import (
 )
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import UsageFigure, load_figures
+from ..services.watches import Watches, load_watches
 
 RowT = TypeVar("RowT", bound=Base)
 MAX_BATCH = 500
@@ -50,8 +54,9 @@ MAX_BATCH = 500
 class Loaders:
     """The batching caches of one operation, made as they are asked for. Never share them between operations."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, may_lag: bool) -> None:
         self._database = database
+        self._may_lag = may_lag
         self._made: dict[object, DataLoader[Any, Any]] = {}
 
     def _loader(
@@ -60,7 +65,7 @@ class Loaders:
         if name not in self._made:
 
             async def load(keys: list[Any]) -> list[Any]:
-                async with self._database.read() as session:
+                async with self._database.read(may_lag=self._may_lag) as session:
                     return list(await read(session, keys))
 
             self._made[name] = DataLoader(load, max_batch_size=MAX_BATCH)
@@ -112,18 +117,18 @@ class Loaders:
 
     async def changed_standing(self, standing: Standing, plan_key: str, interval: Interval, now: datetime) -> Standing:
         """How an account would stand after a change of plan that is not made yet."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             supposed: Standing = await suppose_change(session, standing, plan_key, interval, now)
             return supposed
 
     async def quote_view(self, standing: Standing, quote: Quote) -> QuoteView:
         """What a quote comes to."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             return await view_quote(session, standing, quote)
 
     async def offers_for(self, account: BillingAccount) -> Sequence[PlanOffer]:
         """The plans that an account can buy."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             return await catalogue.list_offers_for(session, account)
 
     def invoice_by_number(self, account_id: UUID, number: str) -> Awaitable[Invoice | None]:
@@ -132,7 +137,7 @@ class Loaders:
 
     async def notes_of_cancellation(self, account_id: UUID) -> Sequence[CreditNote]:
         """The credit notes that an account's last cancellation made."""
-        async with self._database.read() as session:
+        async with self._database.read(may_lag=self._may_lag) as session:
             return await relations.load_notes_of_cancellation(session, account_id)
 
     def scheduled(self, account_id: UUID) -> Awaitable[Scheduling | None]:
@@ -173,6 +178,36 @@ class Loaders:
             return [found[id_] for id_ in ids]
 
         return self._loader("figures", read).load(account_id)
+
+    def watches(self, account_id: UUID) -> Awaitable[Watches]:
+        """What watches each metric of an account."""
+        return self._loader("watches", load_watches).load(account_id)
+
+    async def fit(self, alert: Alert) -> Fit:
+        """What would bring an alert's metric well below its limit."""
+        account_id = alert.account_id
+        account, market, agreement, add_ons, figures = await asyncio.gather(
+            self.account(account_id),
+            self._market(),
+            self.agreement(account_id),
+            self.held_add_ons(account_id),
+            self.figures(account_id),
+        )
+        assert account is not None, "alerts are an account's"
+        return find_fit(market, Buyer(account, agreement, add_ons, figures), alert)
+
+    def _market(self) -> Awaitable[Market]:
+
+        async def read(session: ReadSession, keys: Sequence[str]) -> list[Market]:
+            market = await load_market(session)
+            return [market for _ in keys]
+
+        return self._loader("market", read).load("all")
+
+    async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
+        """Whether an account's usage period was told of completely."""
+        async with self._database.read() as session:
+            return await cover_alerts(session, account, now, instant)
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:
         """An account's roll-ups."""

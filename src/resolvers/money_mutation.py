@@ -36,7 +36,6 @@ from ..services.access import Right
 from ..services.accounts import lock_account
 from ..services.errors import NotFound
 from ..services.idempotency import Outcome, Request, idempotent
-from ..services.permissions import Action, require_action
 from .access import find_account_id, find_id, mutation, require_right
 from .context import Info
 from .showing import show_account, show_invoice, show_placed, show_subscription, show_transaction
@@ -50,21 +49,15 @@ class MoneyMutation:
     async def create_payment_setup(
         self,
         info: Info,
-        input: Annotated[CreatePaymentSetupInput, strawberry.argument(description="Whose.")],
+        input: Annotated[CreatePaymentSetupInput, strawberry.argument(description="For which account.")],
     ) -> CreatePaymentSetupPayload:
         """Let a cardholder enter a card at the processor: its script gives the token that `addPaymentMethod` takes."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
-        async with info.context.work() as work:
-            account = await lock_account(work, account_id)
-            await require_action(work, info.context.principal, account, Action.CREATE_PAYMENT_SETUP)
-        customer = await methods.find_customer(info.context.processor, account)
         request = Request(input.idempotency_key, scope=str(account_id), given=None)
-        outcome = await info.context.run(_know_customer, request, account_id, customer)
-        if outcome.replayed:
-            # The secret was shown the first time, and is not kept.
+        setup = await methods.open_setup(info.context.till(), info.context.principal, request, account_id)
+        if setup is None:
             _note_replay(info, replayed=True)
             return CreatePaymentSetupPayload()
-        setup = await info.context.processor.open_setup(customer)
         return CreatePaymentSetupPayload(
             payment_setup=PaymentSetup(client_secret=setup.client_secret, publishable_key=setup.publishable_key)
         )
@@ -73,7 +66,7 @@ class MoneyMutation:
     async def add_payment_method(
         self,
         info: Info,
-        input: Annotated[AddPaymentMethodInput, strawberry.argument(description="The method.")],
+        input: Annotated[AddPaymentMethodInput, strawberry.argument(description="The token, and for which account.")],
     ) -> AddPaymentMethodPayload:
         """Add a payment method by the processor's token. The first one is the one that is charged."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
@@ -95,7 +88,7 @@ class MoneyMutation:
     async def set_default_payment_method(
         self,
         info: Info,
-        input: Annotated[SetDefaultPaymentMethodInput, strawberry.argument(description="Which method.")],
+        input: Annotated[SetDefaultPaymentMethodInput, strawberry.argument(description="What to charge from now on.")],
     ) -> SetDefaultPaymentMethodPayload:
         """Have another method charged from now on. What is overdue is tried with it at once."""
         method = await _find_method(info, input.payment_method_id)
@@ -109,7 +102,7 @@ class MoneyMutation:
     async def remove_payment_method(
         self,
         info: Info,
-        input: Annotated[RemovePaymentMethodInput, strawberry.argument(description="Which method.")],
+        input: Annotated[RemovePaymentMethodInput, strawberry.argument(description="What to charge no more.")],
     ) -> RemovePaymentMethodPayload:
         """Forget a payment method: it is never charged again. The last one stays while something is due."""
         method = await _find_method(info, input.payment_method_id)
@@ -122,7 +115,7 @@ class MoneyMutation:
     async def retry_payment(
         self,
         info: Info,
-        input: Annotated[RetryPaymentInput, strawberry.argument(description="Whose.")],
+        input: Annotated[RetryPaymentInput, strawberry.argument(description="Whose invoices.")],
     ) -> RetryPaymentPayload:
         """Charge all open invoices now, the oldest first. It moves no day of dunning; all paid, all is restored."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
@@ -141,7 +134,7 @@ class MoneyMutation:
     async def confirm_payment(
         self,
         info: Info,
-        input: Annotated[ConfirmPaymentInput, strawberry.argument(description="The charge.")],
+        input: Annotated[ConfirmPaymentInput, strawberry.argument(description="What the cardholder confirmed.")],
     ) -> ConfirmPaymentPayload:
         """Look what became of a charge that the cardholder had to confirm, and make true what it pays."""
         request = Request(input.idempotency_key, scope="", given=input.transaction_id)
@@ -174,14 +167,14 @@ class MoneyMutation:
     async def record_payment(
         self,
         info: Info,
-        input: Annotated[RecordPaymentInput, strawberry.argument(description="The transfer.")],
+        input: Annotated[RecordPaymentInput, strawberry.argument(description="What came, and for which invoice.")],
     ) -> RecordPaymentPayload:
         """Book a transfer that came for an invoice. What exceeds what is due is owed back. For operators."""
         invoice = await _find_invoice(info, input.invoice_id)
         given = [input.invoice_id, input.amount_minor, input.currency, input.reference]
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=given)
         outcome = await info.context.run(
-            _record_payment,
+            receiving.book_transfer,
             request,
             invoice.account_id,
             invoice.id,
@@ -201,7 +194,7 @@ class MoneyMutation:
     async def void_invoice(
         self,
         info: Info,
-        input: Annotated[VoidInvoiceInput, strawberry.argument(description="Which invoice.")],
+        input: Annotated[VoidInvoiceInput, strawberry.argument(description="What to withdraw, and why.")],
     ) -> VoidInvoicePayload:
         """Withdraw an unpaid invoice: its number stays, and a credit note for the whole goes out. For operators."""
         invoice = await _find_invoice(info, input.invoice_id)
@@ -269,22 +262,6 @@ async def _show_method(info: Info, method_id: UUID) -> PaymentMethod | None:
 def _note_replay(info: Info, *, replayed: bool) -> None:
     if replayed:
         info.context.extensions["idempotency"] = {"replayed": True}
-
-
-@idempotent("createPaymentSetup")
-async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[str, Any]:
-    (await lock_account(work, account_id)).processor_customer = customer
-    return {}
-
-
-@idempotent("recordPayment")
-async def _record_payment(
-    work: Work, account_id: UUID, invoice_id: UUID, amount_minor: int, currency: str, reference: str
-) -> dict[str, Any]:
-    account = await lock_account(work, account_id)
-    invoice = await work.session.get_one(models.Invoice, invoice_id, populate_existing=True)
-    transaction = await receiving.record_payment(work, account, invoice, amount_minor, currency, reference)
-    return {"transactionId": str(transaction.id)}
 
 
 @idempotent("grantCredit")

@@ -124,7 +124,7 @@ async def _show_notice(row: models.Notice, info: Info) -> Notice | None:
         return None
     account = await info.context.load.account(row.account_id)
     assert account is not None, "a foreign key guarantees the account"
-    return Notice.of(row, info.context.now_for(account))
+    return Notice.of(row, account, info.context.now_for(account))
 
 
 async def _show_quote(row: models.Quote, info: Info) -> Quote:

@@ -1,22 +1,18 @@
 """The mutations that give money back."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
 from .. import models
-from ..database import Work
 from ..schema.billing import CreditNote, RefundRequest, RefundVerdict, read_asked
 from ..schema.payments import RequestRefundInput, RequestRefundPayload, ReviewRefundInput, ReviewRefundPayload
-from ..services.access import Principal, Right
-from ..services.accounts import lock_account
+from ..services import refunds, repayment
+from ..services.access import Right
 from ..services.errors import NotFound
-from ..services.idempotency import Request, idempotent
-from ..services.permissions import Action, require_action
-from ..services.refundables import Asked
-from ..services.refunds import RefundDecision, request_refund, review_refund
-from ..services.repayment import settle_refund
+from ..services.idempotency import Request
+from ..services.refunds import Decision
 from .access import find_id, mutation, require_right
 from .context import Info
 from .showing import show_account, show_transaction
@@ -47,7 +43,7 @@ class RefundMutation:
         ]
         request = Request(input.idempotency_key, scope=str(charge.account_id), given=given)
         outcome = await info.context.run(
-            _request_refund,
+            refunds.ask,
             request,
             info.context.principal,
             charge.account_id,
@@ -70,22 +66,18 @@ class RefundMutation:
     ) -> ReviewRefundPayload:
         """Decide on a request: pay it back, give it as credit, or deny it. For operators."""
         row = await _find_request(info, input.refund_request_id)
-        given = [input.refund_request_id, input.decision, input.amount_minor, input.reason]
+        given = [input.refund_request_id, input.decision, input.amount_minor, input.currency, input.reason]
         request = Request(input.idempotency_key, scope=str(row.account_id), given=given)
-        outcome = await info.context.run(
-            _review_refund, request, row.account_id, row.id, input.decision, input.amount_minor, input.reason
-        )
-        refund_id = None if outcome.answer["refundId"] is None else UUID(outcome.answer["refundId"])
-        if outcome.replayed:
+        decision = Decision(input.decision, input.amount_minor, input.currency, input.reason)
+        reviewed = await repayment.review(info.context.till(), request, row.account_id, row.id, decision)
+        if reviewed.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
-        elif refund_id is not None:
-            await settle_refund(info.context.till(), refund_id)
         account = await show_account(info, row.account_id)
         shown = await _show_request(info, row.id)
         return ReviewRefundPayload(
             account=account,
             refund_request=shown,
-            refund=await show_transaction(info, refund_id),
+            refund=await show_transaction(info, reviewed.refund_id),
             credit_note=await _show_note(info, shown),
         )
 
@@ -121,35 +113,3 @@ async def _show_note(info: Info, request: RefundRequest | None) -> CreditNote | 
     note_id = None if request is None else request.row.credit_note_id
     row = None if note_id is None else await info.context.load.row(models.CreditNote, note_id)
     return None if row is None else CreditNote.of(row)
-
-
-@idempotent("requestRefund")
-async def _request_refund(
-    work: Work,
-    principal: Principal,
-    account_id: UUID,
-    charge_id: UUID,
-    asked: Asked,
-    currency: str | None,
-    note: str,
-) -> dict[str, Any]:
-    account = await lock_account(work, account_id)
-    await require_action(work, principal, account, Action.REQUEST_REFUND)
-    charge = await work.session.get_one(models.Transaction, charge_id, populate_existing=True)
-    request = await request_refund(work, account, charge, asked, currency, note)
-    return {"refundRequestId": str(request.id)}
-
-
-@idempotent("reviewRefund")
-async def _review_refund(
-    work: Work,
-    account_id: UUID,
-    request_id: UUID,
-    decision: RefundDecision,
-    amount_minor: int | None,
-    reason: str | None,
-) -> dict[str, Any]:
-    account = await lock_account(work, account_id)
-    request = await work.session.get_one(models.RefundRequest, request_id, populate_existing=True)
-    refund = await review_refund(work, account, request, decision, amount_minor, reason)
-    return {"refundId": None if refund is None else str(refund.id)}

@@ -21,7 +21,7 @@ from ..schema.enums import ChangeKind
 from ..schema.exports import Export
 from ..schema.node import Node, decode_id
 from ..services.access import Right
-from ..services.changes import BILLING_KINDS, Change, follow, load_alerts, right_over
+from ..services.changes import BILLING_KINDS, Change, check_reader, follow, load_alerts, right_over
 from ..services.cursors import decode_change
 from ..services.errors import ErrorCode, RequestRefused
 from .access import require_right, subscription
@@ -47,7 +47,8 @@ NODES: dict[ChangeKind, tuple[type[models.Base], Callable[[Any, int], Node]]] = 
 
 async def _open(info: Info, account_id: str, right: Right = Right.READ_USAGE) -> AccountRow:
     """The account to stream, for those who hold the right over it; another tenant's is the same as none."""
-    await info.context.authenticate()
+    if not info.context.following.is_shared:
+        await info.context.authenticate()
     found = decode_id(account_id)
     key = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
     if key is None or info.context.principal.role_in(key) is None:
@@ -62,19 +63,31 @@ async def _open(info: Info, account_id: str, right: Right = Right.READ_USAGE) ->
 async def _follow(
     info: Info, account: AccountRow, after: str | None, kinds: Collection[ChangeKind]
 ) -> AsyncGenerator[Change]:
-    right = right_over(kinds)
+    context, following = info.context, info.context.following
+    following.account_id, following.right = account.id, right_over(kinds)
+
+    def narrow() -> None:
+        # Whoever reads, the answers show one account: nothing of the caller beyond it gets into them, so that those
+        # who are equal there can be given the same answer.
+        context.caller = following.reader = context.principal.within(account.id)
 
     async def may_go_on() -> None:
-        await info.context.authenticate()
-        if info.context.principal.role_in(account.id) is None:
-            raise RequestRefused(ErrorCode.UNAUTHENTICATED, "Your access to the account has ended.")
-        require_right(info, right, account.id)
+        await context.authenticate()
+        check_reader(context.principal, account.id, right_over(kinds))
+        narrow()
 
+    narrow()
     place = None if after is None else decode_change(account.id, after)
     async for change in follow(
-        info.context.database, info.context.bus, account, after=place, kinds=kinds, may_go_on=may_go_on
+        context.database,
+        context.bus,
+        account,
+        after=place,
+        kinds=kinds,
+        may_go_on=following.may_go_on or may_go_on,
+        following=following,
     ):
-        info.context.forget()
+        context.forget()
         yield change
 
 
@@ -142,14 +155,14 @@ class Subscription:
             assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:
                 row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
-            if row.sequence == change.sequence:  # raised by this change, not resolved by it
+            if row.sequence == change.sequence:  # raised by this change, not acknowledged or resolved by it
                 yield Alert.of(row)
 
     @subscription(Right.READ_USAGE)
     async def alert_changed(
         self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
     ) -> AsyncGenerator[Alert, None]:
-        """Each alert as it is raised or resolved; without `after` only changes from now on."""
+        """Each alert as it is raised, acknowledged or resolved; without `after` only changes from now on."""
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
             assert change.subject_id is not None, "alerts name theirs"
             async with info.context.read() as session:

@@ -9,9 +9,10 @@ from uuid import UUID
 import strawberry
 
 from .. import models
-from ..services import charges, usage
+from ..services import charges, coverage, usage
 from ..services.access import Right
 from ..services.accounts import status_of
+from ..services.advice import Fit
 from ..services.alerts import ACTIONS_BY_LEVEL
 from ..services.bills import BillLine, taxes_of
 from ..services.changes import Change
@@ -49,7 +50,6 @@ from ..services.relations import (
     LINES_OF_INVOICE,
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
-    OPEN_USAGE_ALERTS,
     PENDING_OF_ACCOUNT,
     POSTINGS_OF_ENTRY,
     REFUNDS_OF_CHARGE,
@@ -86,18 +86,21 @@ from ..services.texts import (
     refund_message,
     show_params,
 )
+from ..services.watches import Watch
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
 from .documents import Document, show_document, show_e_invoice
 from .enums import (
     AccountStatus,
     Action,
+    AlertChannel,
     AlertKind,
     AlertLevel,
     BudgetAction,
     BudgetScope,
     ChangeAct,
     ChangeKind,
+    DeliveryStatus,
     EntryKind,
     FailureCode,
     Granularity,
@@ -700,7 +703,6 @@ class MetricUsage(Node):
     percent: float | None = said(
         "The share used, cut to two places and never rounded up; may pass 100; null when unlimited."
     )
-    level: AlertLevel = said("From the highest threshold reached.")
     resets_at: datetime | None = said("When it starts again at 0; null for a gauge.")
     overage: UsageOverage = said("What lies above the limit.")
 
@@ -721,7 +723,6 @@ class MetricUsage(Node):
             unlimited=limit is None,
             remaining=None if limit is None else BigInt(max(0, limit - used - figure.held)),
             percent=percent_of(used, limit),
-            level=level_of_usage(used, limit),
             resets_at=figure.resets_at,
             overage=UsageOverage(
                 account_id=figure.account_id,
@@ -743,15 +744,27 @@ class MetricUsage(Node):
 
     @field
     async def thresholds(self, info: Info) -> list[UsageThreshold]:
-        """The shares at which alerts are raised, ascending."""
-        alerts = await info.context.load.related(OPEN_USAGE_ALERTS, self.account_id)
-        raised = {alert.threshold: alert.raised_at for alert in alerts if alert.subject == self.figure.metric.key}
+        """The shares at which alerts are raised, ascending: built-in ones and those of `setAlertThresholds`."""
+        watch = await self._watch(info)
         return [
             UsageThreshold(
-                percent=percent, level=level_of_threshold(percent), built_in=True, reached_at=raised.get(percent)
+                percent=percent,
+                level=level_of_threshold(percent),
+                built_in=percent in BUILT_IN,
+                reached_at=watch.reached_at.get(percent),
             )
-            for percent in BUILT_IN
+            for percent in watch.thresholds
         ]
+
+    @field
+    async def level(self, info: Info) -> AlertLevel:
+        """From the highest threshold that the figure has reached, the account's own ones included."""
+        watch = await self._watch(info)
+        return level_of_usage(self.figure.used, self.figure.limit, watch.own)
+
+    async def _watch(self, info: Info) -> Watch:
+        watches = await info.context.load.watches(self.account_id)
+        return watches.get(self.figure.metric.key, Watch())
 
     @field
     async def history(
@@ -1768,8 +1781,32 @@ class Budget(Node):
 class RecommendedAction:
     """A recommended action."""
 
+    alert: strawberry.Private[models.Alert]
     kind: RecommendedActionKind = said("What.")
     label: str = said("For a button.")
+
+    @field
+    async def plan(self, info: Info) -> Plan | None:
+        """Of UPGRADE_PLAN: the cheapest public plan, at the account's interval and in its currency, that would fit.
+
+        Under it the metric stands below 80 %, and no gauge above its limit. Null where none is.
+        """
+        offer = (await self._fit(info)).plan
+        return None if offer is None else Plan.of(offer)
+
+    @field
+    async def add_on(self, info: Info) -> AddOn | None:
+        """Of UPGRADE_PLAN: the add-on that would do instead, under the present plan, for the least; null where none."""
+        row = (await self._fit(info)).add_on
+        return None if row is None else AddOn.of(row)
+
+    @field
+    async def add_on_quantity(self, info: Info) -> int | None:
+        """How many units of `addOn` to hold in all, as `setAddOn` takes it; null without one."""
+        return (await self._fit(info)).quantity
+
+    async def _fit(self, info: Info) -> Fit:
+        return await info.context.load.fit(self.alert) if self.kind is RecommendedActionKind.UPGRADE_PLAN else Fit()
 
 
 ACTION_LABELS = {
@@ -1797,7 +1834,7 @@ class Alert(Node):
     raised_at: datetime = said("When it was raised.")
     resolved_at: datetime | None = said("When its cause was gone; null while it is open.")
     acknowledged_at: datetime | None = said("When somebody said that they have seen it.")
-    acknowledged_by: str | None = said("Who that was.")
+    acknowledged_by: str | None = said("Who that was first, by the name that the audit log knows them by.")
     created_at: datetime = said("When it was made.")
     updated_at: datetime = said("When it last changed.")
 
@@ -1866,7 +1903,8 @@ class Alert(Node):
     def recommended_actions(self) -> list[RecommendedAction]:
         """What to do about it."""
         return [
-            RecommendedAction(kind=kind, label=ACTION_LABELS[kind]) for kind in ACTIONS_BY_LEVEL.get(self.row.level, ())
+            RecommendedAction(alert=self.row, kind=kind, label=ACTION_LABELS[kind])
+            for kind in ACTIONS_BY_LEVEL.get(self.row.level, ())
         ]
 
 
@@ -1877,6 +1915,88 @@ class AlertConnection(Connection[Alert]):
     resume_cursor: str = said(
         "Give it as `after` to `alertRaised` or `accountChanged`: nothing since this page is missed."
     )
+
+
+@strawberry.type(description="An alert on one of the ways by which it reaches people and programs.")
+class AlertDelivery:
+    """A delivery."""
+
+    channel: AlertChannel = said("Which way.")
+    status: DeliveryStatus = said("What became of it.")
+    at: datetime | None = said("When it came there, or was taken away; null where it did not come.")
+    sequence: BigInt | None = said("Of LIVE: its number in the account's stream, which is the alert's own.")
+    position: BigInt | None = said("Of LIVE: its number among all accounts' events; null until it is given one.")
+
+
+@strawberry.type(description="That a metric reached a threshold.")
+class AlertCrossing:
+    """A crossing."""
+
+    crossing: strawberry.Private[coverage.Crossing]
+    threshold: int = said("The share that was reached, in whole percent.")
+    level: AlertLevel = said("The level that reaching it gives.")
+    episode: int = said("Which time it was in the period (of a gauge: ever), counted from 1.")
+    crossed_at: datetime = said("When: the alert's own time, or else from when the stored usage shows it.")
+    alert: Alert | None = said("The alert that tells of it; null where it is missing.")
+    sequence: BigInt | None = said("The alert's number in the account's stream; null where it is missing.")
+    complete: bool = said("Whether the alert is there, and came everywhere once.")
+    deliveries: list[AlertDelivery] = said("The ways it went; empty where the alert is missing.")
+
+    @classmethod
+    def of(cls, crossing: coverage.Crossing) -> Self:
+        """A crossing as it was traced."""
+        alert = crossing.alert
+        return cls(
+            crossing=crossing,
+            threshold=crossing.threshold,
+            level=crossing.level,
+            episode=crossing.episode,
+            crossed_at=crossing.crossed_at,
+            alert=None if alert is None else Alert.of(alert),
+            sequence=None if alert is None else BigInt(alert.sequence),
+            complete=crossing.is_complete,
+            deliveries=[
+                AlertDelivery(
+                    channel=delivery.channel,
+                    status=delivery.status,
+                    at=delivery.at,
+                    sequence=None if delivery.sequence is None else BigInt(delivery.sequence),
+                    position=None if delivery.position is None else BigInt(delivery.position),
+                )
+                for delivery in crossing.deliveries
+            ],
+        )
+
+    @field
+    async def metric(self, info: Info) -> Metric | None:
+        """Which metric."""
+        row = await info.context.load.metric(self.crossing.metric_key)
+        return None if row is None else Metric.of(row)
+
+
+@strawberry.type(description="What a usage period reached, and whether all of it was told, once.")
+class AlertCoverage:
+    """A coverage."""
+
+    period_start: datetime = said("The usage period.")
+    period_end: datetime = said("Where it ends, exclusive.")
+    complete: bool = said("Whether every crossing that is listed has its alert, and each came everywhere once.")
+    has_more: bool = said(f"Whether there were more than {coverage.MAX_CROSSINGS} alerts: then the newest are listed.")
+    crossings: list[AlertCrossing] = said(
+        "As they happened; of gauges those raised in the period, or open in it. What should be there is reckoned from "
+        "events, figures and limits, and not taken from what was raised."
+    )
+
+    @classmethod
+    def of(cls, found: coverage.Coverage) -> Self:
+        """A coverage as it was reckoned."""
+        return cls(
+            period_start=found.period.start,
+            period_end=found.period.end,
+            complete=found.is_complete,
+            has_more=found.has_more,
+            crossings=[AlertCrossing.of(crossing) for crossing in found.crossings],
+        )
 
 
 @strawberry.type(description="A button of a notice.")
@@ -1915,10 +2035,10 @@ class Notice(Node):
     updated_at: datetime = said("When it last changed.")
 
     @classmethod
-    def of(cls, row: models.Notice, now: datetime) -> Self:
-        """A notice from its row, as it reads at the account's time."""
+    def of(cls, row: models.Notice, account: models.BillingAccount, now: datetime) -> Self:
+        """A notice from its row, as it reads at the account's time, in its language."""
         params = notice_params(row, now)
-        title, message = notice_text(row.code, params)
+        title, message = notice_text(row.code, params, language_of(account))
         return cls(
             account_id=row.account_id,
             id=encode_id("Notice", row.id),
@@ -2112,7 +2232,7 @@ class BillingAccount(Node):
         """Banners, newest first; operators see theirs among them."""
         rows = await info.context.load.related(NOTICES_OF_ACCOUNT, self.account_id)
         now = info.context.now_for(self.row)
-        return [Notice.of(row, now) for row in rows if is_meant_for(info.context.principal, row)]
+        return [Notice.of(row, self.row, now) for row in rows if is_meant_for(info.context.principal, row)]
 
     @guarded(Right.READ_BILLING)
     async def subscription(self, info: Info) -> PlanSubscription | None:
@@ -2357,6 +2477,22 @@ class BillingAccount(Node):
         )
         part = await info.context.load.page(ALERTS_OF_ACCOUNT, self.account_id, chosen, window)
         return AlertConnection.of(part, Alert.of, resume_cursor=self.change_cursor)
+
+    @field
+    async def alert_coverage(
+        self,
+        info: Info,
+        period: Annotated[
+            datetime | None,
+            strawberry.argument(description="An instant in the usage period; now when nothing is said."),
+        ] = None,
+    ) -> AlertCoverage | None:
+        """Each threshold that usage reached in a period, its alert and where that went; null where no period was.
+
+        With it anybody can audit that nothing was forgotten, and nothing told twice.
+        """
+        found = await info.context.load.coverage(self.row, info.context.now_for(self.row), period)
+        return None if found is None else AlertCoverage.of(found)
 
     @guarded(Right.READ_BILLING)
     def recommendations(

@@ -9,6 +9,7 @@ import strawberry
 
 from ..models import (
     AddOn,
+    Alert,
     Base,
     BillingAccount,
     Document,
@@ -24,6 +25,8 @@ from ..models import (
     Transaction,
 )
 from ..services.access import Principal
+from ..services.advice import Fit
+from ..services.coverage import Coverage
 from ..services.dunning import DunningState
 from ..services.history import History, HistoryKey
 from ..services.links import Link, LinkForm
@@ -33,6 +36,7 @@ from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.standing import Scheduling, Standing
 from ..services.usage import UsageFigure
+from ..services.watches import Watches
 
 RowT = TypeVar("RowT", bound=Base)
 
@@ -106,6 +110,18 @@ class Loads(Protocol):
 
     def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
         """An account's usage figures."""
+        ...
+
+    def watches(self, account_id: UUID) -> Awaitable[Watches]:
+        """What watches each metric of an account."""
+        ...
+
+    async def fit(self, alert: Alert) -> Fit:
+        """What would bring an alert's metric well below its limit."""
+        ...
+
+    async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
+        """Whether an account's usage period was told of completely."""
         ...
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:

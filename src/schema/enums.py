@@ -39,6 +39,7 @@ from ..services.access import PrincipalKind
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
+from ..services.coverage import AlertChannel, DeliveryStatus
 from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
 from ..services.permissions import Action
@@ -51,6 +52,7 @@ from .fields import say_enum
 __all__ = [
     "AccountStatus",
     "Action",
+    "AlertChannel",
     "AlertKind",
     "AlertLevel",
     "BudgetAction",
@@ -58,6 +60,7 @@ __all__ = [
     "ChangeAct",
     "ChangeKind",
     "CollectionMethod",
+    "DeliveryStatus",
     "EntryKind",
     "Environment",
     "EventStatus",
@@ -374,7 +377,7 @@ say_enum(
 say_enum(
     ChangeKind,
     {
-        "ALERT": "An alert was raised or resolved: `node` is the alert as it is now.",
+        "ALERT": "An alert was raised, acknowledged or resolved: `node` is the alert as it is now.",
         "USAGE": "A metric's figure moved: `node` is the figure as it is now.",
         "INVOICE": "An invoice was finalised, paid, not paid or withdrawn: `node` is the invoice as it is now.",
         "TRANSACTION": "A payment, refund or dispute moved: `node` is the transaction as it is now.",
@@ -402,6 +405,8 @@ say_enum(
         "APPROVE_OVERAGE": "`approveOverage`.",
         "UPDATE_ACCOUNT": "`updateBillingAccount`.",
         "UPDATE_COMPANY": "`updateCompany`.",
+        "SET_ALERT_THRESHOLDS": "`setAlertThresholds`.",
+        "ACKNOWLEDGE_ALERTS": "`acknowledgeAlerts`.",
         "ADD_PAYMENT_METHOD": "`addPaymentMethod`.",
         "START_TRIAL": "`startTrial`.",
         "START_SUBSCRIPTION": "`startSubscription`.",
@@ -502,6 +507,24 @@ say_enum(
 say_enum(
     RecommendedActionKind,
     {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},
+)
+say_enum(
+    AlertChannel,
+    {
+        "LIVE": "The account's stream, and what else reads the outbox: `accountChanged`, `alertRaised`, `events`.",
+        "NOTICE": "The banner of the metric, which speaks of its highest open alert.",
+    },
+)
+say_enum(
+    DeliveryStatus,
+    {
+        "DELIVERED": "It is there, once.",
+        "MISSING": "It is not there, and should be.",
+        "TWICE": "It is there more than once.",
+        "ENDED": "It was taken away with its cause: the alert is resolved.",
+        "EXPIRED": "It is older than what is kept.",
+    },
+    name="AlertDeliveryStatus",
 )
 say_enum(
     CollectionMethod,

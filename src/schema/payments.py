@@ -25,7 +25,7 @@ from .scalars import BigInt, CurrencyCode
 class CreatePaymentSetupInput:
     """A setup."""
 
-    account_id: strawberry.ID = said("Whose.")
+    account_id: strawberry.ID = said("The account that will pay by the card.")
     idempotency_key: str | None = once_key()
 
 
@@ -51,7 +51,7 @@ class CreatePaymentSetupPayload:
 class AddPaymentMethodInput:
     """A payment method."""
 
-    account_id: strawberry.ID = said("Whose.")
+    account_id: strawberry.ID = said("The account that pays by it. A method belongs to one account.")
     token: str = said("The processor's token, such as pm_card_visa in the sandbox.")
     make_default: bool = strawberry.field(default=True, description="Whether charges go to it from now on.")
     idempotency_key: str = once_key(required=True)
@@ -62,7 +62,9 @@ class AddPaymentMethodPayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
-    payment_method: PaymentMethod | None = maybe("The payment method.")
+    payment_method: PaymentMethod | None = maybe(
+        "As it is kept, with brand, last four digits and expiry as the processor told them."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -70,7 +72,9 @@ class AddPaymentMethodPayload:
 class ConfirmPaymentInput:
     """A confirmed charge."""
 
-    transaction_id: strawberry.ID = said("The charge.")
+    transaction_id: strawberry.ID = said(
+        "The charge whose status is `REQUIRES_ACTION`: in `pendingChange` or from `retryPayment`."
+    )
     idempotency_key: str = once_key(required=True)
 
 
@@ -81,7 +85,9 @@ class ConfirmPaymentPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
     invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
+    transaction: Transaction | None = maybe(
+        "The charge; null where none was made. One that was given up, or came for what no longer holds, is refused."
+    )
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )
@@ -92,7 +98,7 @@ class ConfirmPaymentPayload:
 class GrantCreditInput:
     """Credit."""
 
-    account_id: strawberry.ID = said("Whose.")
+    account_id: strawberry.ID = said("The account whose next invoices it pays.")
     amount_minor: BigInt = said("How much, in minor units; above 0.")
     currency: CurrencyCode = said("The account's own, so that nobody mistakes it.")
     reason: str = said("Why, up to 500 characters: the customer reads it.")
@@ -104,7 +110,9 @@ class GrantCreditPayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
-    transaction: Transaction | None = maybe("The movement that gives it.")
+    transaction: Transaction | None = maybe(
+        "A movement of kind `CREDIT`; the balance is `BillingAccount.creditBalance`."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -122,8 +130,8 @@ class VoidInvoicePayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
-    invoice: Invoice | None = maybe("The invoice.")
-    credit_note: CreditNote | None = maybe("The credit note for the whole of it.")
+    invoice: Invoice | None = maybe("Now `VOID`; it keeps its number.")
+    credit_note: CreditNote | None = maybe("Over all of it; what the balance paid of it is balance again.")
     user_errors: list[UserError] = refusals()
 
 
@@ -131,7 +139,7 @@ class VoidInvoicePayload:
 class CreditNoteLineInput:
     """A part of a line."""
 
-    line_id: strawberry.ID = said("The invoice's line.")
+    line_id: strawberry.ID = said("A line of that invoice that charges something, by its `InvoiceLine.id`.")
     amount_minor: BigInt = said("How much, net, in minor units; at most what is not credited yet.")
 
 
@@ -151,7 +159,9 @@ class IssueCreditNotePayload:
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
     invoice: Invoice | None = maybe("The invoice, as it is after it.")
-    credit_note: CreditNote | None = maybe("The credit note.")
+    credit_note: CreditNote | None = maybe(
+        "As issued: `toInvoice` lowered what was due, `toBalance` went to the credit balance."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -168,7 +178,7 @@ class SetDefaultPaymentMethodPayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
-    payment_method: PaymentMethod | None = maybe("The payment method.")
+    payment_method: PaymentMethod | None = maybe("The new default, with `isDefault` true.")
     user_errors: list[UserError] = refusals()
 
 
@@ -176,7 +186,9 @@ class SetDefaultPaymentMethodPayload:
 class RemovePaymentMethodInput:
     """A method."""
 
-    payment_method_id: strawberry.ID = said("Which one: not the last while something is due.")
+    payment_method_id: strawberry.ID = said(
+        "The method to forget: not the last while something is due, nor one that is being charged."
+    )
     idempotency_key: str | None = once_key()
 
 
@@ -192,7 +204,7 @@ class RemovePaymentMethodPayload:
 class RetryPaymentInput:
     """A retry."""
 
-    account_id: strawberry.ID = said("Whose.")
+    account_id: strawberry.ID = said("The account whose open invoices are charged by its default method.")
     idempotency_key: str = once_key(required=True)
 
 
@@ -223,7 +235,9 @@ class RecordPaymentPayload:
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
     invoice: Invoice | None = maybe("The invoice, as it is after it.")
-    transaction: Transaction | None = maybe("The movement.")
+    transaction: Transaction | None = maybe(
+        "A movement of kind `MANUAL`; what exceeds what was due can be asked back as a `DUPLICATE`."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -231,10 +245,10 @@ class RecordPaymentPayload:
 class RequestRefundInput:
     """A request."""
 
-    transaction_id: strawberry.ID = said("The payment.")
-    reason: RefundReason = said("Why.")
+    transaction_id: strawberry.ID = said("A charge, or a transfer that was booked, that succeeded and is not disputed.")
+    reason: RefundReason = said("It decides how much the rules allow: `Transaction.refundPolicy` says so beforehand.")
     amount_minor: BigInt | None = maybe("How much, tax included, in minor units; as much as is allowed if left out.")
-    currency: CurrencyCode | None = maybe("The account's own; wanted with an amount.")
+    currency: CurrencyCode | None = maybe("The account's own, so that nobody mistakes it; wanted with an amount.")
     from_: datetime | None = strawberry.field(
         name="from", default=None, description="Of a SERVICE_ISSUE: when it began."
     )
@@ -250,7 +264,9 @@ class RequestRefundPayload:
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
     refund_request: RefundRequest | None = maybe("The request. Not allowed by the rules it is kept all the same.")
-    verdict: RefundVerdict | None = maybe("What the rules say, and how much they allow.")
+    verdict: RefundVerdict | None = maybe(
+        "What the rules say of it at this moment, and how much they allow; kept with the request."
+    )
     user_errors: list[UserError] = refusals()
 
 
@@ -258,11 +274,16 @@ class RequestRefundPayload:
 class ReviewRefundInput:
     """A decision."""
 
-    refund_request_id: strawberry.ID = said("Which request.")
-    decision: RefundDecision = said("What shall be done.")
-    amount_minor: BigInt | None = maybe(
-        "Another amount than was asked for, tax included; above the rules' with a reason."
+    refund_request_id: strawberry.ID = said(
+        "A request that waits, or whose refund failed: `refundRequests` lists them."
     )
+    decision: RefundDecision = said(
+        "Pay it back, give it as credit, or deny it. What failed is owed: it cannot be denied any more."
+    )
+    amount_minor: BigInt | None = maybe(
+        "Another amount than was asked for, tax included, in minor units; above the rules' with a reason."
+    )
+    currency: CurrencyCode | None = maybe("The account's own, so that nobody mistakes it; wanted with an amount.")
     reason: str | None = maybe("Why, up to 500 characters: wanted to deny, or to override the rules.")
     idempotency_key: str = once_key(required=True)
 
@@ -272,7 +293,7 @@ class ReviewRefundPayload:
     """The answer."""
 
     account: BillingAccount | None = maybe("The account, as it is after it.")
-    refund_request: RefundRequest | None = maybe("The request.")
+    refund_request: RefundRequest | None = maybe("As decided; `SUCCEEDED` once the money is back or the credit given.")
     refund: Transaction | None = maybe("The refund; null where nothing goes back through the processor.")
     credit_note: CreditNote | None = maybe(
         "What it took back of the invoice; null for a duplicate, which took nothing."

@@ -86,7 +86,9 @@ class StartSubscriptionPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
     invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
+    transaction: Transaction | None = maybe(
+        "The charge; null where none was made. One that was given up, or came for what no longer holds, is refused."
+    )
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )
@@ -128,7 +130,9 @@ class ChangePlanPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
     invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
+    transaction: Transaction | None = maybe(
+        "The charge; null where none was made. One that was given up, or came for what no longer holds, is refused."
+    )
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )
@@ -207,7 +211,9 @@ class ReactivateSubscriptionPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
     invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
+    transaction: Transaction | None = maybe(
+        "The charge; null where none was made. One that was given up, or came for what no longer holds, is refused."
+    )
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )
@@ -249,7 +255,9 @@ class SetAddOnPayload:
     account: BillingAccount | None = maybe("The account, as it is after it.")
     subscription: PlanSubscription | None = maybe("The subscription, as it is after it.")
     invoice: Invoice | None = maybe("What was invoiced; null where nothing was, or until it is paid.")
-    transaction: Transaction | None = maybe("The charge; null where none was made.")
+    transaction: Transaction | None = maybe(
+        "The charge; null where none was made. One that was given up, or came for what no longer holds, is refused."
+    )
     pending_change: PendingChange | None = maybe(
         "The change while its payment waits for the cardholder; null once it is made."
     )

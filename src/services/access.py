@@ -1,6 +1,7 @@
 """Who may: the rights, which roles and scopes hold them, and who a caller is."""
 
-from dataclasses import dataclass, field
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from uuid import UUID
 
@@ -101,6 +102,17 @@ class Principal:
             return None
         return [account_id for account_id in self.roles if self.may(right, account_id)]
 
+    def within(self, account_id: UUID) -> "Principal":
+        """The caller as far as one account sees it: whom nothing tells apart there are equal."""
+        role = self.roles.get(account_id)
+        roles = {} if role is None else {account_id: role}
+        return replace(self, id="", display_name="", roles=roles)
+
+    @property
+    def standing(self) -> Hashable:
+        """What tells callers apart that are equal to nothing else."""
+        return (self.kind, self.id, self.is_operator, frozenset(self.roles.items()), self.scopes)
+
     def actor(self, origin: str) -> Actor:
         """The name under which the audit log knows this caller."""
         return Actor(name=self.id, origin=origin)
@@ -133,10 +145,10 @@ _MEANINGS: dict[Right, str] = {
     ),
     Right.READ_BILLING: "everything else of an account",
     Right.MANAGE_BILLING: (
-        "name, locale, zone, metadata, company, notices; plan, add-ons, cancelling, payment methods, payments; what "
-        "may pass a limit; exports"
+        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
+        "what may pass a limit; exports"
     ),
-    Right.INGEST_USAGE: "`recordUsage`, reserving, committing and releasing",
+    Right.INGEST_USAGE: "`recordUsage`, `POST /usage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
     Right.OPERATE: (
         "accounts' creation, currency and collection terms, the catalogue and its taxes, exemptions, credit, "

@@ -1,19 +1,31 @@
 """Alerts: raised once per episode in the transaction that causes them, and resolved when their cause is gone."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import Database, Work
 from ..faults import reach
-from ..models import GAUGE_PERIOD, Alert, AlertKind, AlertLevel, BillingAccount, Metric, MetricKind
+from ..models import (
+    GAUGE_PERIOD,
+    Alert,
+    AlertKind,
+    AlertLevel,
+    AlertThreshold,
+    BillingAccount,
+    Metric,
+    MetricKind,
+)
+from .banners import Subject, put_banners
 from .rules.periods import Period
-from .rules.thresholds import BUILT_IN, is_reached, level_of_threshold
+from .rules.thresholds import is_reached, level_of_threshold, list_reached, list_thresholds
 
 RESOLVE_BATCH = 500
 
@@ -27,12 +39,56 @@ class Reading:
     period: Period | None
     used: int
     limit: int | None
+    limit_changed: bool = False
+    """Whether what changed is (also) the limit: then an alert that does not hold under it is resolved."""
+
+    @property
+    def key(self) -> "_Key":
+        """What its alerts are kept under."""
+        return _Key(self.account.id, self.metric.key, self.period.start if self.period else GAUGE_PERIOD)
+
+    @property
+    def may_resolve(self) -> bool:
+        """Whether it can undo what was reached: a counter that is corrected does not."""
+        return self.limit_changed or self.metric.kind is MetricKind.GAUGE
 
 
-async def evaluate_usage(work: Work, readings: Sequence[Reading], *, limit_changed: bool = False) -> None:
+class _Key(NamedTuple):
+    account_id: UUID
+    metric_key: str
+    period_start: datetime
+
+
+class _Known(NamedTuple):
+    """The last alert of a threshold, as far as it matters for the next."""
+
+    id: UUID
+    account_id: UUID
+    subject: str
+    threshold: int
+    period_start: datetime
+    period_end: datetime | None
+    episode: int
+    resolved_at: datetime | None
+
+
+_COLUMNS = (
+    Alert.id,
+    Alert.account_id,
+    Alert.subject,
+    Alert.threshold,
+    Alert.period_start,
+    Alert.period_end,
+    Alert.episode,
+    Alert.resolved_at,
+)
+
+
+async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
     """Raise what is newly reached, ascending, and resolve what a gauge fell below, or what a new limit undoes.
 
-    Earlier periods never raise.
+    Earlier periods never raise. The same few statements for one reading and for a thousand; where nothing is reached
+    and nothing can be undone, one.
     """
     current = [
         reading
@@ -41,30 +97,66 @@ async def evaluate_usage(work: Work, readings: Sequence[Reading], *, limit_chang
     ]
     if not current:
         return
-    keys = [(reading.account.id, reading.metric.key, _period_start(reading)) for reading in current]
-    known: dict[tuple[UUID, str, datetime], dict[int, Alert]] = defaultdict(dict)
-    for alert in await work.session.scalars(
-        select(Alert)
-        .where(
-            Alert.kind == AlertKind.USAGE,
-            tuple_(Alert.account_id, Alert.subject, Alert.period_start).in_(keys),
-        )
-        .order_by(Alert.episode)
-    ):
-        known[alert.account_id, alert.subject, alert.period_start][alert.threshold] = alert
-    for reading, key in zip(current, keys, strict=True):
-        for threshold in sorted(BUILT_IN):
-            last = known[key].get(threshold)
+    own = await read_own_thresholds(work.session, {reading.account.id for reading in current})
+    thresholds = {
+        reading.key: list_thresholds(own.get((reading.account.id, reading.metric.key), ())) for reading in current
+    }
+    telling = [
+        reading
+        for reading in current
+        if reading.may_resolve or list_reached(thresholds[reading.key], reading.used, reading.limit)
+    ]
+    if not telling:
+        return
+    known = await _read_last(work.session, [reading.key for reading in telling])
+    moved: set[Subject] = set()
+    resolved: list[_Known] = []
+    for reading in telling:
+        for threshold in thresholds[reading.key]:
+            last = known.get((reading.key, threshold))
             is_open = last is not None and last.resolved_at is None
             if is_reached(threshold, reading.used, reading.limit):
                 if not is_open:
                     _raise(work, reading, threshold, episode=last.episode + 1 if last else 1)
-            elif is_open and last is not None and (limit_changed or reading.metric.kind is MetricKind.GAUGE):
-                _resolve(work, reading.account, last)
+                    moved.add(Subject(reading.account.id, reading.metric.key))
+            elif is_open and last is not None and reading.may_resolve:
+                resolved.append(last)
+    accounts = {reading.account.id: reading.account for reading in telling}
+    await _resolve(work, accounts, resolved, moved)
 
 
-def _period_start(reading: Reading) -> datetime:
-    return reading.period.start if reading.period else GAUGE_PERIOD
+async def read_own_thresholds(
+    session: AsyncSession, account_ids: Collection[UUID]
+) -> Mapping[tuple[UUID, str], Sequence[int]]:
+    """What accounts set for themselves, by account and metric, ascending."""
+    found: dict[tuple[UUID, str], list[int]] = defaultdict(list)
+    rows = await session.execute(
+        select(AlertThreshold.account_id, AlertThreshold.subject, AlertThreshold.percent)
+        .where(AlertThreshold.account_id.in_(account_ids), AlertThreshold.kind == AlertKind.USAGE)
+        .order_by(AlertThreshold.percent)
+    )
+    for account_id, subject, percent in rows:
+        found[account_id, subject].append(percent)
+    return found
+
+
+async def _read_last(session: AsyncSession, keys: Sequence[_Key]) -> dict[tuple[_Key, int], _Known]:
+    """The last episode of each threshold. A gauge that comes and goes has many before it, which are not read."""
+    place = func.row_number().over(
+        partition_by=(Alert.account_id, Alert.subject, Alert.period_start, Alert.threshold),
+        order_by=Alert.episode.desc(),
+    )
+    ranked = (
+        select(*_COLUMNS, place.label("place"))
+        .where(
+            Alert.kind == AlertKind.USAGE,
+            tuple_(Alert.account_id, Alert.subject, Alert.period_start).in_(keys),
+        )
+        .subquery()
+    )
+    rows = await session.execute(select(*list(ranked.c)[:-1]).where(ranked.c.place == 1))
+    found = (_Known(*row) for row in rows)
+    return {(_Key(row.account_id, row.subject, row.period_start), row.threshold): row for row in found}
 
 
 def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> None:
@@ -77,7 +169,7 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
         subject=reading.metric.key,
         threshold=threshold,
         level=level_of_threshold(threshold),
-        period_start=_period_start(reading),
+        period_start=reading.key.period_start,
         period_end=reading.period.end if reading.period else None,
         episode=episode,
         used=reading.used,
@@ -101,12 +193,30 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
     reach("alert.raised")
 
 
-def _resolve(work: Work, account: BillingAccount, alert: Alert) -> None:
-    alert.resolved_at = alert.updated_at = work.clock.now_for(account)
-    work.emit(
-        account,
-        "usage.alert_resolved",
-        {"alertId": str(alert.id), "metric": alert.subject, "threshold": alert.threshold},
+async def _resolve(
+    work: Work, accounts: Mapping[UUID, BillingAccount], resolved: Sequence[_Known], moved: Collection[Subject] = ()
+) -> None:
+    """Close open alerts of locked accounts, and put the banners right of these and of what `moved` besides."""
+    changes: list[dict[str, Any]] = []
+    for alert in resolved:
+        account = accounts[alert.account_id]
+        now = work.clock.now_for(account)
+        changes.append({"id": alert.id, "resolved_at": now, "updated_at": now})
+        work.emit(
+            account,
+            "usage.alert_resolved",
+            {"alertId": str(alert.id), "metric": alert.subject, "threshold": alert.threshold},
+        )
+    if changes:
+        await work.session.execute(update(Alert), changes)
+    await put_banners(work, accounts, {*moved, *(Subject(alert.account_id, alert.subject) for alert in resolved)})
+
+
+def _select_open(account_ids: Collection[UUID]) -> Select[*tuple[Any, ...]]:
+    return (
+        select(*_COLUMNS)
+        .where(Alert.account_id.in_(account_ids), Alert.kind == AlertKind.USAGE, Alert.resolved_at.is_(None))
+        .order_by(Alert.sequence)
     )
 
 
@@ -116,15 +226,46 @@ async def resolve_ended(work: Work, accounts: Collection[BillingAccount], at: da
     So the new one starts from nothing.
     """
     by_id = {account.id: account for account in accounts}
-    for alert in await work.session.scalars(
-        select(Alert)
-        .where(Alert.account_id.in_(by_id), Alert.resolved_at.is_(None), Alert.period_end.is_not(None))
-        .order_by(Alert.sequence)
-    ):
-        account = by_id[alert.account_id]
-        assert alert.period_end is not None, "asked for"
-        if alert.period_end <= (at or work.clock.now_for(account)):
-            _resolve(work, account, alert)
+    rows = await work.session.execute(_select_open(by_id).where(Alert.period_end.is_not(None)))
+    ended = [
+        alert
+        for alert in map(_Known._make, rows)
+        if alert.period_end is not None and alert.period_end <= (at or work.clock.now_for(by_id[alert.account_id]))
+    ]
+    if ended:
+        await _resolve(work, by_id, ended)
+
+
+async def cut_periods(work: Work, account: BillingAccount, at: datetime) -> None:
+    """Let the running period of a locked account end at an instant, as far as its alerts go, and resolve these."""
+    await work.session.execute(
+        update(Alert)
+        .where(
+            Alert.account_id == account.id,
+            Alert.resolved_at.is_(None),
+            Alert.period_start < at,
+            Alert.period_end > at,
+        )
+        .values(period_end=at)
+        .execution_options(synchronize_session=False)
+    )
+    await resolve_ended(work, [account], at)
+
+
+async def resolve_all(work: Work, account: BillingAccount) -> None:
+    """Resolve all open usage alerts of a locked account: its subscription is over, and nothing is watched any more."""
+    rows = await work.session.execute(_select_open([account.id]))
+    await _resolve(work, {account.id: account}, [_Known(*row) for row in rows])
+
+
+async def resolve_thresholds(work: Work, account: BillingAccount, metric_key: str, thresholds: Collection[int]) -> None:
+    """Resolve the open alerts of thresholds of a locked account's metric that are no more."""
+    if not thresholds:
+        return
+    rows = await work.session.execute(
+        _select_open([account.id]).where(Alert.subject == metric_key, Alert.threshold.in_(thresholds))
+    )
+    await _resolve(work, {account.id: account}, [_Known(*row) for row in rows])
 
 
 async def find_ended(database: Database) -> Sequence[UUID]:

@@ -1,6 +1,6 @@
 """The audit of the books: what must always hold of what is stored, checked from the rows and nothing else.
 
-The invariants are I1–I6, I8 and I11–I14 of the security design. Their checks are a constant number of statements over
+The invariants are I1–I9 and I11–I14 of the security design. Their checks are a constant number of statements over
 all accounts: what SQL can compare it compares, the rest is streamed and reckoned again by the rules.
 """
 
@@ -13,6 +13,7 @@ from sqlalchemy import func, select, text
 
 from ..database import ReadSession
 from ..models import BillingAccount, Invoice, LedgerEntry
+from .invariants.alerts import check_alerts
 from .invariants.amounts import check_credits, check_settlement
 from .invariants.answers import check_answers
 from .invariants.books import check_balances, check_deferrals, check_entries, check_triggers
@@ -24,6 +25,7 @@ from .invariants.periods import check_causes, check_plan_lines, check_subscripti
 from .invariants.reading import Finding, Findings, dialect_of, is_finalised
 from .invariants.refunds import check_payments, check_refunds, check_requests
 from .invariants.tenants import check_tenants
+from .invariants.usage import check_usage
 from .invariants.waiting import check_waiting
 
 __all__ = ["Finding", "Size", "audit", "measure_books", "name_accounts", "take_snapshot"]
@@ -55,7 +57,9 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
     check_trail,
 )
 CHECKS_BY_THE_CLOCK: tuple[Callable[[ReadSession, Findings, datetime], Awaitable[None]], ...] = (
+    check_alerts,
     check_answers,
+    check_usage,
     check_waiting,
 )
 

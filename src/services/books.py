@@ -303,6 +303,17 @@ def post_owed_granted(work: Work, account: BillingAccount, request: RefundReques
     )
 
 
+def post_loss_owed(work: Work, account: BillingAccount, dispute: Transaction, amount_minor: int) -> None:
+    """What of a lost dispute was owed back anyway: it is no loss, and owed no longer."""
+    post(
+        work,
+        account,
+        EntryKind.DISPUTE_LOST,
+        f"transaction:{dispute.id}",
+        [(LedgerAccount.REFUNDS_PAYABLE, amount_minor), (LedgerAccount.DISPUTE_LOSSES, -amount_minor)],
+    )
+
+
 def post_dispute_lost(work: Work, account: BillingAccount, transaction: Transaction) -> None:
     """What a bank took back for good."""
     post(

@@ -43,6 +43,12 @@ async def list_offers(session: ReadSession, principal: Principal) -> Sequence[Pl
     return [PlanOffer(plan, version) for plan, version in await session.execute(statement)]
 
 
+async def list_public_offers(session: ReadSession) -> list[PlanOffer]:
+    """The plans that everybody can buy, lowest tier first."""
+    statement = _select_offers().where(Plan.private_account_id.is_(None))
+    return [PlanOffer(plan, version) for plan, version in await session.execute(statement)]
+
+
 async def load_offers(session: ReadSession, keys: Sequence[str]) -> list[PlanOffer | None]:
     """Plans on offer by key. Whose a private one is, is the caller's to check."""
     rows = await session.execute(_select_offers().where(Plan.key.in_(keys)))

@@ -11,12 +11,11 @@ from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Database, ReadSession, account_topic
 from ..models import Alert, BillingAccount, Counter, OutboxEvent
-from .access import Right
+from .access import Principal, Right, require
 from .cursors import encode_change
-from .ports import Bus
+from .errors import ErrorCode, RequestRefused
+from .ports import Bus, Listener
 
-LOOK_AGAIN_S = 5.0
-"""How long a stream trusts the bus: another process may have written, or taken the right away."""
 USAGE_PAUSE_S = 0.25
 """Usage is told at most once in this time; the last state always is."""
 BATCH = 200
@@ -36,73 +35,87 @@ class ChangeKind(StrEnum):
     GAP = "GAP"
 
 
-EVENTS_BY_KIND: dict[ChangeKind, tuple[str, ...]] = {
-    ChangeKind.ALERT: ("usage.alert_raised", "usage.alert_resolved"),
-    ChangeKind.INVOICE: (
-        "invoice.finalized",
-        "invoice.paid",
-        "invoice.payment_failed",
-        "invoice.uncollectible",
-        "invoice.voided",
-    ),
-    ChangeKind.TRANSACTION: (
-        "payment.succeeded",
-        "payment.failed",
-        "payment.requires_action",
-        "refund.requested",
-        "refund.approved",
-        "refund.denied",
-        "refund.succeeded",
-        "dispute.opened",
-        "dispute.closed",
-    ),
-    ChangeKind.SUBSCRIPTION: (
-        "subscription.started",
-        "subscription.changed",
-        "subscription.scheduled",
-        "subscription.resumed",
-        "subscription.reactivated",
-        "subscription.past_due",
-        "subscription.suspended",
-        "subscription.canceled",
-        "subscription.expired",
-        "subscription.trial_ending",
-    ),
-    ChangeKind.PAYMENT_METHOD: (
-        "payment_method.added",
-        "payment_method.updated",
-        "payment_method.removed",
-        "payment_method.expiring",
-    ),
-    ChangeKind.EXPORT: ("export.ready", "export.failed"),
-}
-"""The outbox events that tell of each kind of change. Usage is not among them: it is read from the figures."""
-KIND_OF_EVENT = {event: kind for kind, events in EVENTS_BY_KIND.items() for event in events}
-SUBJECT_KEYS = {
-    ChangeKind.ALERT: "alertId",
-    ChangeKind.INVOICE: "invoiceId",
-    ChangeKind.TRANSACTION: "transactionId",
-    ChangeKind.SUBSCRIPTION: "subscriptionId",
-    ChangeKind.PAYMENT_METHOD: "paymentMethodId",
-    ChangeKind.EXPORT: "exportId",
-}
-"""What an event's payload names the changed object by."""
+@dataclass(frozen=True)
+class Told:
+    """How a kind of change is told: by which outbox events, and what names the changed object in their payload."""
 
-BILLING_KINDS = frozenset(
-    {
-        ChangeKind.INVOICE,
-        ChangeKind.TRANSACTION,
-        ChangeKind.SUBSCRIPTION,
-        ChangeKind.PAYMENT_METHOD,
-        ChangeKind.EXPORT,
-    }
-)
+    events: tuple[str, ...]
+    subject_key: str
+    is_about_money: bool = False
+
+
+TOLD_BY_KIND: dict[ChangeKind, Told] = {
+    ChangeKind.ALERT: Told(("usage.alert_raised", "usage.alert_resolved", "usage.alert_acknowledged"), "alertId"),
+    ChangeKind.INVOICE: Told(
+        (
+            "invoice.finalized",
+            "invoice.paid",
+            "invoice.payment_failed",
+            "invoice.uncollectible",
+            "invoice.voided",
+        ),
+        "invoiceId",
+        is_about_money=True,
+    ),
+    ChangeKind.TRANSACTION: Told(
+        (
+            "payment.succeeded",
+            "payment.failed",
+            "payment.requires_action",
+            "refund.requested",
+            "refund.approved",
+            "refund.denied",
+            "refund.succeeded",
+            "dispute.opened",
+            "dispute.closed",
+        ),
+        "transactionId",
+        is_about_money=True,
+    ),
+    ChangeKind.SUBSCRIPTION: Told(
+        (
+            "subscription.started",
+            "subscription.changed",
+            "subscription.scheduled",
+            "subscription.resumed",
+            "subscription.reactivated",
+            "subscription.past_due",
+            "subscription.suspended",
+            "subscription.canceled",
+            "subscription.expired",
+            "subscription.trial_ending",
+        ),
+        "subscriptionId",
+        is_about_money=True,
+    ),
+    ChangeKind.PAYMENT_METHOD: Told(
+        (
+            "payment_method.added",
+            "payment_method.updated",
+            "payment_method.removed",
+            "payment_method.expiring",
+        ),
+        "paymentMethodId",
+        is_about_money=True,
+    ),
+    ChangeKind.EXPORT: Told(("export.ready", "export.failed"), "exportId", is_about_money=True),
+}
+"""One line for each kind that events tell of. Usage is not among them: it is read from the figures."""
+KIND_OF_EVENT = {event: kind for kind, told in TOLD_BY_KIND.items() for event in told.events}
+BILLING_KINDS = frozenset(kind for kind, told in TOLD_BY_KIND.items() if told.is_about_money)
 """Changes of what only those may see who may see money."""
 
 
 def right_over(kinds: Collection[ChangeKind]) -> Right:
     """The right that following these kinds takes."""
     return Right.READ_BILLING if BILLING_KINDS.intersection(kinds) else Right.READ_USAGE
+
+
+def check_reader(principal: Principal, account_id: UUID, right: Right) -> None:
+    """Refuse whoever may not follow the account any more."""
+    if principal.role_in(account_id) is None:
+        raise RequestRefused(ErrorCode.UNAUTHENTICATED, "Your access to the account has ended.")
+    require(principal, right, account_id)
 
 
 @dataclass(frozen=True)
@@ -121,15 +134,23 @@ class Change:
         return encode_change(account_id, self.sequence)
 
 
-async def read_changes(
-    session: ReadSession, account_id: UUID, after: int, kinds: Collection[ChangeKind]
-) -> Sequence[Change]:
+@dataclass(frozen=True)
+class Stretch:
+    """A part of an account's stream: its changes in order, and the place up to which these are all."""
+
+    changes: Sequence[Change]
+    upto: int
+
+
+async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds: Collection[ChangeKind]) -> Stretch:
     """What came after a sequence number, in order: of all but alerts the last state only."""
     # The head is read first, and nothing beyond it is handed out: between two statements others may commit, and a
     # figure from after an alert that was not seen yet would put the cursor past that alert.
     head = await session.scalar(select(BillingAccount.sequence).where(BillingAccount.id == account_id)) or 0
+    if head <= after:
+        return Stretch((), after)
     found: list[Change] = []
-    wanted = [event for kind, events in EVENTS_BY_KIND.items() if kind in kinds for event in events]
+    wanted = [event for kind, told in TOLD_BY_KIND.items() if kind in kinds for event in told.events]
     if wanted:
         events = (
             await session.scalars(
@@ -155,19 +176,19 @@ async def read_changes(
             Change(counter.sequence, ChangeKind.USAGE, counter.changed_at, metric_key=counter.metric_key)
             for counter in counters
         ]
-    return sorted(found, key=lambda change: change.sequence)
+    return Stretch(sorted(found, key=lambda change: change.sequence), head)
 
 
 def _changes_of(events: Sequence[OutboxEvent]) -> Collection[Change]:
     """What events tell of. Of one object several are one change, told in the place of the last.
 
     Whoever resumes before that place is told again, and whoever resumes behind it has seen it. An alert is told each
-    time: where it was raised and where it was resolved are two places, which its readers tell apart.
+    time: where it was raised, seen and resolved are places of their own, which its readers tell apart.
     """
     found: dict[Hashable, Change] = {}
     for event in events:
         kind = KIND_OF_EVENT[event.kind]
-        subject_id = UUID(event.payload[SUBJECT_KEYS[kind]])
+        subject_id = UUID(event.payload[TOLD_BY_KIND[kind].subject_key])
         key = event.sequence if kind is ChangeKind.ALERT else (kind, subject_id)
         found[key] = Change(event.sequence, kind, event.at, subject_id)
     return found.values()
@@ -192,6 +213,39 @@ async def read_head(session: ReadSession, database: Database, account: BillingAc
     return Head(row.sequence, row.kept_after_sequence, database.clock.now_for(account))
 
 
+@dataclass
+class Following:
+    """How a stream is read, and where it stands: for whoever passes it on."""
+
+    resume: int | None = None
+    """Begins behind this sequence number, whatever cursor was asked for."""
+    is_shared: bool = False
+    """Read for many, each of whom has seen what came before: there is nothing to begin with, and `may_go_on` looks
+    after all of them. A single reader's is asked whenever access changed, too."""
+    is_endless: bool = True
+    """Goes on when all was read; else that is its end."""
+    account_id: UUID | None = None
+    right: Right | None = None
+    """The right that its reader needs over the account."""
+    reader: Principal | None = None
+    """Its reader, as far as the account sees it."""
+    told: int | None = None
+    """The place of the change that is being handed out."""
+    reached: int | None = None
+    """Everything up to this place was handed out."""
+    is_done: bool = False
+    """It was read to its end."""
+    may_go_on: Callable[[], Awaitable[None]] | None = None
+    """Looks after a shared stream's readers."""
+    wakeups: Listener | None = None
+
+    def end(self) -> None:
+        """Read no more after the next look: in the middle of one, the database would be left in a bad way."""
+        self.is_endless = False
+        if self.wakeups is not None:
+            self.wakeups.ring()
+
+
 async def follow(
     database: Database,
     bus: Bus,
@@ -200,40 +254,52 @@ async def follow(
     after: int | None,
     kinds: Collection[ChangeKind],
     may_go_on: Callable[[], Awaitable[None]],
+    following: Following,
 ) -> AsyncGenerator[Change]:
     """The changes of an account: what came after a sequence number, then live, in order and without end.
 
     Without `after`, or where it is not kept any more (`GAP`), a `SNAPSHOT` comes first. `may_go_on` raises when the
     reader's right is gone; it is asked whenever access changed, and before anything is handed out after a pause.
     """
-    with bus.listen(account_topic(account.id), ACCESS_TOPIC) as wakeups:
-        async with database.read() as session:
-            head = await read_head(session, database, account)
-        if after is None or not head.kept_after <= after <= head.sequence:
-            if after is not None:
-                yield Change(head.sequence, ChangeKind.GAP, head.at)
-            yield Change(head.sequence, ChangeKind.SNAPSHOT, head.at)
-            after = head.sequence
+    topics = [account_topic(account.id)] if following.is_shared else [account_topic(account.id), ACCESS_TOPIC]
+    with bus.listen(*topics) as wakeups:
+        following.wakeups = wakeups
+        after = after if following.resume is None else following.resume
+        if not following.is_shared:
+            async with database.read() as session:
+                head = await read_head(session, database, account)
+            if after is None or not head.kept_after <= after <= head.sequence:
+                if after is not None:
+                    yield Change(head.sequence, ChangeKind.GAP, head.at)
+                following.told = head.sequence
+                yield Change(head.sequence, ChangeKind.SNAPSHOT, head.at)
+                after = head.sequence
+        assert after is not None, "a shared stream begins where its readers are"
         told_usage_at = -USAGE_PAUSE_S
         while True:
             async with database.read() as session:
-                changes = await read_changes(session, account.id, after, kinds)
-            if changes and all(change.kind is ChangeKind.USAGE for change in changes):
+                stretch = await read_stretch(session, account.id, after, kinds)
+            if stretch.changes and all(change.kind is ChangeKind.USAGE for change in stretch.changes):
                 pause = told_usage_at + USAGE_PAUSE_S - anyio.current_time()
                 if pause > 0:
                     await anyio.sleep(pause)
                     told_usage_at = -USAGE_PAUSE_S
                     continue
-            if changes:
+            if stretch.changes:
                 await may_go_on()
-            for change in changes:
+            for change in stretch.changes:
+                following.told = change.sequence
                 yield change
-                after = change.sequence
                 if change.kind is ChangeKind.USAGE:
                     told_usage_at = anyio.current_time()
-            if not changes:
-                await wakeups.wait(LOOK_AGAIN_S)
-                await may_go_on()
+            after = following.reached = stretch.upto
+            if not stretch.changes:
+                if not following.is_endless:
+                    following.is_done = True
+                    return
+                await wakeups.wait(bus.look_again_s)
+                if not following.is_shared:
+                    await may_go_on()
 
 
 async def load_alerts(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Alert]:

@@ -21,7 +21,7 @@ from ..models import (
 from .bills import BillLine
 from .calendars import end_of_billing_period, end_of_usage_period
 from .closing import bill_of_draft
-from .invoicing import Totals, foresee_documents, minimum_of, total_up
+from .invoicing import Totals, foresee_documents, total_up
 from .limits import add_units
 from .plan_limits import Limits
 from .pricing import (
@@ -35,7 +35,7 @@ from .pricing import (
     lines_of_usage,
 )
 from .relations import HeldAddOn
-from .rules.money import round_half_away, split_evenly
+from .rules.money import minimum_of, round_half_away, split_evenly
 from .rules.periods import MONTHS, Period, months_since, to_wall
 from .rules.transitions import RUNNING
 from .standing import Standing, Terms

@@ -1,9 +1,10 @@
 """Having open invoices charged again: on the days of dunning, when somebody asks for it, when a new method comes."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import func, select
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -19,17 +20,24 @@ from ..models import (
     TransactionKind,
     TransactionStatus,
 )
+from ..models.money import UNDER_WAY
 from . import dunning
 from .due_work import Taken, finish
+from .invoicing import settle_rest
 from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .ports import ProcessorFailed
-from .settlement import OPEN, expire_action, settle
+from .receiving import restore
+from .rules.money import minimum_of
+from .settlement import expire_action, settle
 from .standing import load_standing
 from .subscriptions import find_subscription
 from .tills import Till
 
 MAX_TRIED = 100
 """As many invoices of an account are tried at once, the oldest; the next try goes on."""
+
+MAX_BY_HAND = 10
+"""So often an invoice is tried by hand, or because of another method, within 24 hours."""
 
 
 async def try_payment(till: Till, taken: Taken) -> None:
@@ -43,6 +51,8 @@ async def try_payment(till: Till, taken: Taken) -> None:
         invoice_ids = await list_payable(work, account, scheduled)
         if scheduled is not None and account.collection_method is CollectionMethod.SEND_INVOICE:
             invoice_ids = []  # who pays by transfer is reminded
+        if scheduled is None:
+            invoice_ids = await drop_exhausted(work, account, invoice_ids)
     for invoice_id in invoice_ids:
         await _try_invoice(till, taken, invoice_id, is_scheduled=scheduled is not None)
     async with till.work() as work:
@@ -73,6 +83,23 @@ async def list_payable(
     return rows.all()
 
 
+async def drop_exhausted(work: Work, account: BillingAccount, invoice_ids: Sequence[UUID]) -> Sequence[UUID]:
+    """Leave out what was tried by hand too often within a day: banks take that for guessing."""
+    rows = await work.session.scalars(
+        select(Transaction.invoice_id)
+        .where(
+            Transaction.invoice_id.in_(invoice_ids),
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.on_session.is_(True),
+            Transaction.created_at > work.clock.now_for(account) - timedelta(days=1),
+        )
+        .group_by(Transaction.invoice_id)
+        .having(func.count() >= MAX_BY_HAND)
+    )
+    exhausted = set(rows)
+    return [invoice_id for invoice_id in invoice_ids if invoice_id not in exhausted]
+
+
 async def _is_canceled(work: Work, account: BillingAccount) -> bool:
     subscription = await find_subscription(work, account)
     return subscription is not None and subscription.status is SubscriptionStatus.CANCELED
@@ -93,6 +120,12 @@ async def _try_invoice(till: Till, taken: Taken, invoice_id: UUID, *, is_schedul
             select(Transaction.id).where(Transaction.invoice_id == invoice_id, Transaction.step == taken.subject)
         )
         if invoice.status not in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE) or was_tried is not None:
+            return
+        if invoice.due_minor < minimum_of(account.currency):
+            # It came to so little while it was to be paid by transfer, or was given up.
+            if invoice.status is InvoiceStatus.OPEN:
+                await settle_rest(work, account, invoice)
+                await restore(work, account)
             return
         standing = await load_standing(ReadSession(work.session), account, now)
         method = find_default(standing)
@@ -122,9 +155,13 @@ async def _end_open_attempt(till: Till, invoice_id: UUID) -> UUID | None:
     if attempt.status is TransactionStatus.REQUIRES_ACTION:
         await expire_action(till, attempt.id)
     else:
-        await settle(till, attempt.id, is_ours=False)
-    attempt = await _find_open_attempt(till, invoice_id)
-    return None if attempt is None else attempt.id
+        await settle(till, attempt.id)
+    after = await _find_open_attempt(till, invoice_id)
+    if after is not None and after.id != attempt.id:
+        # The charge was given up because a part was paid meanwhile: this one is of the rest.
+        await settle(till, after.id)
+        after = await _find_open_attempt(till, invoice_id)
+    return None if after is None else after.id
 
 
 async def _find_open_attempt(till: Till, invoice_id: UUID) -> Transaction | None:
@@ -133,21 +170,23 @@ async def _find_open_attempt(till: Till, invoice_id: UUID) -> Transaction | None
             select(Transaction).where(
                 Transaction.invoice_id == invoice_id,
                 Transaction.kind == TransactionKind.CHARGE,
-                Transaction.status.in_((*OPEN, TransactionStatus.REQUIRES_ACTION)),
+                Transaction.status.in_(UNDER_WAY),
             )
         )
     return found
 
 
 async def _is_hopeless(work: Work, method: PaymentMethod) -> bool:
-    """Whether the bank said that it will never be charged: it is stolen or closed."""
-    return bool(
-        await work.session.scalar(
-            select(
-                exists().where(
-                    Transaction.payment_method_id == method.id,
-                    Transaction.failure_code == FailureCode.STOLEN_OR_CLOSED,
-                )
-            )
+    """Whether the bank said last, of the card as it is, that it will never be charged: it is stolen or closed."""
+    last = await work.session.scalar(
+        select(Transaction)
+        .where(
+            Transaction.payment_method_id == method.id,
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.status.in_((TransactionStatus.SUCCEEDED, TransactionStatus.FAILED)),
+            Transaction.created_at >= method.updated_at,
         )
+        .order_by(Transaction.created_at.desc(), Transaction.id.desc())
+        .limit(1)
     )
+    return last is not None and last.failure_code is FailureCode.STOLEN_OR_CLOSED

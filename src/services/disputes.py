@@ -7,6 +7,7 @@ from sqlalchemy import select
 from ..models import NoticeSeverity, Transaction, TransactionKind, TransactionStatus
 from . import books
 from .hearing import Heard, note_heard
+from .losses import settle_losses
 from .notices import clear_notice, raise_notice
 from .ports import DisputeFacts, DisputeStatus
 from .tills import Till
@@ -98,6 +99,7 @@ async def record_dispute(till: Till, charge_id: UUID, facts: DisputeFacts, heard
         dispute.status, dispute.updated_at = status, now
         if status is TransactionStatus.SUCCEEDED:
             books.post_dispute_lost(work, account, dispute)
+            await settle_losses(work, account, charge)
         await clear_notice(work, account, "PAYMENT_DISPUTED", str(dispute.id))
         work.audit(
             account,

@@ -59,7 +59,7 @@ async def _try_to_draw(database: Database, actor: Actor, draughtsman: Draughtsma
             document = await session.get(Document, UUID(taken.subject))
         pdf = None
         if document is not None and document.drawn_at is None:
-            if taken.tries > MAX_TRIES:
+            if taken.failures >= MAX_TRIES:
                 raise DrawingFailed("whoever drew it ended before it was done, each time")
             pdf = await draughtsman.draw(read_content(document.content))
             reach("document.drawn")

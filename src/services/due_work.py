@@ -33,6 +33,8 @@ class Taken:
     subject: str
     due_at: datetime
     tries: int
+    failures: int = 0
+    """How often it failed before; tries that left no word count too."""
     is_lost: bool = False
     """Whether the try before this one left no word."""
 
@@ -51,11 +53,27 @@ async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: 
                 "due_at": due_at,
                 "rank": WORK_RANK[kind],
                 "tries": 0,
+                "failures": 0,
                 "created_at": now,
                 "updated_at": now,
             }
         ],
     )
+
+
+async def enqueue_again(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
+    """Have something done at an instant, also where it was done before."""
+    await work.session.execute(
+        update(DueWork)
+        .where(
+            DueWork.account_id == account.id,
+            DueWork.kind == kind,
+            DueWork.subject == subject,
+            DueWork.done_at.is_not(None),
+        )
+        .values(done_at=None, due_at=due_at, leased_until=None, failures=0, failure=None)
+    )
+    await enqueue(work, account, kind, subject, due_at)
 
 
 async def withdraw(work: Work, account: BillingAccount, kind: WorkKind, subject: str | None = None) -> None:
@@ -125,15 +143,18 @@ async def claim(
     if kinds is not None:
         statement = statement.where(mine.kind.in_(kinds))
     rows = (await work.session.scalars(statement)).all()
-    taken = [_taken(row) for row in rows]
+    taken: list[Taken] = []
     for row in rows:
+        # Whoever gave it back said why, and whoever let go of it left no lease.
+        is_lost = row.leased_until is not None and row.failure is None
+        row.failures += is_lost
         row.leased_until, row.tries, row.failure = now + LEASE, row.tries + 1, None
-    return [replace(piece, tries=piece.tries + 1) for piece in taken]
+        taken.append(replace(_taken(row), is_lost=is_lost))
+    return taken
 
 
 def _taken(row: DueWork) -> Taken:
-    is_lost = row.tries > 0 and row.failure is None
-    return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries, is_lost)
+    return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries, row.failures)
 
 
 PERIODS = (
@@ -209,7 +230,7 @@ async def postpone(work: Work, taken: Taken, due_at: datetime) -> None:
     moved = await work.session.execute(
         update(DueWork)
         .where(DueWork.id == taken.id, DueWork.tries == taken.tries, DueWork.done_at.is_(None))
-        .values(due_at=due_at, leased_until=None, tries=0, failure=None)
+        .values(due_at=due_at, leased_until=None, failures=0, failure=None)
         .returning(DueWork.id)
     )
     if moved.first() is None:
@@ -230,13 +251,15 @@ async def hold_on(work: Work, taken: Taken) -> None:
 
 async def give_back(work: Work, taken: Taken, failure: str, *, max_tries: int | None = MAX_TRIES) -> bool:
     """Say that work failed: it is tried again after a while, and parked after too many tries. True when parked."""
-    parked = max_tries is not None and taken.tries >= max_tries
+    failures = taken.failures + 1
+    parked = max_tries is not None and failures >= max_tries
     now = work.clock.now()
     await work.session.execute(
         update(DueWork)
         .where(DueWork.id == taken.id, DueWork.tries == taken.tries, DueWork.done_at.is_(None))
         .values(
-            leased_until=now + timedelta(seconds=min(2**taken.tries, 300)),
+            leased_until=now + timedelta(seconds=min(2**failures, 300)),
+            failures=failures,
             parked_at=now if parked else None,
             failure=failure[:500],
         )
@@ -261,7 +284,7 @@ async def release(work: Work, account: BillingAccount) -> Sequence[UUID]:
     released = await work.session.scalars(
         update(DueWork)
         .where(DueWork.account_id == account.id, DueWork.parked_at.is_not(None), DueWork.done_at.is_(None))
-        .values(parked_at=None, leased_until=None, tries=0, failure=None)
+        .values(parked_at=None, leased_until=None, failures=0, failure=None)
         .returning(DueWork.id)
     )
     return released.all()

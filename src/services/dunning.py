@@ -1,6 +1,5 @@
 """Dunning: the days that follow unpaid invoices. One schedule per account, begun by the oldest, moved by nothing."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +29,15 @@ from .notices import clear_notice, raise_notice
 from .texts import days_until
 
 SHOWN_INVOICES = 5
+DUE = (
+    Invoice.total_minor
+    + Invoice.carried_in_minor
+    - Invoice.balance_applied_minor
+    - Invoice.paid_minor
+    - Invoice.credited_minor
+    - Invoice.carried_out_minor
+)
+"""What is due of an open invoice, as SQL: `Invoice.due_minor` says the same of a row."""
 DUTIES = (WorkKind.TRY_PAYMENT, WorkKind.SUSPEND, WorkKind.GIVE_UP)
 
 
@@ -120,10 +128,12 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
         Invoice.status == InvoiceStatus.OPEN,
         Invoice.payment_failed_at.is_not(None),
     )
-    invoices = (
-        await work.session.scalars(select(Invoice).where(*overdue).order_by(Invoice.issued_at, Invoice.id).limit(100))
-    ).all()
-    count = await work.session.scalar(select(func.count()).select_from(Invoice).where(*overdue))
+    numbers = await work.session.scalars(
+        select(Invoice.number).where(*overdue).order_by(Invoice.issued_at, Invoice.id).limit(SHOWN_INVOICES)
+    )
+    [(count, due_minor)] = await work.session.execute(
+        select(func.count(), func.coalesce(func.sum(DUE), 0)).select_from(Invoice).where(*overdue)
+    )
     status = subscription.status if subscription else None
     is_suspended = status is SubscriptionStatus.SUSPENDED
     await raise_notice(
@@ -133,9 +143,9 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
         str(dunning.id),
         severity=NoticeSeverity.BLOCKING if is_suspended else NoticeSeverity.CRITICAL,
         params={
-            "invoices": [invoice.number for invoice in invoices[:SHOWN_INVOICES]],
+            "invoices": list(numbers),
             "count": count,
-            "amountMinor": sum(invoice.due_minor for invoice in invoices),
+            "amountMinor": int(due_minor),
             "currency": account.currency,
             "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
             "status": status,
@@ -191,11 +201,12 @@ async def load_states(session: ReadSession, account_ids: Sequence[UUID]) -> list
         .group_by(Transaction.account_id)
     )
     attempts = {account_id: int(count) for account_id, count in tries}
-    due: dict[UUID, int] = defaultdict(int)
-    for invoice in await session.scalars(
-        select(Invoice).where(Invoice.account_id.in_(running), Invoice.status == InvoiceStatus.OPEN)
-    ):
-        due[invoice.account_id] += invoice.due_minor
+    owed = await session.execute(
+        select(Invoice.account_id, func.sum(DUE))
+        .where(Invoice.account_id.in_(running), Invoice.status == InvoiceStatus.OPEN)
+        .group_by(Invoice.account_id)
+    )
+    due = {account_id: int(due_minor) for account_id, due_minor in owed}
     about = await session.execute(
         select(BillingAccount.id, BillingAccount.currency, Subscription.status)
         .outerjoin(Subscription, Subscription.account_id == BillingAccount.id)
@@ -207,7 +218,7 @@ async def load_states(session: ReadSession, account_ids: Sequence[UUID]) -> list
             is_suspended=status is SubscriptionStatus.SUSPENDED,
             next_attempt_at=next_at.get(account_id),
             attempts=attempts.get(account_id, 0),
-            due_minor=due[account_id],
+            due_minor=due.get(account_id, 0),
             currency=currency,
         )
         for account_id, currency, status in about

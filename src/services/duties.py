@@ -32,7 +32,13 @@ log = logging.getLogger("plafond.duties")
 
 Duty = Callable[[Work, BillingAccount, str], Awaitable[Any]]
 BILLING = frozenset(WorkKind) - APART
+ASKING = frozenset(
+    {WorkKind.CHARGE, WorkKind.TRY_PAYMENT, WorkKind.REFUND, WorkKind.EXPIRE_ACTION, WorkKind.EXPIRE_PENDING}
+)
+"""Work that asks the payment processor, and lasts as long as that takes to answer."""
 BATCH = 20
+CAUGHT_UP_AT_MOST = 500
+"""As much due work of an account a request does before it is acted on."""
 
 
 class WorkerLost(Exception):
@@ -82,7 +88,7 @@ async def _do_duty(work: Work, taken: Taken) -> None:
 async def try_to_perform(till: Till, taken: Taken) -> bool:
     """Do one piece of work; what fails is given back, to be tried again later or looked at by an operator."""
     try:
-        if taken.is_lost and taken.tries > MAX_TRIES:
+        if taken.is_lost and taken.failures >= MAX_TRIES:
             raise WorkerLost("whoever did it ended before it was done, each time")
         await perform(till, taken)
     except Fenced:
@@ -130,12 +136,14 @@ async def release_account(work: Work, account: BillingAccount) -> int:
     return len(released)
 
 
-async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = None) -> int:
+async def do_due(
+    till: Till, *, limit: int = BATCH, account_id: UUID | None = None, kinds: frozenset[WorkKind] = BILLING
+) -> int:
     """Take what is due by the wall clock and do it. Gives how much was taken: 0 means that nothing is due."""
     for count in range(limit):
         # One at a time: work that ends its worker takes no other with it.
         async with till.work() as work:
-            taken = await claim(work, work.clock.now(), limit=1, account_id=account_id, kinds=BILLING)
+            taken = await claim(work, work.clock.now(), limit=1, account_id=account_id, kinds=kinds)
         if not taken:
             return count
         reach("work.claimed")
@@ -144,9 +152,11 @@ async def do_due(till: Till, *, limit: int = BATCH, account_id: UUID | None = No
 
 
 async def catch_up(till: Till, account_id: UUID) -> None:
-    """Do all that is due of one account, so that a request finds it as the clock says."""
-    while await do_due(till, limit=1, account_id=account_id):
-        pass
+    """Do what is due of one account, so that a request finds it as the clock says: `check_caught_up` tells whether.
+
+    More than comes together in some years is left to the worker.
+    """
+    await do_due(till, limit=CAUGHT_UP_AT_MOST, account_id=account_id)
 
 
 async def check_caught_up(work: Work, account: BillingAccount) -> None:

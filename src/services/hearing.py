@@ -6,6 +6,8 @@ from ..database import Work
 from ..models import ProcessorEvent
 from .ports import Message
 
+NOT_OURS = "NOT_OURS"
+"""The outcome of a message about what somebody else did at the same processor."""
 UNKNOWN = "UNKNOWN_OBJECT"
 """The outcome of a message about something that bears our mark, and that we do not know."""
 

@@ -59,6 +59,42 @@ def idempotent(mutation: str) -> Callable[[Act[P]], Callable[Concatenate[Work, R
     return wrap
 
 
+async def recall(work: Work, request: Request, mutation: str) -> Outcome | None:
+    """The answer that a request was given before; none where it is to be acted on.
+
+    For what has to be asked of others before `once`: a repetition asks nobody.
+    """
+    if request.key is None:
+        return None
+    _check_key(request.key)
+    identity = (work.actor.name, mutation, request.scope, request.key)
+    row = await work.session.get(IdempotencyKey, identity)
+    if row is None or row.answer is None or row.created_at <= work.clock.now() - KEPT:
+        return None
+    if row.input_hash != _hash(request.given):
+        raise _mismatch()
+    return Outcome(row.answer, replayed=True)
+
+
+def _check_key(key: str) -> None:
+    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
+        raise InvalidInput(
+            f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters.", ["input", "idempotencyKey"]
+        )
+    inputs.refuse_card_number(key, ["input", "idempotencyKey"])
+
+
+def _hash(given: object) -> str:
+    return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch(
+        "This idempotency key was used with another input: take a new key for a new request.",
+        ["input", "idempotencyKey"],
+    )
+
+
 async def once(
     work: Work,
     key: str | None,
@@ -74,12 +110,8 @@ async def once(
     """
     if key is None:
         return Outcome(await act(), replayed=False)
-    if not 1 <= len(key) <= MAX_KEY_LENGTH or not key.isascii() or not key.isprintable():
-        raise InvalidInput(
-            f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable ASCII characters.", ["input", "idempotencyKey"]
-        )
-    inputs.refuse_card_number(key, ["input", "idempotencyKey"])
-    input_hash = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
+    _check_key(key)
+    input_hash = _hash(given)
     now = work.clock.now()
     identity = {"principal": work.actor.name, "mutation": mutation, "scope": scope, "key": key}
     # The unique key makes a second call wait here until the first has committed or rolled back.
@@ -92,10 +124,7 @@ async def once(
         row.input_hash, row.answer, row.created_at = input_hash, None, now
         is_first = True
     if row.input_hash != input_hash:
-        raise IdempotencyMismatch(
-            "This idempotency key was used with another input: take a new key for a new request.",
-            ["input", "idempotencyKey"],
-        )
+        raise _mismatch()
     if row.answer is not None:
         return Outcome(row.answer, replayed=True)
     if not is_first:

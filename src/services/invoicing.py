@@ -36,25 +36,20 @@ from ..models.money import OPEN_ATTEMPT
 from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
 from .documents import freeze_credit_note, freeze_invoice, language_of, show_buyer, show_issuer
-from .due_work import enqueue
+from .due_work import enqueue, hasten
 from .errors import Conflict, InvoiceIsPaid
 from .notices import raise_notice
 from .permissions import check_voidable
 from .retention import keep_until_due
 from .rules.explanation import credit_basis
+from .rules.money import minimum_of
 from .rules.tax import NO_RULE, TaxAmount, TaxRate, credited_tax
+from .rules.transitions import RUNNING
 from .standing import Standing, read_taxes
+from .subscriptions import LATE_USAGE, find_subscription
 
-MINIMUM_MINOR = {"USD": 50, "EUR": 50, "GBP": 30, "JPY": 50, "KWD": 200, "CHF": 50, "CAD": 50, "AUD": 50}
-"""What the processor charges at least, by currency."""
-DEFAULT_MINIMUM_MINOR = 50
 BY_OPERATORS = ("OPERATOR", "VOID", "REFUND")
 """The reasons of credit notes that operators issue by hand."""
-
-
-def minimum_of(currency: str) -> int:
-    """The smallest amount that is charged."""
-    return MINIMUM_MINOR.get(currency, DEFAULT_MINIMUM_MINOR)
 
 
 @dataclass(frozen=True)
@@ -211,7 +206,7 @@ async def _issue_invoice(
     books.post_balance_applied(work, account, invoice, totals.balance_minor)
     reach("invoice.after_books")
     invoice.status = InvoiceStatus.OPEN
-    _settle_small(work, standing, invoice)
+    settle_small(work, account, invoice, is_last=invoice.kind is InvoiceKind.FINAL)
     if is_sent and invoice.status is InvoiceStatus.OPEN:
         overdue_at = invoice.due_at + timedelta(seconds=1)
         await enqueue(work, account, WorkKind.OVERDUE, str(invoice.id), overdue_at)
@@ -261,13 +256,11 @@ def _new_invoice(standing: Standing, kind: InvoiceKind, cause: str, now: datetim
     )
 
 
-def _settle_small(work: Work, standing: Standing, invoice: Invoice) -> None:
+def settle_small(work: Work, account: BillingAccount, invoice: Invoice, *, is_last: bool) -> None:
     """Nothing due is paid; what is too small to charge is carried to the next invoice, or given up on the last."""
-    account = standing.account
     due = invoice.due_minor
     if 0 < due < minimum_of(account.currency) and account.collection_method is CollectionMethod.AUTOMATIC:
-        final = invoice.kind is InvoiceKind.FINAL
-        kind = TransactionKind.WRITE_OFF if final else TransactionKind.CARRIED_FORWARD
+        kind = TransactionKind.WRITE_OFF if is_last else TransactionKind.CARRIED_FORWARD
         now = work.clock.now_for(account)
         work.session.add(
             Transaction(
@@ -282,11 +275,25 @@ def _settle_small(work: Work, standing: Standing, invoice: Invoice) -> None:
             )
         )
         invoice.carried_out_minor = due
-        if final:
+        if is_last:
             books.post_write_off(work, account, f"invoice:{invoice.id}", due)
         due = 0
     if due == 0:
         invoice.status = InvoiceStatus.PAID
+
+
+async def settle_rest(work: Work, account: BillingAccount, invoice: Invoice) -> None:
+    """What is left of an open invoice after a part was paid or credited: nothing, or too little to charge, ends it."""
+    subscription = await find_subscription(work, account)
+    is_over = (
+        subscription is not None
+        and subscription.status not in RUNNING
+        and subscription.canceled_at is not None
+        and work.clock.now_for(account) >= subscription.canceled_at + LATE_USAGE
+    )
+    settle_small(work, account, invoice, is_last=is_over or invoice.kind is InvoiceKind.FINAL)
+    if invoice.status is InvoiceStatus.PAID:
+        work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
 
 
 async def _pick_carried(work: Work, account: BillingAccount, at_most: int) -> list[Transaction]:
@@ -430,9 +437,9 @@ async def issue_credit_note(
     account.credit_minor += note.total_minor - note.to_invoice_minor - note.to_refund_minor
     invoice.credited_minor += note.to_invoice_minor
     invoice.updated_at = now
-    if note.to_invoice_minor and invoice.due_minor == 0 and invoice.status is InvoiceStatus.OPEN:
-        invoice.status = InvoiceStatus.PAID
-        work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    if note.to_invoice_minor and invoice.status is InvoiceStatus.OPEN:
+        await settle_rest(work, account, invoice)
+    await give_up_actions(work, account, invoice)
     if reason in BY_OPERATORS and standing.subscription is not None:
         standing.subscription.version += 1  # a quote may rest on what was taken back
     work.audit(
@@ -444,6 +451,20 @@ async def issue_credit_note(
     work.emit(account, "credit_note.issued", {"creditNoteId": str(note.id), "number": note.number})
     await work.session.flush()
     return note
+
+
+async def give_up_actions(work: Work, account: BillingAccount, invoice: Invoice) -> None:
+    """A charge that waits for the cardholder is not needed any more where less is owed by now."""
+    waiting = await work.session.execute(
+        select(Transaction.id, Transaction.amount_minor).where(
+            Transaction.invoice_id == invoice.id,
+            Transaction.kind == TransactionKind.CHARGE,
+            Transaction.status == TransactionStatus.REQUIRES_ACTION,
+        )
+    )
+    for transaction_id, amount_minor in waiting:
+        if not invoice.owes(amount_minor):
+            await hasten(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id), work.clock.now_for(account))
 
 
 async def _refuse_open_attempt(work: Work, invoice: Invoice) -> None:

@@ -64,9 +64,20 @@ def find_excess(figures: Sequence[UsageFigure], limits: Mapping[str, int | None]
 
 
 async def set_limits(
-    work: Work, account: BillingAccount, limits: Mapping[str, int | None], usage: Period, cause: str
+    work: Work,
+    account: BillingAccount,
+    limits: Mapping[str, int | None],
+    usage: Period,
+    cause: str,
+    *,
+    is_watched: bool = True,
 ) -> None:
-    """Put limits in force for a locked account, and raise or resolve what they change at once."""
+    """Put limits in force for a locked account, and raise or resolve what they change at once.
+
+    All that stands in the running period (or beyond: events come a little ahead) is looked at anew, also under limits
+    that stay: the period may have just begun with figures in it, or the account come back. What is not watched any
+    more, after a cancellation, raises nothing and keeps no alert open.
+    """
     session = work.session
     now = work.clock.now_for(account)
     known = {
@@ -74,7 +85,7 @@ async def set_limits(
         for row in await session.scalars(select(EffectiveLimit).where(EffectiveLimit.account_id == account.id))
     }
     metrics = {metric.key: metric for metric in await session.scalars(select(Metric))}
-    changed: list[str] = []
+    changed: set[str] = set()
     for key in metrics:
         quantity = limits.get(key, 0)
         row = known.get(key)
@@ -86,21 +97,28 @@ async def set_limits(
             continue
         else:
             row.quantity, row.cause, row.changed_at, row.version = quantity, cause, now, row.version + 1
-        changed.append(key)
-    if not changed:
-        return
+        changed.add(key)
     await session.flush()
     counters = await session.scalars(
-        select(Counter).where(
+        select(Counter)
+        .where(
             Counter.account_id == account.id,
-            Counter.metric_key.in_(changed),
-            or_(Counter.period_start == GAUGE_PERIOD, Counter.period_start == usage.start),
+            or_(Counter.period_start == GAUGE_PERIOD, Counter.period_start >= usage.start),
         )
+        .order_by(Counter.metric_key, Counter.period_start)
     )
     readings = []
     for counter in counters:
-        metric = metrics[counter.metric_key]
-        period = None if metric.kind is MetricKind.GAUGE else usage
-        readings.append(alerts.Reading(account, metric, period, counter.used, limits.get(metric.key, 0)))
-        counter.sequence, counter.changed_at = work.advance(account), now  # streams tell the new limit
-    await alerts.evaluate_usage(work, readings, limit_changed=True)
+        key = counter.metric_key
+        period = None if counter.period_end is None else Period(counter.period_start, counter.period_end)
+        readings.append(
+            alerts.Reading(
+                account, metrics[key], period, counter.used, limits.get(key, 0), limit_changed=key in changed
+            )
+        )
+        if key in changed:
+            counter.sequence, counter.changed_at = work.advance(account), now  # streams tell the new limit
+    if is_watched:
+        await alerts.evaluate_usage(work, readings)
+    else:
+        await alerts.resolve_all(work, account)

@@ -24,16 +24,17 @@ from . import dunning, inputs
 from .access import Principal
 from .accounts import lock_account
 from .due_work import enqueue
-from .errors import Conflict, InvalidInput, NotFound, PaymentRequired
-from .idempotency import Request, once
+from .errors import Conflict, InvalidInput, NotFound, PaymentFailed, PaymentRequired
+from .idempotency import Request, idempotent, once, recall
 from .notices import clear_notice
 from .orders import run_due
 from .permissions import Action, require_action
-from .ports import MethodFacts, Processor, ProcessorFailed
+from .ports import CardRefused, MethodFacts, Processor, ProcessorFailed, Setup
 from .reminders import plan_card_reminders
 from .rules.transitions import RUNNING
 from .settlement import OPEN
 from .subscriptions import find_subscription
+from .texts import failure_message
 from .tills import Till
 
 log = logging.getLogger("plafond.methods")
@@ -67,8 +68,7 @@ async def add_method(
     account.processor_customer = customer
     known = await _list_methods(work, account)
     method = next((row for row in known if row.processor_token == facts.token), None)
-    if method is None and len(known) >= MAX_METHODS:
-        raise InvalidInput(f"An account has at most {MAX_METHODS} payment methods: remove one first.", ["input"])
+    _check_room(known, facts.token)
     if method is None:
         # One that was removed and comes again is the same row.
         method = await work.session.scalar(
@@ -104,6 +104,11 @@ async def add_method(
     return method
 
 
+def _check_room(known: Sequence[PaymentMethod], token: str) -> None:
+    if len(known) >= MAX_METHODS and all(row.processor_token != token for row in known):
+        raise InvalidInput(f"An account has at most {MAX_METHODS} payment methods: remove one first.", ["input"])
+
+
 async def set_default(work: Work, account: BillingAccount, method_id: UUID | None) -> PaymentMethod:
     """Have another method charged from now on, and tried at once for what is overdue."""
     known = await _list_methods(work, account)
@@ -128,6 +133,7 @@ async def _make_default(
     now = work.clock.now_for(account)
     for other in known:
         other.is_default = False
+    await work.session.flush()  # there is never more than one
     method.is_default, method.updated_at = True, now
     await work.session.flush()
     subscription = await find_subscription(work, account)
@@ -219,6 +225,23 @@ async def refresh_method(work: Work, account: BillingAccount, method: PaymentMet
 # --- as a caller asks ------------------------------------------------------------------------------------------------
 
 
+async def open_setup(till: Till, principal: Principal, request: Request, account_id: UUID) -> Setup | None:
+    """Let a cardholder enter a card at the processor. None in a repetition: the secret was shown, and is not kept."""
+    async with till.work() as work:
+        account = await lock_account(work, account_id)
+        await require_action(work, principal, account, Action.CREATE_PAYMENT_SETUP)
+    customer = await find_customer(till.processor, account)
+    async with till.work() as work:
+        outcome = await _know_customer(work, request, account_id, customer)
+    return None if outcome.replayed else await till.processor.open_setup(customer)
+
+
+@idempotent("createPaymentSetup")
+async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[str, Any]:
+    (await lock_account(work, account_id)).processor_customer = customer
+    return {}
+
+
 @dataclass(frozen=True)
 class Kept:
     """A method that was added, made the default or removed, and whether that is a repetition."""
@@ -237,8 +260,15 @@ async def add(
     async with till.work() as work:
         account = await lock_account(work, account_id)
         await require_action(work, principal, account, Action.ADD_PAYMENT_METHOD)
+        answered = await recall(work, request, "addPaymentMethod")
+        if answered is not None:
+            return Kept(UUID(answered.answer["paymentMethodId"]), replayed=True)
+        _check_room(await _list_methods(work, account), token)
     customer = await find_customer(till.processor, account)
-    facts = await till.processor.attach_method(customer, token)
+    try:
+        facts = await till.processor.attach_method(customer, token)
+    except CardRefused as refused:
+        raise PaymentFailed(failure_message(refused.failure), ["input", "token"]) from refused
 
     async def change(work: Work, account: BillingAccount) -> PaymentMethod:
         await require_action(work, principal, account, Action.ADD_PAYMENT_METHOD)
@@ -265,6 +295,8 @@ async def remove(till: Till, request: Request, account_id: UUID, method_id: UUID
         return await remove_method(work, account, method_id)
 
     removed = await _change_once(till, request, "removePaymentMethod", account_id, change)
+    if removed.replayed:
+        return removed  # it may have come again since
     async with till.database.read() as session:
         method = await session.get_one(PaymentMethod, method_id)
     try:

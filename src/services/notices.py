@@ -1,5 +1,6 @@
 """Banners: raised with their cause, put away by people, gone when the cause is."""
 
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -10,12 +11,30 @@ from sqlalchemy import select
 from ..database import Work
 from ..models import BillingAccount, Notice, NoticeSeverity, Role
 from .access import Principal
-from .accounts import lock_account
 from .edits import record_update
 from .errors import Conflict, NotFound
 from .texts import NOTICE_CODES
 
 UNKNOWN_NOTICE = "There is no such notice any more, or it is not yours."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a notice says."""
+
+    severity: NoticeSeverity
+    params: dict[str, Any]
+    dismissible: bool = False
+    for_operators: bool = False
+
+    def columns(self, account: BillingAccount) -> dict[str, Any]:
+        """As it is stored. Instants keep the offset of the account's zone, so that the day in the text is its own."""
+        return {
+            "severity": self.severity,
+            "params": _write(self.params, account.timezone),
+            "dismissible": self.dismissible,
+            "for_operators": self.for_operators,
+        }
 
 
 async def raise_notice(
@@ -31,28 +50,35 @@ async def raise_notice(
 ) -> Notice:
     """Tell a locked account, or only operators, about something. There is one notice per code and subject.
 
-    A standing one is updated, and comes back when it was put away, if it says something new. Instants among `params`
-    are kept with the offset of the account's zone, so that the day in the text is the account's.
+    A standing one is updated, and comes back when it was put away, if it says something new.
     """
-    assert code in NOTICE_CODES, f"nobody can read {code}"
-    now = work.clock.now_for(account)
-    said = {
-        "severity": severity,
-        "params": _write(params, account.timezone),
-        "dismissible": dismissible,
-        "for_operators": for_operators,
-    }
+    said = Said(severity=severity, params=params, dismissible=dismissible, for_operators=for_operators)
     notice = await _find(work, account, code, subject)
     if notice is None:
-        notice = Notice(created_at=now, account_id=account.id, code=code, subject=subject, **said)
-        work.session.add(notice)
-    elif all(getattr(notice, column) == value for column, value in said.items()):
+        return raise_new(work, account, code, subject, said)
+    return change_notice(work, account, notice, said)
+
+
+def raise_new(work: Work, account: BillingAccount, code: str, subject: str, said: Said) -> Notice:
+    """Tell a locked account what it was not told yet."""
+    assert code in NOTICE_CODES, f"nobody can read {code}"
+    now = work.clock.now_for(account)
+    notice = Notice(created_at=now, account_id=account.id, code=code, subject=subject, **said.columns(account))
+    work.session.add(notice)
+    _tell(work, account, notice)
+    return notice
+
+
+def change_notice(work: Work, account: BillingAccount, notice: Notice, said: Said, *, is_news: bool = True) -> Notice:
+    """Let a standing notice of a locked account say something else; what is news brings it back if it was put away."""
+    columns = said.columns(account)
+    if all(getattr(notice, column) == value for column, value in columns.items()):
         return notice
-    else:
-        for column, value in said.items():
-            setattr(notice, column, value)
+    for column, value in columns.items():
+        setattr(notice, column, value)
+    if is_news:
         notice.dismissed_at = None
-        notice.updated_at = now
+    notice.updated_at = work.clock.now_for(account)
     _tell(work, account, notice)
     return notice
 
@@ -61,16 +87,21 @@ async def clear_notice(work: Work, account: BillingAccount, code: str, subject: 
     """Take a notice of a locked account away, because its cause is gone."""
     notice = await _find(work, account, code, subject)
     if notice is not None:
-        await work.session.delete(notice)
-        _tell(work, account, notice)
+        await clear_standing(work, account, notice)
+
+
+async def clear_standing(work: Work, account: BillingAccount, notice: Notice) -> None:
+    """Take a notice away that was read already."""
+    await work.session.delete(notice)
+    _tell(work, account, notice)
 
 
 async def dismiss_notice(work: Work, account_id: UUID, notice_id: UUID) -> BillingAccount:
     """Put a notice away for everybody of the account. Whose it is, is the caller's to check."""
     path = ["input", "noticeId"]
-    account = await lock_account(work, account_id)
-    notice = await work.session.scalar(select(Notice).where(Notice.id == notice_id, Notice.account_id == account.id))
-    if notice is None:
+    account = (await work.lock_accounts([account_id])).get(account_id)
+    notice = await work.session.scalar(select(Notice).where(Notice.id == notice_id, Notice.account_id == account_id))
+    if account is None or notice is None:
         raise NotFound(UNKNOWN_NOTICE, path)
     if not notice.dismissible:
         raise Conflict("This notice stays until its cause is gone: `actions` says what to do about it.", path)

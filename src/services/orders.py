@@ -44,10 +44,11 @@ from .errors import (
     PaymentRequired,
 )
 from .idempotency import Outcome, Request, once
-from .invoicing import foresee, minimum_of
+from .invoicing import foresee
 from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .permissions import check_confirmable
 from .ports import ProcessorFailed
+from .rules.money import minimum_of
 from .rules.transitions import RUNNING, Step
 from .settlement import CONFIRMABLE, record_result, settle
 from .standing import Standing
@@ -276,6 +277,7 @@ async def _look_after(till: Till, placed: Placed) -> Placed:
     if pending.status is PendingStatus.FAILED:
         why = failure_message(transaction.failure_code) if transaction.failure_code else "The charge was declined."
         raise PaymentFailed(f"{why} Nothing was changed; a new try takes a new idempotency key.", ["input"])
+    _refuse_in_vain(transaction, "input")
     if transaction.status is TransactionStatus.PENDING:
         raise IdempotencyInFlight(
             "The first request with this idempotency key is still under way: ask again in a moment.",
@@ -288,6 +290,22 @@ async def _look_after(till: Till, placed: Placed) -> Placed:
         pending_id=pending.id if pending.status is PendingStatus.PENDING else None,
         replayed=placed.replayed,
     )
+
+
+def _refuse_in_vain(transaction: Transaction, *field: str) -> None:
+    """Say where nothing came of a charge, although nobody declined it."""
+    if transaction.status is TransactionStatus.CANCELED:
+        raise PaymentFailed(
+            "The charge was given up before it was made: nothing was charged, and nothing was changed. A new try takes "
+            "a new idempotency key.",
+            field,
+        )
+    if transaction.status is TransactionStatus.SUCCEEDED and transaction.excess_minor == transaction.amount_minor:
+        raise Conflict(
+            "It was paid, but what it was for is paid otherwise, or no longer holds: nothing was changed, and the "
+            "money goes back.",
+            field,
+        )
 
 
 async def finalise_drafts(till: Till, account_id: UUID) -> None:
@@ -397,6 +415,7 @@ async def confirm_payment(till: Till, principal: Principal, request: Request, tr
     if row.status is TransactionStatus.FAILED:
         why = failure_message(row.failure_code) if row.failure_code else "The charge was declined."
         raise PaymentFailed(f"{why} A new try takes a new idempotency key.", ["input", "transactionId"])
+    _refuse_in_vain(row, "input", "transactionId")
     pends = row.pending_change_id if row.status is TransactionStatus.REQUIRES_ACTION else None
     return Placed(
         account_id=row.account_id,

@@ -22,7 +22,9 @@ from ..models import (
 )
 from . import dunning
 from .due_work import enqueue
+from .invoicing import settle_rest
 from .ports import ChargeResult, ChargeStatus
+from .rules.money import minimum_of
 from .rules.transitions import Step
 from .standing import Standing
 from .subscriptions import find_subscription, take_step
@@ -57,6 +59,7 @@ async def open_attempt(
     tried for: there is one try for each.
     """
     account = standing.account
+    assert amount_minor >= minimum_of(account.currency), "too small an amount is carried forward, or given up"
     now = work.clock.now_for(account)
     transaction = Transaction(
         created_at=now,
@@ -90,7 +93,9 @@ async def open_attempt(
     return transaction
 
 
-async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_at: datetime) -> Transaction | None:
+async def ask_for_payment(
+    work: Work, standing: Standing, invoice: Invoice, due_at: datetime, *, step: str = AT_ISSUE
+) -> Transaction | None:
     """Have a finalised invoice charged. While a payment is overdue the rest waits; without a method it fails.
 
     `due_at` is when it was to be finalised: after an outage it is charged before what came due later.
@@ -99,6 +104,9 @@ async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_
     if invoice.status is not InvoiceStatus.OPEN or account.collection_method is not CollectionMethod.AUTOMATIC:
         return None
     if await dunning.find_running(work, account) is not None:
+        return None
+    if invoice.due_minor < minimum_of(account.currency):
+        await settle_rest(work, account, invoice)
         return None
     method = find_default(standing)
     if method is None:
@@ -112,14 +120,19 @@ async def ask_for_payment(work: Work, standing: Standing, invoice: Invoice, due_
         f"Invoice {invoice.number}",
         invoice=invoice,
         due_at=min(due_at, work.clock.now_for(account)),
-        step=AT_ISSUE,
+        step=step,
     )
 
 
 async def fail_payment(
     work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction | None = None
 ) -> None:
-    """An invoice could not be collected: the account is past due, with a banner, and its days begin to count."""
+    """An invoice could not be collected: the account is past due, with a banner, and its days begin to count.
+
+    Of one that is paid or withdrawn by now nothing follows.
+    """
+    if not invoice.is_payable:
+        return
     now = work.clock.now_for(account)
     invoice.payment_failed_at = invoice.payment_failed_at or now
     invoice.updated_at = now
@@ -141,6 +154,11 @@ async def fail_payment(
     await dunning.tell(work, account, running, subscription)
 
 
+def show_action(result: ChargeResult) -> dict[str, str | None]:
+    """What the cardholder needs to confirm a charge."""
+    return {"clientSecret": result.client_secret, "url": result.url}
+
+
 def note_result(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
     """Write down what the processor answered."""
     now = work.clock.now_for(account)
@@ -148,11 +166,11 @@ def note_result(work: Work, account: BillingAccount, transaction: Transaction, r
     transaction.processor_id = result.processor_id or transaction.processor_id
     transaction.action = None
     if result.status is ChargeStatus.SUCCEEDED:
-        transaction.status = TransactionStatus.SUCCEEDED
+        transaction.status, transaction.failure_code = TransactionStatus.SUCCEEDED, None
         event = "payment.succeeded"
     elif result.status is ChargeStatus.REQUIRES_ACTION:
         transaction.status = TransactionStatus.REQUIRES_ACTION
-        transaction.action = {"clientSecret": result.client_secret, "url": result.url}
+        transaction.action = show_action(result)
         event = "payment.requires_action"
     elif result.status is ChargeStatus.CANCELED:
         transaction.status = TransactionStatus.CANCELED

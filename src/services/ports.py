@@ -16,9 +16,18 @@ class Listener(Protocol):
         """Wait for the next wake-up; False when none came in time. Wake-ups in between count as one."""
         ...
 
+    def ring(self) -> None:
+        """Wake this one reader."""
+        ...
+
 
 class Bus(Protocol):
     """Wakes readers. It carries no data: rows are the truth, so a lost wake-up costs seconds only."""
+
+    @property
+    def look_again_s(self) -> float:
+        """How long a reader trusts it: then it looks again, woken or not."""
+        ...
 
     def publish(self, topic: str) -> None:
         """Wake all who listen to a topic."""
@@ -105,6 +114,8 @@ class RefundResult:
     """The processor's id of the charge."""
     amount_minor: int
     currency: str
+    charge_key: str | None = None
+    """Of a refund that was not asked for here: the key that its charge was asked for with, where it has one."""
 
 
 class DisputeStatus(StrEnum):
@@ -125,6 +136,8 @@ class DisputeFacts:
     status: DisputeStatus
     amount_minor: int
     currency: str
+    charge_key: str | None = None
+    """The key that the charge was asked for with, where it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +186,14 @@ class ProcessorFailed(Exception):
     """The processor did not answer, or not in a way that tells what became of a call."""
 
 
+class CardRefused(Exception):
+    """A cardholder's bank refuses a card, before anything is charged."""
+
+    def __init__(self, failure: FailureCode) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
 class Processor(Protocol):
     """Who collects money. Each call may raise `ProcessorFailed`: then nothing is known."""
 
@@ -185,7 +206,10 @@ class Processor(Protocol):
         ...
 
     async def attach_method(self, customer: str, token: str) -> MethodFacts | None:
-        """Bind a payment method to a customer; none for a token that it does not know, or another customer's."""
+        """Bind a payment method to a customer; none for a token that it does not know, or another customer's.
+
+        Raises `CardRefused` where its bank wants nothing of it.
+        """
         ...
 
     async def read_method(self, token: str) -> MethodFacts | None:

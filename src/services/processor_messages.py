@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy import or_, select
 
 from ..faults import reach
-from ..models import NoticeSeverity, PaymentMethod, Transaction, TransactionKind
+from ..models import NoticeSeverity, PaymentMethod, Transaction, TransactionKind, TransactionStatus
 from .disputes import record_dispute
-from .hearing import UNKNOWN, Heard, note_heard
+from .hearing import NOT_OURS, UNKNOWN, Heard, note_heard
 from .methods import refresh_method
 from .notices import raise_notice
-from .ports import EventKind, Message, RefundResult
+from .ports import EventKind, Message, ProcessorFailed, RefundResult
 from .repayment import record_refund
 from .settlement import record_result
 from .tills import Till
@@ -37,7 +37,7 @@ async def hear(till: Till, message: Message) -> None:
 async def _hear_charge(till: Till, message: Message) -> None:
     transaction_id = await _find_transaction(till, TransactionKind.CHARGE, message.subject, message.key)
     if transaction_id is None and message.key is None:
-        await _note_apart(till, message, "NOT_OURS")
+        await _note_apart(till, message, NOT_OURS)
         return
     result = await till.processor.look_up(message.subject)
     if transaction_id is None or result is None:
@@ -53,11 +53,11 @@ async def _hear_refund(till: Till, message: Message) -> None:
     if result is not None and refund_id is not None:
         await record_refund(till, refund_id, result, heard=Heard(message))
         return
-    charge_id = None
-    if result is not None:
-        charge_id = await _find_transaction(till, TransactionKind.CHARGE, result.charge_id, None)
-    if result is None or charge_id is None:
-        await _note_apart(till, message, "NOT_OURS")
+    if result is None:
+        await _note_apart(till, message, NOT_OURS)
+        return
+    charge_id = await _find_charge(till, message, result.charge_id, result.charge_key)
+    if charge_id is None:
         return
     await _flag_refund(till, message, charge_id, result)
 
@@ -89,13 +89,38 @@ async def _flag_refund(till: Till, message: Message, charge_id: UUID, result: Re
 
 async def _hear_dispute(till: Till, message: Message) -> None:
     facts = await till.processor.look_up_dispute(message.subject)
-    charge_id = None
-    if facts is not None:
-        charge_id = await _find_transaction(till, TransactionKind.CHARGE, facts.charge_id, None)
-    if facts is None or charge_id is None:
-        await _note_apart(till, message, "NOT_OURS")
+    if facts is None:
+        await _note_apart(till, message, NOT_OURS)
         return
-    await record_dispute(till, charge_id, facts, Heard(message))
+    charge_id = await _find_charge(till, message, facts.charge_id, facts.charge_key)
+    if charge_id is not None:
+        await record_dispute(till, charge_id, facts, Heard(message))
+
+
+async def _find_charge(till: Till, message: Message, processor_id: str, key: str | None) -> UUID | None:
+    """The charge that a dispute or a refund is of, with its end written down before; none for what is not ours.
+
+    Where nobody knows yet that it went through, that is found out first. A message that comes too early even for that
+    is refused, so that it comes again.
+    """
+    charge_id = await _find_transaction(till, TransactionKind.CHARGE, processor_id, key)
+    if charge_id is None:
+        if key is not None:
+            log.error("the processor tells of a charge %s for %s, which is unknown", processor_id, key)
+        await _note_apart(till, message, NOT_OURS if key is None else UNKNOWN)
+        return None
+    if not await _has_succeeded(till, charge_id):
+        result = await till.processor.look_up(processor_id)
+        if result is not None:
+            await record_result(till, charge_id, result)
+        if not await _has_succeeded(till, charge_id):
+            raise ProcessorFailed(f"the charge {charge_id} is not known to have gone through yet")
+    return charge_id
+
+
+async def _has_succeeded(till: Till, charge_id: UUID) -> bool:
+    async with till.database.read() as session:
+        return (await session.get_one(Transaction, charge_id)).status is TransactionStatus.SUCCEEDED
 
 
 async def _hear_method(till: Till, message: Message) -> None:
@@ -106,7 +131,7 @@ async def _hear_method(till: Till, message: Message) -> None:
             )
         )
     if method is None:
-        await _note_apart(till, message, "NOT_OURS")
+        await _note_apart(till, message, NOT_OURS)
         return
     facts = await till.processor.read_method(message.subject)
     async with till.work() as work:

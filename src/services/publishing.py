@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from ..database import Database, Work
+from ..database import Actor, Database, Work
 from ..models import Deployment, OutboxEvent
 
 BATCH = 500
@@ -27,6 +27,13 @@ async def number_outbox(work: Work) -> int:
         deployment.last_position += 1
         event.position = deployment.last_position
     return len(events)
+
+
+async def number_waiting(database: Database, actor: Actor) -> int:
+    """Number what waits for its position. Gives how much that was; the writers' lock is taken only for something."""
+    if not await has_unnumbered(database):
+        return 0
+    return await database.run(actor, number_outbox)
 
 
 async def has_unnumbered(database: Database) -> bool:

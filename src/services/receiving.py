@@ -1,6 +1,8 @@
 """Money that came: what it pays, what that restores, and what operators book by hand."""
 
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import func, select
 
@@ -15,13 +17,13 @@ from ..models import (
     Transaction,
     TransactionKind,
     TransactionStatus,
-    WorkKind,
 )
 from . import books, dunning, inputs
+from .accounts import lock_account
 from .documents import freeze_receipt
-from .due_work import hasten
 from .errors import InvalidInput
-from .invoicing import issue_bill
+from .idempotency import idempotent
+from .invoicing import give_up_actions, issue_bill, settle_rest
 from .notices import raise_notice
 from .payments import ask_for_payment
 from .permissions import check_payable
@@ -38,8 +40,7 @@ MAX_REFERENCE = 140
 async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction) -> None:
     """Money came for an invoice. What exceeds what is due has to go back, and is flagged."""
     now = work.clock.now_for(account)
-    payable = invoice.status in (InvoiceStatus.OPEN, InvoiceStatus.UNCOLLECTIBLE)
-    paid = min(transaction.amount_minor, invoice.due_minor) if payable else 0
+    paid = min(transaction.amount_minor, invoice.due_minor) if invoice.is_payable else 0
     if paid < transaction.amount_minor:
         await owe_back(
             work, account, transaction, transaction.amount_minor - paid, {"invoice": invoice.number or str(invoice.id)}
@@ -50,9 +51,12 @@ async def pay_invoice(work: Work, account: BillingAccount, invoice: Invoice, tra
     invoice.paid_minor += paid
     invoice.updated_at = now
     books.post_payment(work, account, transaction, paid, is_written_off=was_written_off)
-    if invoice.due_minor == 0:
+    if not was_written_off:
+        await settle_rest(work, account, invoice)
+    elif invoice.due_minor == 0:
         invoice.status = InvoiceStatus.PAID
         work.emit(account, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+    await give_up_actions(work, account, invoice)
     await restore(work, account)
 
 
@@ -137,6 +141,17 @@ async def _ask_for_what_waited(work: Work, account: BillingAccount) -> None:
         await ask_for_payment(work, standing, invoice, now)
 
 
+@idempotent("recordPayment")
+async def book_transfer(
+    work: Work, account_id: UUID, invoice_id: UUID, amount_minor: int, currency: str, reference: str
+) -> dict[str, Any]:
+    """Book a transfer once for each request, for an invoice as it stands under the account's lock."""
+    account = await lock_account(work, account_id)
+    invoice = await work.session.get_one(Invoice, invoice_id, populate_existing=True)
+    transaction = await record_payment(work, account, invoice, amount_minor, currency, reference)
+    return {"transactionId": str(transaction.id)}
+
+
 async def record_payment(
     work: Work, account: BillingAccount, invoice: Invoice, amount_minor: int, currency: str, reference: str
 ) -> Transaction:
@@ -162,8 +177,6 @@ async def record_payment(
     work.session.add(transaction)
     await work.session.flush()
     await pay_invoice(work, account, invoice, transaction)
-    if invoice.due_minor == 0:
-        await _give_up_open_actions(work, account, invoice)
     work.audit(
         account,
         "payment.recorded",
@@ -173,17 +186,6 @@ async def record_payment(
     await freeze_receipt(work, account, transaction)
     work.emit(account, "payment.succeeded", {"transactionId": str(transaction.id), "kind": TransactionKind.MANUAL})
     return transaction
-
-
-async def _give_up_open_actions(work: Work, account: BillingAccount, invoice: Invoice) -> None:
-    """A charge that waits for the cardholder is not needed any more."""
-    waiting = await work.session.scalars(
-        select(Transaction.id).where(
-            Transaction.invoice_id == invoice.id, Transaction.status == TransactionStatus.REQUIRES_ACTION
-        )
-    )
-    for transaction_id in waiting:
-        await hasten(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id), work.clock.now_for(account))
 
 
 async def grant_credit(

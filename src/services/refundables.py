@@ -26,6 +26,7 @@ from ..models import (
     TransactionKind,
     TransactionStatus,
 )
+from .permissions import REFUNDABLE
 from .rules.periods import Period
 from .rules.refunds import GOODWILL_FOR, OpenLine, RefundCode, open_gross, share_of_time
 from .rules.tax import TaxRate
@@ -34,7 +35,6 @@ from .standing import read_taxes
 RECURRING = (LineKind.SUBSCRIPTION, LineKind.ADD_ON, LineKind.PRORATION)
 LONGEST_MONTH = timedelta(days=32)
 """A period above it is a year's: also with the hour of a clock change no month is as long."""
-REFUNDABLE = (TransactionKind.CHARGE, TransactionKind.MANUAL)
 COUNTED = (RefundStatus.REQUESTED, RefundStatus.APPROVED, RefundStatus.SUCCEEDED, RefundStatus.FAILED)
 """A request in one of these may take something of its charge."""
 
@@ -87,6 +87,11 @@ class Refundable:
     disputes: list[Transaction] = field(default_factory=list[Transaction])
 
     @property
+    def is_annual(self) -> bool:
+        """Whether it paid for a plan by the year."""
+        return any(_is_annual(row) for row in self.rows.values())
+
+    @property
     def is_disputed(self) -> bool:
         """Whether the bank is looking into it: until it has decided, nothing goes back."""
         return any(dispute.status is TransactionStatus.PENDING for dispute in self.disputes)
@@ -95,14 +100,23 @@ class Refundable:
     def excess_left_minor(self) -> int:
         """What was paid twice or too much, and is still owed back."""
         taken = sum(_taken_of(row) for row in self.requests if row.reason is RefundReason.DUPLICATE)
-        return max(0, self.charge.excess_minor - taken)
+        return max(0, min(self.charge.excess_minor - taken, self._room_minor))
 
     @property
     def left_minor(self) -> int:
         """What the processor can still pay back of what paid the invoice, requests that wait counted as gone."""
         taken = sum(_taken_of(row) for row in self.requests if row.reason is not RefundReason.DUPLICATE)
-        lost = sum(row.amount_minor for row in self.disputes if row.status is TransactionStatus.SUCCEEDED)
-        return max(0, self.charge.amount_minor - self.charge.excess_minor - taken - lost)
+        paid = self.charge.amount_minor - self.charge.excess_minor
+        return max(0, min(paid - taken - self._lost_minor, self._room_minor))
+
+    @property
+    def _lost_minor(self) -> int:
+        return sum(row.amount_minor for row in self.disputes if row.status is TransactionStatus.SUCCEEDED)
+
+    @property
+    def _room_minor(self) -> int:
+        """What is left of the charge itself, whatever for: a loss comes out of what paid the invoice first."""
+        return self.charge.amount_minor - sum(_taken_of(row) for row in self.requests) - self._lost_minor
 
     @property
     def balance_left_minor(self) -> int:
@@ -255,27 +269,22 @@ def _maximum(item: Refundable, asked: Asked, now: datetime) -> tuple[int, Refund
         return item.excess_left_minor, RefundCode.ALLOWED if charge.excess_minor else RefundCode.NOT_A_DUPLICATE
     if not item.lines:
         return 0, RefundCode.NOTHING_LEFT
-    is_annual = any(_is_annual(row) for row in item.rows.values())
-    period = asked.period
     if asked.reason is RefundReason.GOODWILL:
-        if is_annual:
+        if item.is_annual:
             return 0, RefundCode.ANNUAL_PLAN
         if now - charge.created_at > GOODWILL_FOR:
             return 0, RefundCode.TOO_OLD
-    if asked.reason is RefundReason.SERVICE_ISSUE and is_annual:
-        # An annual plan is not given back for time to come.
-        period = _cut(period or _time_of(item), now)
-        if period is None:
-            return 0, RefundCode.ANNUAL_PLAN
-    eligible = list_eligible(item, asked, period)
+    if asked.reason is RefundReason.SERVICE_ISSUE and _time_given_back(item, asked, now) is None:
+        return 0, RefundCode.ANNUAL_PLAN
+    eligible = list_eligible(item, asked, now)
     if not eligible:
         is_time = asked.reason is RefundReason.SERVICE_ISSUE
         return 0, RefundCode.NO_SUCH_TIME if is_time else RefundCode.NO_SUCH_LINES
     return min(sum(eligible.values()), item.left_minor + item.balance_left_minor), RefundCode.ALLOWED
 
 
-def list_eligible(item: Refundable, asked: Asked, period: Period | None) -> dict[UUID, int]:
-    """What may be credited of each line for a reason, tax included."""
+def list_eligible(item: Refundable, asked: Asked, now: datetime) -> dict[UUID, int]:
+    """What may be credited of each line for a reason, tax included: the verdict's maximum, and what a note is over."""
     left = open_gross(item.lines, item.credited_tax)
     if asked.reason is RefundReason.BILLING_ERROR and asked.line_ids is not None:
         return {line_id: left[line_id] for line_id in asked.line_ids if line_id in left}
@@ -284,13 +293,21 @@ def list_eligible(item: Refundable, asked: Asked, period: Period | None) -> dict
     whole = open_gross(
         {key: OpenLine(line.net_minor, line.net_minor, line.taxes, line.period) for key, line in item.lines.items()}, {}
     )
-    time = period or _time_of(item)
+    time = _time_given_back(item, asked, now)
+    if time is None:
+        return {}
     shares = {
         line_id: share_of_time(whole[line_id], item.lines[line_id].period, time)
         for line_id, row in item.rows.items()
         if row.kind in RECURRING
     }
     return {line_id: min(share, left[line_id]) for line_id, share in shares.items() if share}
+
+
+def _time_given_back(item: Refundable, asked: Asked, now: datetime) -> Period | None:
+    """Of a service issue: when it was, of an annual plan what of that is past; none where all is to come."""
+    period = asked.period or _time_of(item)
+    return _cut(period, now) if item.is_annual else period
 
 
 def _time_of(item: Refundable) -> Period:

@@ -1,6 +1,8 @@
 """Refunds: what somebody asks for, and what an operator decides."""
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -19,21 +21,27 @@ from ..models import (
     WorkKind,
 )
 from . import books, inputs
+from .access import Principal
+from .accounts import lock_account
 from .bills import CreditDraft
 from .closing import load_standing
 from .documents import freeze_receipt
 from .due_work import enqueue
 from .errors import Conflict, InvalidInput, RefundNotAllowed
+from .idempotency import idempotent
 from .invoicing import credit_part, issue_credit_note
 from .notices import clear_notice
 from .payments import RECOVERED_AFTER
-from .permissions import check_refundable, check_reviewable
+from .permissions import Action, check_refundable, check_reviewable, require_action
 from .refundables import Asked, Refundable, judge, list_eligible, load_refundables
 from .rules.periods import Period
 from .rules.refunds import RefundCode, open_gross, split_gross, spread
+from .texts import refund_message
 
 MAX_NOTE = 500
 MAX_LINES = 100
+REFUSED = (RefundCode.NOT_REFUNDABLE, RefundCode.DISPUTED, RefundCode.NOT_A_DUPLICATE)
+"""What no operator can override."""
 
 
 class RefundDecision(StrEnum):
@@ -45,6 +53,24 @@ class RefundDecision(StrEnum):
 
 
 # --- asking ----------------------------------------------------------------------------------------------------------
+
+
+@idempotent("requestRefund")
+async def ask(
+    work: Work,
+    principal: Principal,
+    account_id: UUID,
+    charge_id: UUID,
+    asked: Asked,
+    currency: str | None,
+    note: str,
+) -> dict[str, Any]:
+    """Ask once for each request, for a charge as it stands under the account's lock."""
+    account = await lock_account(work, account_id)
+    await require_action(work, principal, account, Action.REQUEST_REFUND)
+    charge = await work.session.get_one(Transaction, charge_id, populate_existing=True)
+    request = await request_refund(work, account, charge, asked, currency, note)
+    return {"refundRequestId": str(request.id)}
 
 
 async def request_refund(
@@ -61,9 +87,9 @@ async def request_refund(
         raise InvalidInput("The charge's invoice has no such line to credit.", ["input", "lineIds"])
     verdict = judge(item, asked, now)
     limit = _limit_of(item, asked.reason)
-    if verdict.code in (RefundCode.NOT_REFUNDABLE, RefundCode.DISPUTED, RefundCode.NOT_A_DUPLICATE) or limit <= 0:
-        code = verdict.code if not verdict.is_allowed else RefundCode.NOTHING_LEFT
-        raise RefundNotAllowed(_WHY_NOT.get(code, _WHY_NOT[RefundCode.NOTHING_LEFT]), ["input", "transactionId"])
+    if verdict.code in REFUSED or limit <= 0:
+        code = verdict.code if verdict.code in REFUSED else RefundCode.NOTHING_LEFT
+        raise RefundNotAllowed(refund_message(code), ["input", "transactionId"])
     amount = asked.amount_minor or (verdict.maximum_minor if verdict.is_allowed else limit)
     if amount > limit:
         raise RefundNotAllowed(f"At most {limit} (minor units) of it can still go back.", ["input", "amountMinor"])
@@ -106,24 +132,19 @@ def _limit_of(item: Refundable, reason: RefundReason) -> int:
     return min(left, item.left_minor + item.balance_left_minor)
 
 
-_WHY_NOT = {
-    RefundCode.NOT_REFUNDABLE: "Only a payment that succeeded can go back.",
-    RefundCode.DISPUTED: "The payment is disputed: until the bank has decided, nothing goes back.",
-    RefundCode.NOT_A_DUPLICATE: "Nothing of it was paid twice.",
-    RefundCode.NOTHING_LEFT: "Nothing is left of it that could go back.",
-}
+def _check_currency(account: BillingAccount, amount_minor: int | None, currency: str | None) -> None:
+    if amount_minor is not None and currency is None:
+        raise InvalidInput("Say which currency the amount is in.", ["input", "currency"])
+    if currency is not None and currency != account.currency:
+        raise InvalidInput(f"The account pays in {account.currency}: refunds are too.", ["input", "currency"])
 
 
 def _check_asked(account: BillingAccount, asked: Asked, currency: str | None) -> None:
-    if asked.amount_minor is not None:
-        if asked.amount_minor <= 0:
-            raise InvalidInput(
-                "`amountMinor` is above 0; leave it out for as much as is allowed.", ["input", "amountMinor"]
-            )
-        if currency is None:
-            raise InvalidInput("Say which currency the amount is in.", ["input", "currency"])
-    if currency is not None and currency != account.currency:
-        raise InvalidInput(f"The account pays in {account.currency}: refunds are too.", ["input", "currency"])
+    if asked.amount_minor is not None and asked.amount_minor <= 0:
+        raise InvalidInput(
+            "`amountMinor` is above 0; leave it out for as much as is allowed.", ["input", "amountMinor"]
+        )
+    _check_currency(account, asked.amount_minor, currency)
     if asked.reason is RefundReason.SERVICE_ISSUE:
         if asked.period is None:
             raise InvalidInput("Say from when to when the service did not work.", ["input", "from"])
@@ -139,6 +160,26 @@ def _check_asked(account: BillingAccount, asked: Asked, currency: str | None) ->
 
 
 # --- deciding --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an operator decides, and of how much where that is not what was asked for."""
+
+    what: RefundDecision
+    amount_minor: int | None = None
+    currency: str | None = None
+    reason: str | None = None
+
+
+@idempotent("reviewRefund")
+async def decide(work: Work, account_id: UUID, request_id: UUID, decision: Decision) -> dict[str, Any]:
+    """Decide once for each request, on what was asked as it stands under the account's lock."""
+    account = await lock_account(work, account_id)
+    _check_currency(account, decision.amount_minor, decision.currency)
+    request = await work.session.get_one(RefundRequest, request_id, populate_existing=True)
+    refund = await review_refund(work, account, request, decision.what, decision.amount_minor, decision.reason)
+    return {"refundId": None if refund is None else str(refund.id)}
 
 
 async def review_refund(
@@ -201,7 +242,7 @@ async def _approve(
     amount = asked.amount_minor
     assert amount is not None, "a request has an amount"
     if item.is_disputed:
-        raise RefundNotAllowed(_WHY_NOT[RefundCode.DISPUTED], ["input", "refundRequestId"])
+        raise RefundNotAllowed(refund_message(RefundCode.DISPUTED), ["input", "refundRequestId"])
     limit = _limit_of(item, request.reason)
     if not 0 < amount <= limit:
         raise RefundNotAllowed(f"At most {limit} (minor units) of it can still go back.", ["input", "amountMinor"])
@@ -249,7 +290,7 @@ async def _credit(
 ) -> None:
     """Issue the credit note of a refund: over the lines that it is for; over all where an operator gives more."""
     assert item.invoice is not None, "what is no duplicate paid an invoice"
-    eligible = list_eligible(item, asked, asked.period)
+    eligible = list_eligible(item, asked, work.clock.now_for(account))
     if sum(eligible.values()) < amount_minor:
         eligible = open_gross(item.lines, item.credited_tax)
     nets, taxes = split_gross(spread(amount_minor, eligible), item.lines, item.credited_tax)
@@ -285,8 +326,16 @@ async def _decide_again(
         raise Conflict("It was approved, and is owed: try it again, or give it as credit.", ["input", "decision"])
     if amount_minor is not None and amount_minor != request.refund_minor:
         raise InvalidInput(f"{request.refund_minor} (minor units) are owed.", ["input", "amountMinor"])
+    item = (await load_refundables(ReadSession(work.session), [charge], without=request.id))[charge.id]
+    if item.is_disputed:
+        raise RefundNotAllowed(refund_message(RefundCode.DISPUTED), ["input", "refundRequestId"])
+    owed = min(
+        request.refund_minor,
+        item.excess_left_minor if request.reason is RefundReason.DUPLICATE else item.left_minor,
+    )
+    if owed <= 0:
+        raise RefundNotAllowed(refund_message(RefundCode.NOTHING_LEFT), ["input", "refundRequestId"])
     await clear_notice(work, account, "REFUND_FAILED", str(request.id))
-    owed = request.refund_minor
     if decision is RefundDecision.CREDIT:
         request.refund_minor = 0
         await _grant_owed(work, account, request, owed)

@@ -209,13 +209,6 @@ TAX_EXEMPTION_OF_ACCOUNT = Relation("tax_exemption", TaxExemption, TaxExemption.
 NOTICES_OF_ACCOUNT = Relation(
     "notices", Notice, Notice.account_id, (Notice.created_at.desc(),), (Notice.dismissed_at.is_(None),)
 )
-OPEN_USAGE_ALERTS = Relation(
-    "open_usage_alerts",
-    Alert,
-    Alert.account_id,
-    (Alert.threshold,),
-    (Alert.kind == AlertKind.USAGE, Alert.resolved_at.is_(None)),
-)
 LINES_OF_INVOICE = Relation("lines", InvoiceLine, InvoiceLine.invoice_id, (InvoiceLine.position,))
 TAXES_OF_INVOICE = Relation("taxes", InvoiceTax, InvoiceTax.invoice_id, (InvoiceTax.category,))
 DOCUMENT_OF_SUBJECT = {

@@ -1,6 +1,7 @@
 """What a refund leads to: asked of the processor between two transactions, its outcome written down once."""
 
 import logging
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -21,9 +22,12 @@ from . import books
 from .documents import freeze_receipt
 from .due_work import Taken, finish, postpone, withdraw
 from .hearing import Heard, note_heard
+from .idempotency import Request
+from .losses import settle_losses
+from .mismatches import flag_mismatch
 from .notices import clear_notice, raise_notice
 from .ports import ProcessorFailed, RefundOrder, RefundOutcome, RefundResult
-from .refunds import note_refunded
+from .refunds import Decision, decide, note_refunded
 from .settlement import OPEN
 from .tills import Till
 
@@ -31,6 +35,23 @@ log = logging.getLogger("plafond.repayment")
 
 LOOKED_AT_AGAIN = timedelta(hours=6)
 """A refund that is with the bank tells its end by a message; should that get lost, it is asked for."""
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What a review led to: the refund that is made, if one is, and whether that is a repetition."""
+
+    refund_id: UUID | None
+    replayed: bool
+
+
+async def review(till: Till, request: Request, account_id: UUID, request_id: UUID, decision: Decision) -> Reviewed:
+    """Decide on a request once, and have the processor pay back what that comes to."""
+    outcome = await till.run(decide, request, account_id, request_id, decision)
+    refund_id = None if outcome.answer["refundId"] is None else UUID(outcome.answer["refundId"])
+    if refund_id is not None and not outcome.replayed:
+        await settle_refund(till, refund_id)
+    return Reviewed(refund_id, outcome.replayed)
 
 
 async def settle_refund(till: Till, refund_id: UUID, taken: Taken | None = None) -> None:
@@ -83,7 +104,7 @@ async def record_refund(
         now = work.clock.now_for(account)
         refund = await work.session.get_one(Transaction, refund_id, populate_existing=True)
         if (result.amount_minor, result.currency) != (refund.amount_minor, refund.currency):
-            await _flag_mismatch(work, account, refund, result)
+            await flag_mismatch(work, account, refund, result.amount_minor, result.currency)
             if taken is not None:
                 await postpone(work, taken, now + LOOKED_AT_AGAIN)
             return
@@ -143,6 +164,7 @@ async def _end(work: Work, account: BillingAccount, refund: Transaction, result:
             for_operators=True,
         )
     await note_refunded(work, charge)
+    await settle_losses(work, account, charge)
     event = "payment.failed" if is_failed else "refund.succeeded"
     work.audit(
         account,
@@ -169,22 +191,4 @@ async def _flag_second(work: Work, account: BillingAccount, refund: Transaction,
         params={"charge": charge.description, "amountMinor": refund.amount_minor, "currency": refund.currency},
         for_operators=True,
         dismissible=True,
-    )
-
-
-async def _flag_mismatch(work: Work, account: BillingAccount, refund: Transaction, result: RefundResult) -> None:
-    """The processor speaks of another amount than ours: nothing is booked silently."""
-    await raise_notice(
-        work,
-        account,
-        "PAYMENT_MISMATCH",
-        str(refund.id),
-        severity=NoticeSeverity.CRITICAL,
-        params={
-            "expectedMinor": refund.amount_minor,
-            "expectedCurrency": refund.currency,
-            "toldMinor": result.amount_minor,
-            "toldCurrency": result.currency,
-        },
-        for_operators=True,
     )

@@ -4,7 +4,8 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
 
 from ..database import Work
@@ -182,8 +183,22 @@ def _is_under_way() -> ColumnElement[bool]:
         .exists()
     )
     chased = select(Dunning.id).where(Dunning.invoice_id == Invoice.id, Dunning.ended_at.is_(None))
-    moving = select(Transaction.id).where(is_own, or_(Transaction.status.in_(open_), Transaction.excess_minor > 0))
-    moving = moving.where(or_(Transaction.status.in_(open_), ~given_back))
+    dispute = aliased(Transaction)
+    taken_by_bank = (
+        select(dispute.id)
+        .where(
+            dispute.charge_id == Transaction.id,
+            dispute.kind == TransactionKind.DISPUTE,
+            dispute.status == TransactionStatus.SUCCEEDED,
+            dispute.excess_minor > 0,
+        )
+        .correlate(Transaction)
+        .exists()
+    )
+    is_owed = and_(Transaction.excess_minor > 0, Transaction.kind != TransactionKind.DISPUTE)
+    moving = select(Transaction.id).where(
+        is_own, or_(Transaction.status.in_(open_), and_(is_owed, ~given_back, ~taken_by_bank))
+    )
     return or_(*(found.correlate(Invoice).exists() for found in (asked, chased, moving)))
 
 

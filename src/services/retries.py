@@ -13,15 +13,13 @@ from ..models import BillingAccount, DueWork, Invoice, Transaction, TransactionK
 from ..models.types import new_id
 from .access import Principal, Right
 from .accounts import lock_for
-from .collection import list_payable
+from .collection import MAX_BY_HAND, drop_exhausted, list_payable
 from .due_work import enqueue
 from .errors import Conflict, PaymentFailed, PaymentRequired
 from .idempotency import Request, once
 from .orders import run_due
 from .payments import find_default
-from .permissions import Action, check_state
 from .standing import load_standing
-from .subscriptions import find_subscription
 from .texts import failure_message
 from .tills import Till
 
@@ -42,7 +40,6 @@ async def retry_payment(till: Till, principal: Principal, request: Request, acco
         clock_id, now = account.test_clock_id, work.clock.now_for(account)
 
         async def act() -> dict[str, Any]:
-            check_state(account, await find_subscription(work, account), Action.RETRY_PAYMENT)
             invoice_ids = await _list_to_try(work, account, now)
             step = f"retry:{new_id()}"
             await enqueue(work, account, WorkKind.TRY_PAYMENT, step, now)
@@ -71,6 +68,12 @@ async def _list_to_try(work: Work, account: BillingAccount, now: datetime) -> Se
     invoice_ids = await list_payable(work, account)
     if not invoice_ids:
         raise Conflict("Nothing is to be paid.", ["input", "accountId"])
+    invoice_ids = await drop_exhausted(work, account, invoice_ids)
+    if not invoice_ids:
+        raise Conflict(
+            f"What is to be paid was tried {MAX_BY_HAND} times within a day: ask again tomorrow.",
+            ["input", "accountId"],
+        )
     standing = await load_standing(ReadSession(work.session), account, now)
     if find_default(standing) is None:
         raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])

@@ -12,7 +12,6 @@ from ..faults import reach
 from ..models import (
     BillingAccount,
     Invoice,
-    NoticeSeverity,
     PaymentMethod,
     PendingChange,
     PendingStatus,
@@ -21,15 +20,17 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
+from ..models.money import UNDER_WAY
 from .accounts import select_accounts
 from .changing import apply_change, still_holds
 from .closing import load_standing
 from .documents import freeze_receipt
-from .due_work import Taken, enqueue, finish, postpone, withdraw
+from .due_work import Taken, enqueue_again, finish, postpone, withdraw
 from .errors import BillingError
 from .hearing import Heard, note_heard
-from .notices import clear_notice, raise_notice
-from .payments import fail_payment, note_result
+from .mismatches import flag_mismatch
+from .notices import clear_notice
+from .payments import ask_for_payment, fail_payment, note_result, show_action
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
 from .receiving import owe_back, pay_invoice
 from .tills import Till
@@ -39,37 +40,26 @@ log = logging.getLogger("plafond.settlement")
 ASKED_AGAIN = timedelta(hours=1)
 """When a charge of another amount is looked up again."""
 OPEN = (TransactionStatus.PENDING, TransactionStatus.UNKNOWN)
+"""Nobody knows whether the processor was asked, or what it answered: it is asked about."""
 
 
-async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None, *, is_ours: bool = True) -> None:
+async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None) -> None:
     """Have the processor collect an open charge, and write down what that leads to.
 
-    The key was committed before: after a crash the processor is asked what became of it, before it is asked again
-    under the same key. What cannot be known is unknown, and looked up before anything else is tried. `is_ours` says
-    whether this flow opened the charge, if no work was taken for it.
+    The key was committed before, and so is that it is being asked for: whoever comes after asks what became of it,
+    before it is asked for again under the same key. What cannot be known is unknown, and looked up before anything
+    else is tried.
     """
-    async with till.database.read() as session:
-        transaction = await session.get_one(Transaction, transaction_id)
-        method = await session.get_one(PaymentMethod, transaction.payment_method_id)
-        account = await session.get_one(BillingAccount, transaction.account_id)
-    if transaction.status not in OPEN:
-        if taken is not None:
-            async with till.work() as work:
-                await finish(work, taken)
+    async with till.work() as work:
+        taken_up = await _take_up(work, transaction_id)
+        if taken_up is None and taken is not None:
+            await finish(work, taken)
+    if taken_up is None:
         return
-    assert transaction.processor_key is not None, "a charge has its key from the start"
-    order = ChargeOrder(
-        key=transaction.processor_key,
-        amount_minor=transaction.amount_minor,
-        currency=transaction.currency,
-        customer=account.processor_customer or "",
-        token=method.processor_token,
-        on_session=transaction.on_session,
-        description=transaction.description,
-    )
+    transaction, order, is_first = taken_up
     reach("charge.before_call")
     try:
-        result = await _collect(till, transaction, order, is_first=_is_first(transaction, taken, is_ours=is_ours))
+        result = await _collect(till, transaction, order, is_first=is_first)
     except ProcessorFailed:
         log.warning("the processor did not say what became of %s", order.key)
         await _note_unknown(till, transaction)
@@ -81,24 +71,37 @@ async def settle(till: Till, transaction_id: UUID, taken: Taken | None = None, *
     reach("charge.after_commit")
 
 
-def _is_first(transaction: Transaction, taken: Taken | None, *, is_ours: bool) -> bool:
-    """Whether nobody can have asked the processor yet: not whoever opened it, nor an earlier try of the worker."""
-    if transaction.status is not TransactionStatus.PENDING:
-        return False
-    return is_ours if taken is None else (taken.tries == 1 and taken.due_at <= transaction.created_at)
+async def _take_up(work: Work, transaction_id: UUID) -> tuple[Transaction, ChargeOrder, bool] | None:
+    """What to ask the processor for, and whether nobody asked before; none where the charge is not open any more.
+
+    That it is asked for is written down here, so that it is known whatever becomes of who asks.
+    """
+    account_id = (await work.session.get_one(Transaction, transaction_id)).account_id
+    account = (await work.lock_accounts([account_id]))[account_id]
+    transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
+    if transaction.status not in OPEN:
+        return None
+    method = await work.session.get_one(PaymentMethod, transaction.payment_method_id)
+    assert transaction.processor_key is not None, "a charge has its key from the start"
+    order = ChargeOrder(
+        key=transaction.processor_key,
+        amount_minor=transaction.amount_minor,
+        currency=transaction.currency,
+        customer=account.processor_customer or "",
+        token=method.processor_token,
+        on_session=transaction.on_session,
+        description=transaction.description,
+    )
+    is_first = transaction.asked_at is None
+    if is_first:
+        transaction.asked_at = work.clock.now_for(account)
+    return transaction, order, is_first
 
 
 async def _collect(till: Till, transaction: Transaction, order: ChargeOrder, *, is_first: bool) -> ChargeResult:
-    """Ask for a charge, after asking whether it was made; for a change whose time is over only that."""
-    if transaction.pending_change_id is None:
-        known = None if is_first else await till.processor.find(order)
-        return known or await till.processor.charge(order)
-    async with till.database.read() as session:
-        pending = await session.get_one(PendingChange, transaction.pending_change_id)
-        account = (await session.scalars(select_accounts().where(BillingAccount.id == transaction.account_id))).one()
-    is_over = till.database.clock.now_for(account) >= pending.expires_at
+    """Ask for a charge, after asking whether it was made; only that, where what it is for is paid or over."""
     found = None if is_first else await till.processor.find(order)
-    if not is_over and pending.status is PendingStatus.PENDING:
+    if await _is_wanted(till, transaction):
         return found or await till.processor.charge(order)
     if found is None:
         return ChargeResult(
@@ -107,6 +110,17 @@ async def _collect(till: Till, transaction: Transaction, order: ChargeOrder, *, 
     if found.status is ChargeStatus.REQUIRES_ACTION:
         return await till.processor.cancel(found.processor_id)
     return found
+
+
+async def _is_wanted(till: Till, transaction: Transaction) -> bool:
+    """Whether what a charge is for still waits for it: a change that is not over, an invoice that owes so much."""
+    async with till.database.read() as session:
+        if transaction.pending_change_id is None:
+            invoice = await session.get_one(Invoice, transaction.invoice_id)
+            return invoice.owes(transaction.amount_minor)
+        pending = await session.get_one(PendingChange, transaction.pending_change_id)
+        account = (await session.scalars(select_accounts().where(BillingAccount.id == transaction.account_id))).one()
+    return pending.status is PendingStatus.PENDING and till.database.clock.now_for(account) < pending.expires_at
 
 
 async def _note_unknown(till: Till, transaction: Transaction) -> None:
@@ -136,7 +150,7 @@ async def record_result(
         if heard is not None and not await note_heard(work, heard):
             return
         transaction = await work.session.get_one(Transaction, transaction_id, populate_existing=True)
-        is_open = transaction.status in (*OPEN, TransactionStatus.REQUIRES_ACTION)
+        is_open = transaction.status in UNDER_WAY
         if not is_open and (
             result.status is not ChargeStatus.SUCCEEDED or transaction.status is TransactionStatus.SUCCEEDED
         ):
@@ -147,62 +161,75 @@ async def record_result(
             result.amount_minor,
             result.currency,
         ) != (transaction.amount_minor, transaction.currency):
-            if is_open:
-                transaction.status = TransactionStatus.UNKNOWN
-            await _flag_mismatch(work, account, transaction, result)
-            if taken is not None:
-                await postpone(work, taken, work.clock.now_for(account) + ASKED_AGAIN)
+            await _put_aside(work, account, transaction, result, taken)
             return
         if taken is not None:
             await finish(work, taken)
+        if result.status is ChargeStatus.REQUIRES_ACTION and transaction.status is TransactionStatus.REQUIRES_ACTION:
+            # Told again: it waits as before, and until when was said.
+            transaction.action = show_action(result)
+            return
         await withdraw(work, account, WorkKind.CHARGE, str(transaction_id))
         if result.status is not ChargeStatus.REQUIRES_ACTION:
             await withdraw(work, account, WorkKind.EXPIRE_ACTION, str(transaction_id))
         await clear_notice(work, account, "PAYMENT_MISMATCH", str(transaction.id))
-        note_result(work, account, transaction, result)
-        if not is_open and transaction.pending_change_id is not None:
-            # It was given up here, and went through there all the same.
-            await owe_back(
-                work, account, transaction, transaction.amount_minor, {"change": str(transaction.pending_change_id)}
-            )
-        elif transaction.pending_change_id is not None:
-            await _settle_change(work, account, transaction, result)
-        elif transaction.invoice_id is not None:
-            await _settle_invoice(work, account, transaction, result)
-        if result.status is ChargeStatus.SUCCEEDED:
-            await freeze_receipt(work, account, transaction)
+        await _follow(work, account, transaction, result, is_open=is_open)
         reach("charge.before_commit")
 
 
-async def _flag_mismatch(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
-    """The processor speaks of another amount than ours: nothing is booked silently."""
-    await raise_notice(
-        work,
-        account,
-        "PAYMENT_MISMATCH",
-        str(transaction.id),
-        severity=NoticeSeverity.CRITICAL,
-        params={
-            "expectedMinor": transaction.amount_minor,
-            "expectedCurrency": transaction.currency,
-            "toldMinor": result.amount_minor,
-            "toldCurrency": result.currency,
-        },
-        for_operators=True,
-    )
+async def _put_aside(
+    work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult, taken: Taken | None
+) -> None:
+    """What names another amount is flagged, and looked at again later."""
+    is_open = transaction.status in UNDER_WAY
+    if is_open:
+        transaction.status = TransactionStatus.UNKNOWN
+    await flag_mismatch(work, account, transaction, result.amount_minor, result.currency)
+    asked_again_at = work.clock.now_for(account) + ASKED_AGAIN
+    if taken is not None:
+        await postpone(work, taken, asked_again_at)
+    elif is_open:
+        await enqueue_again(work, account, WorkKind.CHARGE, str(transaction.id), asked_again_at)
 
 
-async def _settle_invoice(work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult) -> None:
-    invoice = await work.session.get_one(Invoice, transaction.invoice_id)
+async def _follow(
+    work: Work, account: BillingAccount, transaction: Transaction, result: ChargeResult, *, is_open: bool
+) -> None:
+    """Write down what became of a charge, and what that leads to."""
+    # Read before the charge counts as one that succeeded: reading writes, and two would have paid the invoice.
+    invoice = None if transaction.invoice_id is None else await work.session.get_one(Invoice, transaction.invoice_id)
+    note_result(work, account, transaction, result)
+    if not is_open and transaction.pending_change_id is not None:
+        # It was given up here, and went through there all the same.
+        await owe_back(
+            work, account, transaction, transaction.amount_minor, {"change": str(transaction.pending_change_id)}
+        )
+    elif transaction.pending_change_id is not None:
+        await _settle_change(work, account, transaction, result)
+    elif invoice is not None:
+        await _settle_invoice(work, account, invoice, transaction, result)
+    if result.status is ChargeStatus.SUCCEEDED:
+        await freeze_receipt(work, account, transaction)
+
+
+async def _settle_invoice(
+    work: Work, account: BillingAccount, invoice: Invoice, transaction: Transaction, result: ChargeResult
+) -> None:
     if result.status is ChargeStatus.SUCCEEDED:
         await pay_invoice(work, account, invoice, transaction)
         return
     if result.status is ChargeStatus.REQUIRES_ACTION:
-        transaction.expires_at = work.clock.now_for(account) + CONFIRMABLE
-        await enqueue(work, account, WorkKind.EXPIRE_ACTION, str(transaction.id), transaction.expires_at)
+        transaction.expires_at = transaction.expires_at or work.clock.now_for(account) + CONFIRMABLE
+        await enqueue_again(work, account, WorkKind.EXPIRE_ACTION, str(transaction.id), transaction.expires_at)
         if transaction.on_session:
             return
         # Nobody is there to confirm it: that is a failure until somebody does.
+    if result.status is ChargeStatus.CANCELED and not invoice.owes(transaction.amount_minor):
+        # It was given up because less is owed by now: that is no failure, and what is left is asked for.
+        standing = await load_standing(work, account)
+        now = work.clock.now_for(account)
+        await ask_for_payment(work, standing, invoice, now, step=f"rest:{transaction.id}")
+        return
     await fail_payment(work, account, invoice, transaction)
 
 
@@ -289,7 +316,7 @@ async def expire_pending(till: Till, account_id: UUID, pending_id: UUID, taken: 
         return
     if transaction is not None and transaction.status in OPEN:
         # Nobody knows yet what became of the charge: that is found out first.
-        await settle(till, transaction.id, is_ours=False)
+        await settle(till, transaction.id)
         async with till.database.read() as session:
             transaction = await session.get_one(Transaction, transaction.id)
     if transaction is not None and transaction.processor_id is not None:

@@ -27,7 +27,7 @@ from ..models import (
     WorkKind,
 )
 from . import books
-from .alerts import resolve_ended
+from .alerts import cut_periods, resolve_ended
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
@@ -263,6 +263,8 @@ async def begin(
     moved: Mapping[str, int] = {}
     if before is SubscriptionStatus.TRIALING:
         moved = await close_usage_period(work, standing, at)
+    elif before is None:
+        await cut_periods(work, account, at)
     if subscription is None:
         subscription = Subscription(
             created_at=work.clock.now_for(account),
@@ -477,10 +479,9 @@ async def end_subscription(
 
 
 async def put_free_limits(work: Work, account: BillingAccount, at: datetime) -> None:
-    """An account without a running subscription behaves like free."""
+    """An account without a running subscription behaves like free, and its alerts are over."""
     limits = await load_free_limits(ReadSession(work.session))
-    # Nothing runs: a counter of the period that ended is not looked at again.
-    await set_limits(work, account, limits, Period(at, at), "subscription.canceled")
+    await set_limits(work, account, limits, Period(at, at), "subscription.canceled", is_watched=False)
 
 
 def exceeding(standing: Standing, limits: Limits, add_ons: Iterable[Unit] | None = None) -> list[Excess]:

@@ -1,6 +1,7 @@
 """Test clocks: a time of its own for accounts of the sandbox, advanced by hand. What is due in between happens."""
 
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -108,4 +109,4 @@ async def _set_to(till: Till, clock_id: UUID, found: Taken) -> Taken:
         clock.now = max(clock.now, found.due_at)
         clock.advancing_until = wall + HELD
         await work.session.execute(update(DueWork).where(DueWork.id == found.id).values(tries=DueWork.tries + 1))
-    return Taken(found.id, found.account_id, found.kind, found.subject, found.due_at, found.tries + 1)
+    return replace(found, tries=found.tries + 1)

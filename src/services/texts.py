@@ -7,7 +7,7 @@ from typing import Any
 
 from ..models import Alert, AlertLevel, FailureCode, Notice
 from .rules.refunds import RefundCode
-from .wording import format_instant, format_money
+from .wording import format_instant, format_money, format_number, notice_words
 
 _FAILURES = {
     FailureCode.CARD_DECLINED: ("The card was declined. Try again, or use another card.", True),
@@ -244,6 +244,16 @@ def _account_parked(_: Params) -> Text:
     )
 
 
+def _usage_threshold(params: Params, language: str = "en") -> Text:
+    figures = {name: format_number(params[name], language) for name in ("used", "limit", "threshold")}
+    said = {"metric": params["metricName"], **figures}
+    advice = notice_words(language, f"USAGE_{params['level']}")
+    return (
+        notice_words(language, "USAGE_TITLE").format_map(said),
+        notice_words(language, "USAGE_MESSAGE").format_map({**said, "advice": advice}),
+    )
+
+
 _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_FAILED": _payment_failed,
     "PAYMENT_DISPUTED": _payment_disputed,
@@ -264,7 +274,9 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "DOCUMENT_FAILED": _document_failed,
     "EXPORT_FAILED": _export_failed,
     "ACCOUNT_PARKED": _account_parked,
+    "USAGE_THRESHOLD": _usage_threshold,
 }
+_IN_ALL_LANGUAGES: dict[str, Callable[[Params, str], Text]] = {"USAGE_THRESHOLD": _usage_threshold}
 
 NOTICE_CODES = frozenset(_NOTICES)
 """What there are words for."""
@@ -280,6 +292,7 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "OVERAGE_APPROVAL": ("APPROVE_OVERAGE", "CHANGE_PLAN"),
     "PRICE_CHANGE_AHEAD": ("CHANGE_PLAN", "CANCEL_SUBSCRIPTION"),
     "TAX_RULE_MISSING": ("SET_TAX_TABLE",),
+    "USAGE_THRESHOLD": ("CHANGE_PLAN", "CHANGE_ADD_ONS", "REDUCE_USAGE"),
 }
 
 _ACTION_LABELS = {
@@ -325,9 +338,10 @@ def days_until(end_at: datetime, now: datetime) -> int:
     return max(0, -((now - end_at) // timedelta(days=1)))
 
 
-def notice_text(code: str, params: Params) -> tuple[str, str]:
-    """A notice's title and message."""
-    return _NOTICES[code](params)
+def notice_text(code: str, params: Params, language: str = "en") -> tuple[str, str]:
+    """A notice's title and message; in a language, where it speaks others than English."""
+    translated = _IN_ALL_LANGUAGES.get(code)
+    return _NOTICES[code](params) if translated is None else translated(params, language)
 
 
 _REFUNDS = {

@@ -420,6 +420,63 @@ _LINES = {
 }
 
 
+_NOTICES = {
+    "USAGE_TITLE": (
+        "{metric}: {threshold}\u00a0% of the limit reached",
+        "{metric}: {threshold}\u00a0% des Limits erreicht",
+        "{metric} : {threshold}\u00a0% de la limite atteints",
+        "{metric}: alcanzado el {threshold}\u00a0% del límite",
+        "{metric}: {threshold}% van de limiet bereikt",
+        "{metric}：上限の{threshold}%に達しました",
+    ),
+    "USAGE_MESSAGE": (
+        "{used} of {limit} were used. {advice}",
+        "{used} von {limit} wurden genutzt. {advice}",
+        "{used} sur {limit} ont été utilisés. {advice}",
+        "Se han usado {used} de {limit}. {advice}",
+        "{used} van {limit} zijn gebruikt. {advice}",
+        "{limit}のうち{used}が使用されました。{advice}",
+    ),
+    "USAGE_WARNING": (
+        "Keep an eye on it.",
+        "Bitte behalten Sie dies im Auge.",
+        "Gardez un œil dessus.",
+        "Conviene vigilarlo.",
+        "Houd het in de gaten.",
+        "使用状況にご注意ください。",
+    ),
+    "USAGE_UPGRADE_SUGGESTION": (
+        "A larger plan would fit better.",
+        "Ein größerer Tarif würde besser passen.",
+        "Un forfait supérieur conviendrait mieux.",
+        "Un plan superior encajaría mejor.",
+        "Een groter abonnement past beter.",
+        "上位のプランをご検討ください。",
+    ),
+    "USAGE_URGENT": (
+        "Act now: choose a larger plan, or use less.",
+        "Jetzt handeln: Wählen Sie einen größeren Tarif, oder nutzen Sie weniger.",
+        "Agissez maintenant : choisissez un forfait supérieur ou réduisez l’utilisation.",
+        "Actúe ahora: elija un plan superior o reduzca el uso.",
+        "Kom nu in actie: kies een groter abonnement of gebruik minder.",
+        "至急、上位のプランを選択するか、使用量を減らしてください。",
+    ),
+    "USAGE_LIMIT_REACHED": (
+        "What passes the limit is refused or charged, as your overage settings say.",
+        "Was das Limit übersteigt, wird je nach Einstellung abgelehnt oder berechnet.",
+        "Ce qui dépasse la limite est refusé ou facturé, selon vos réglages de dépassement.",
+        "Lo que supere el límite se rechaza o se cobra, según su configuración de excedentes.",
+        "Wat boven de limiet komt, wordt geweigerd of berekend, volgens uw instellingen.",
+        "上限を超えた分は、超過設定に応じて拒否または課金されます。",
+    ),
+}
+
+
+def notice_words(language: str, key: str) -> str:
+    """A sentence of a notice, with gaps named in braces."""
+    return _NOTICES[key][_column(language)]
+
+
 def word(language: str, key: str) -> str:
     """A word or sentence of a document; a sentence may have gaps, named in braces."""
     return _WORDS[key][_column(language)]

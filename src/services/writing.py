@@ -53,7 +53,7 @@ async def write_due(database: Database, actor: Actor, draughtsman: Draughtsman, 
 async def _try_to_write(database: Database, actor: Actor, draughtsman: Draughtsman, taken: Taken) -> None:
     """Write what a worker took; what fails is given back, and after the last try said to have failed."""
     try:
-        if taken.tries > MAX_TRIES:
+        if taken.failures >= MAX_TRIES:
             raise DrawingFailed("whoever wrote it ended before it was done, each time")
         async with database.read() as session:
             export = await session.get_one(Export, UUID(taken.subject))

@@ -163,6 +163,7 @@ class LocalstripeStage(Stage):
             "cards differ",  # one card attaches and is declined, by a code without a reason
             "methods belong to a customer",  # attaching takes them away
             "disputes",
+            "amounts have a minimum",
             "moods",  # it always answers
         }
     )

@@ -64,6 +64,7 @@ DROPS = 250
 DROP_EVERY_S = 0.02
 IN_TENS = {"bhd", "jod", "kwd", "omr", "tnd"}
 IN_HUNDREDS = {"isk", "ugx"}
+AT_LEAST = {"usd": 50, "eur": 50, "gbp": 30, "jpy": 50, "chf": 50, "cad": 50, "aud": 50}
 
 
 class Fault(StrEnum):
@@ -307,6 +308,8 @@ class FakeStripe:
             raise invalid("currency")
         if amount <= 0:
             raise invalid("amount", "parameter_invalid_integer")
+        if amount < AT_LEAST.get(currency, 0):
+            raise invalid("amount", "amount_too_small")
         if (currency in IN_TENS and amount % 10) or (currency in IN_HUNDREDS and amount % 100):
             raise invalid("amount", "invalid_charge_amount_no_decimal_compatible")
         customer = self._need(given["customer"], "customer", "customer")

@@ -17,6 +17,7 @@ from plafond.services.ports import (
     ProcessorFailed,
     RefundOrder,
     RefundOutcome,
+    RefundResult,
 )
 
 from .processors import FakeStage, LocalstripeStage, SandboxStage, Stage, serve_localstripe
@@ -60,6 +61,14 @@ async def paid(stage: Stage, card: str = VISA) -> tuple[ChargeOrder, ChargeResul
 def refund_of(charge: ChargeResult, **given: Any) -> RefundOrder:
     made = RefundOrder(key="refund:1", charge_id=charge.processor_id, amount_minor=340, currency=charge.currency)
     return replace(made, **given)
+
+
+async def looked_up(stage: Stage, refund: RefundResult) -> RefundResult:
+    """What became of a refund, as one that we know by its own key."""
+    assert refund.processor_id is not None
+    found = await stage.processor.look_up_refund(refund.processor_id)
+    assert found is not None
+    return replace(found, charge_key=None)
 
 
 class Contract:
@@ -222,7 +231,7 @@ class Contract:
         assert result.status is RefundOutcome.SUCCEEDED
         assert (result.charge_id, result.amount_minor, result.currency) == (charge.processor_id, 340, "EUR")
         assert await stage.processor.find_refund(first) == result
-        assert await stage.processor.look_up_refund(result.processor_id) == result
+        assert await looked_up(stage, result) == result
         rest = await stage.processor.refund(refund_of(charge, key="refund:2", amount_minor=12_000))
         assert rest.status is RefundOutcome.SUCCEEDED
         assert rest.processor_id != result.processor_id
@@ -272,8 +281,7 @@ class Contract:
         assert result.status is RefundOutcome.PENDING
         assert await stage.processor.find_refund(refund_of(charge)) == result
         assert result.processor_id is not None
-        after = await stage.processor.look_up_refund(result.processor_id)
-        assert after == replace(result, status=RefundOutcome.SUCCEEDED)
+        assert await looked_up(stage, result) == replace(result, status=RefundOutcome.SUCCEEDED)
 
     async def test_a_refund_may_fail_in_the_end(self, stage: Stage) -> None:
         stage.need("refunds may wait or fail")
@@ -281,10 +289,18 @@ class Contract:
         result = await stage.processor.refund(refund_of(charge, amount_minor=12_340))
         assert result.status is RefundOutcome.SUCCEEDED
         assert result.processor_id is not None
-        after = await stage.processor.look_up_refund(result.processor_id)
-        assert after == replace(result, status=RefundOutcome.FAILED)
+        assert await looked_up(stage, result) == replace(result, status=RefundOutcome.FAILED)
         again = await stage.processor.refund(refund_of(charge, key="refund:2", amount_minor=12_340))
         assert again.status is RefundOutcome.SUCCEEDED
+
+    async def test_too_small_an_amount_is_declined(self, stage: Stage) -> None:
+        stage.need("amounts have a minimum")
+        given = await order(stage, amount_minor=49)
+        result = await stage.processor.charge(given)
+        assert (result.status, result.processor_id) == (ChargeStatus.DECLINED, "")
+        assert result.failure is FailureCode.PROCESSOR_ERROR
+        assert await stage.processor.find(given) is None
+        assert (await stage.processor.charge(await order(stage, key="invoice:2:0", amount_minor=50))).processor_id
 
     # Disputes and messages
 
@@ -296,6 +312,7 @@ class Contract:
         facts = await stage.processor.look_up_dispute(subject)
         assert facts is not None
         assert (facts.processor_id, facts.charge_id) == (subject, charge.processor_id)
+        assert facts.charge_key == given.key
         assert (facts.status, facts.amount_minor, facts.currency) == (DisputeStatus.OPEN, 12_340, "EUR")
         refund = await stage.processor.refund(refund_of(charge, amount_minor=12_340))
         assert refund.status is RefundOutcome.SUCCEEDED

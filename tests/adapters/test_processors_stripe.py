@@ -15,6 +15,7 @@ from plafond.adapters.stripe_declines import FAILURES, failure_of
 from plafond.adapters.stripe_processor import StripeProcessor
 from plafond.models import FailureCode
 from plafond.services.ports import (
+    CardRefused,
     ChargeOrder,
     ChargeStatus,
     DisputeStatus,
@@ -293,9 +294,11 @@ async def test_a_setup_shows_the_publishable_key(fake_stage: FakeStage) -> None:
     assert creations(fake_stage.fake, "/v1/setup_intents")[0].params["usage"] == "off_session"
 
 
-async def test_a_card_that_is_refused_at_once_is_none(fake_stage: FakeStage) -> None:
+async def test_a_card_that_is_refused_at_once_says_why(fake_stage: FakeStage) -> None:
     customer = await fake_stage.stripe.open_customer("account:1", "Acme")
-    assert await fake_stage.stripe.attach_method(customer, "pm_card_chargeDeclined") is None
+    with pytest.raises(CardRefused) as refused:
+        await fake_stage.stripe.attach_method(customer, "pm_card_chargeDeclined")
+    assert refused.value.failure is FailureCode.CARD_DECLINED
 
 
 async def test_no_customer_has_no_methods(fake_stage: FakeStage) -> None:
@@ -405,13 +408,14 @@ def test_other_codes_are_a_plain_decline(codes: tuple[str | None, str | None], f
     ],
 )
 async def test_a_refund_of_somebody_else_is_told_of(fake_stage: FakeStage, status: str, outcome: RefundOutcome) -> None:
-    _, charge = await paid(fake_stage)
+    given, charge = await paid(fake_stage)
     charged = fake_stage.fake.objects[charge.processor_id]["latest_charge"]
     facts: dict[str, Any] = {"status": status, "amount": 40, "currency": "eur", "charge": charged}
     made = fake_stage.fake.make("refund", "re_", payment_intent=charge.processor_id, **facts)
     refund = await fake_stage.stripe.look_up_refund(made)
     assert refund is not None
     assert (refund.status, refund.charge_id, refund.amount_minor) == (outcome, charge.processor_id, 40)
+    assert refund.charge_key == given.key
 
 
 @pytest.mark.parametrize(
@@ -429,12 +433,13 @@ async def test_a_refund_of_somebody_else_is_told_of(fake_stage: FakeStage, statu
 async def test_a_dispute_of_a_charge_is_told_by_its_intent(
     fake_stage: FakeStage, told: str, status: DisputeStatus
 ) -> None:
-    _, charge = await paid(fake_stage)
+    given, charge = await paid(fake_stage)
     charged = fake_stage.fake.objects[charge.processor_id]["latest_charge"]
     made = fake_stage.fake.make("dispute", "dp_", status=told, amount=40, currency="eur", charge=charged)
     facts = await fake_stage.stripe.look_up_dispute(made)
     assert facts is not None
     assert (facts.status, facts.charge_id, facts.amount_minor) == (status, charge.processor_id, 40)
+    assert facts.charge_key == given.key
 
 
 # Nobody

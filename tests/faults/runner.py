@@ -26,9 +26,9 @@ from sqlalchemy import or_, select, text, update
 from plafond import cli
 from plafond.clock import SystemClock
 from plafond.database import Actor, Database
-from plafond.demo import bind_port
 from plafond.models import DueWork
 from plafond.services.due_work import APART
+from plafond.serving import bind_port
 
 RUNNER = Actor(name="system:fault_runner", origin="test")
 BOUND_S = 120
@@ -90,12 +90,13 @@ class Processes:
         with_worker: bool = True,
         draws: bool = False,
         settings: dict[str, str] | None = None,
+        workers: int = 1,
     ) -> tuple[ForkServerProcess, int]:
         """`plafond serve` on a free port of this machine only, once it answers."""
         with bind_port("127.0.0.1", 0) as listener:
             port: int = listener.getsockname()[1]
         given = {"port": str(port), **(settings or {})} | ({} if fault is None else {"fault": fault})
-        arguments = ["serve"] if with_worker else ["serve", "--no-worker"]
+        arguments = ["serve", "--workers", str(workers), *([] if with_worker else ["--no-worker"])]
         process = self._start(arguments, given, draws=draws)
         await until(lambda: answers(port))
         return process, port

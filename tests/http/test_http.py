@@ -557,7 +557,7 @@ async def test_a_fault_while_finding_out_who_it_is_is_json_too(world: World, mon
     async def fail(*_: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr("plafond.resolvers.context.authenticate", fail)
+    monkeypatch.setattr("plafond.resolvers.context.prove", fail)
     transport = httpx2.ASGITransport(world.app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://plafond.test") as http:
         response = await http.post("/graphql", json={"query": "{ metrics { key } }"}, headers=bearer(world.operator))

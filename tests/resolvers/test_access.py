@@ -460,6 +460,8 @@ ASKING = {
     "RECORD_USAGE": "recordUsage(input: { events: [] })",
     "UPDATE_ACCOUNT": "updateBillingAccount(input: { ACCOUNT })",
     "UPDATE_COMPANY": "updateCompany(input: { ACCOUNT })",
+    "SET_ALERT_THRESHOLDS": 'setAlertThresholds(input: { ACCOUNT, metric: "nope", percents: [] })',
+    "ACKNOWLEDGE_ALERTS": "acknowledgeAlerts(input: { ACCOUNT, ids: [] })",
     "ADD_PAYMENT_METHOD": 'addPaymentMethod(input: { ACCOUNT, KEY, token: "pm_card_visa", makeDefault: false })',
     "START_TRIAL": f"startTrial(input: {{ ACCOUNT, KEY, {ORDER} }})",
     "START_SUBSCRIPTION": f"startSubscription(input: {{ ACCOUNT, KEY, {ORDER} }})",
@@ -492,8 +494,9 @@ STATES: dict[str, dict[str, Any] | None] = {
     "expired": {"status": SubscriptionStatus.EXPIRED, "canceled_at": EARLIER},
     "closed": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
 }
-PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "RETRY_PAYMENT", "REQUEST_EXPORT"}
-SETTINGS = {"UPDATE_ACCOUNT", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE", *PAYING}
+ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
+PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", *ALWAYS}
+SETTINGS = {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE", *PAYING}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},
     "trialing": SETTINGS | {"START_SUBSCRIPTION", "CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
@@ -502,8 +505,8 @@ TENANTS_MAY = {
     "past due": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
     "suspended": PAYING | {"CANCEL_SUBSCRIPTION"},
     "canceled": PAYING | {"REACTIVATE_SUBSCRIPTION"},
-    "expired": {"RETRY_PAYMENT"},
-    "closed": {"RETRY_PAYMENT"},
+    "expired": ALWAYS,
+    "closed": ALWAYS,
 }
 """What the states allow to an owner or a billing admin, by §4."""
 FOR_ROLE_OR_STATE = {"FORBIDDEN", "INVALID_TRANSITION", "ACCOUNT_SUSPENDED", "ACCOUNT_CANCELED", "INVOICE_PAID"}

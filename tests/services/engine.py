@@ -147,14 +147,17 @@ async def send_emails(
     till: Till, account_id: UUID, quantity: int, at: datetime | None = None, *, correction: bool = False
 ) -> None:
     """Usage of the counter."""
-    event = UsageInput(
-        event_id=f"event-{next(_numbers)}",
-        metric="email_sends",
-        account_id=account_id,
-        quantity=quantity,
-        occurred_at=at,
-        correction=correction,
-    )
+    await _send(till, account_id, "email_sends", quantity=quantity, occurred_at=at, correction=correction)
+
+
+async def use_up(till: Till, account_id: UUID) -> None:
+    """Nine tenths of the e-mails of professional, and all of its team members."""
+    await send_emails(till, account_id, 45_000)
+    await _send(till, account_id, "team_members", level=5)
+
+
+async def _send(till: Till, account_id: UUID, metric: str, **given: Any) -> None:
+    event = UsageInput(event_id=f"event-{next(_numbers)}", metric=metric, account_id=account_id, **given)
     async with till.work() as work:
         results = await record_usage(work, OPERATOR, [event])
     assert [result.status for result in results] == [EventStatus.ACCEPTED], results
@@ -255,10 +258,10 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     `leaver` pays overage and corrections both ways, and leaves; `debtor` cannot pay, is given up and pays a part
     after that, `late` cannot pay since today; `withdrawn` could not, and has its invoice voided; `small` owes too
     little to be charged, at the end again; `sent` pays by transfer and has not; `trier` lets its trial end, `tried`
-    goes on; `yearly` pays in yen for a year; `quitter` is cancelled without credit and comes back in the same period;
-    `refunded` gets back a part of its first charge and what it paid twice, by transfer and as credit, and asks for
-    more; `bounced` gets credit for a refund that its bank sent back; `disputed` takes its money back by its bank;
-    `walled` started today.
+    goes on; `yearly` pays in yen for a year, with overage; `quitter` is cancelled without credit and comes back in the
+    same period; `refunded` gets back a part of its first charge and what it paid twice, by transfer and as credit, and
+    asks for more; `bounced` gets credit for a refund that its bank sent back; `disputed` takes its money back by its
+    bank; `walled` started today, and uses its plan up.
     """
     clock_id = await open_clock(till, YEAR_BEGINS)
     ids = {
@@ -286,7 +289,8 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     await advance(till, clock_id, 2, 10)
     await grant(till, ids["small"], 5_801)
     await advance(till, clock_id, 3, 10)
-    await send_emails(till, ids["leaver"], 25_000)
+    for name in ("leaver", "yearly"):
+        await send_emails(till, ids[name], 25_000)
     await add_card(till, ids["debtor"], DECLINED)
     await add_card(till, ids["withdrawn"], DECLINED)
     await cancel_now(till, ids["quitter"], prorated=False)
@@ -294,7 +298,8 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     await order(till, ids["upgrader"], decisions.decide_change, "professional", Interval.MONTH)
     await order(till, ids["quitter"], decisions.decide_reactivation, "starter", Interval.MONTH)
     await advance(till, clock_id, 4, 2)
-    await send_emails(till, ids["leaver"], 10_000, datetime(2025, 3, 15, tzinfo=UTC))
+    for name in ("leaver", "yearly"):
+        await send_emails(till, ids[name], 10_000, datetime(2025, 3, 15, tzinfo=UTC))
     await withdraw_open_invoice(till, ids["withdrawn"])
     await advance(till, clock_id, 4, 10)
     await order(till, ids["upgrader"], decisions.decide_add_on, "additional_user", 2)
@@ -315,6 +320,7 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     await advance(till, clock_id, 9, 1)
     ids["walled"] = await open_account(till, "walled", None, timezone="Europe/Berlin")
     await order(till, ids["walled"], decisions.decide_start, "professional", Interval.MONTH)
+    await use_up(till, ids["walled"])
     return ids
 
 

@@ -4,15 +4,27 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import func, select
 
-from plafond.models import GAUGE_PERIOD, Alert, AlertLevel, OutboxEvent, SubscriptionStatus
+from plafond.models import (
+    GAUGE_PERIOD,
+    Alert,
+    AlertLevel,
+    Metric,
+    MetricKind,
+    OutboxEvent,
+    SubscriptionStatus,
+)
+from plafond.services.alerts import Reading, cut_periods, evaluate_usage
+from plafond.services.limits import set_limits
 from plafond.services.publishing import has_unnumbered, number_outbox
 from plafond.worker import WORKER, do_due_work
 
 from ..conftest import NOW, World
 from .engine import open_till
 from .helpers import (
+    ACTOR,
     account_of,
     alerts_of,
     change_limit,
@@ -60,7 +72,8 @@ async def test_a_jump_raises_each_ascending_in_one_write(world: World) -> None:
     found = await alerts_of(world, "birchwood")
     assert [(alert.threshold, alert.level) for alert in found] == list(LEVELS.items())
     assert {(alert.used, alert.raised_at, alert.period_start) for alert in found} == {(50_500, NOW, period.start)}
-    events = await outbox_of(world, "birchwood", before)
+    *events, banner = await outbox_of(world, "birchwood", before)
+    assert (banner.kind, banner.payload["changed"]) == ("account.updated", ["notices"])
     assert [(event.kind, event.payload["threshold"]) for event in events] == [
         ("usage.alert_raised", threshold) for threshold in LEVELS
     ]
@@ -99,8 +112,9 @@ async def test_a_gauge_that_falls_tells_the_outbox(world: World) -> None:
     before = (await account_of(world)).sequence
     await send(world, gauge("b", "workspaces", quantity=-1))
     (alert,) = await alerts_of(world, metric="workspaces")
-    assert [(event.kind, event.payload["alertId"]) for event in await outbox_of(world, after=before)] == [
-        ("usage.alert_resolved", str(alert.id))
+    assert [(event.kind, event.payload.get("alertId")) for event in await outbox_of(world, after=before)] == [
+        ("usage.alert_resolved", str(alert.id)),
+        ("account.updated", None),
     ]
     assert alert.resolved_at == NOW
 
@@ -209,7 +223,7 @@ async def test_the_publisher_numbers_each_event_once_in_each_accounts_order(worl
     first = await positions(world)
     await send(world, emails("a", 11_000, account="birchwood"), emails("b", 40_000), gauge("c", quantity=10))
     assert await has_unnumbered(world.database)
-    assert await number_all(world) == 12
+    assert await number_all(world) == 15  # twelve alerts, and the banners of three metrics
     assert not await has_unnumbered(world.database)
     second = await positions(world)
     assert set(first) <= set(second)
@@ -236,3 +250,68 @@ async def test_an_event_just_ahead_raises_in_the_period_it_opens(world: World) -
     await send(world, emails("ahead", 60_000, occurred_at=period.end + timedelta(minutes=1)))
     raised = [alert for alert in await alerts_of(world) if alert.period_start == period.end]
     assert [alert.threshold for alert in raised] == [80, 90, 95, 100]
+
+
+async def test_a_changed_limit_is_looked_at_at_once(world: World) -> None:
+    """Hard case 19: 900 of 1,000, then of 2,000; then 1,600 are used; then the limit is lower again, none, and 0."""
+    await limit_to(world, 1_000)
+    await send(world, emails("all", -23_450, correction=True), emails("a", 900))
+    first = len(await alerts_of(world))  # those of 23,450 of 1,000: a correction does not resolve them
+    assert first == 4
+    await limit_to(world, 2_000)
+    assert {alert.resolved_at is None for alert in await alerts_of(world)} == {False}
+    await send(world, emails("b", 700))
+    assert told(await alerts_of(world))[first:] == [(80, 2, True)]
+    await limit_to(world, 1_700)
+    assert told(await alerts_of(world))[first:] == [(80, 2, True), (90, 2, True)]
+    await limit_to(world, None)
+    assert told(await alerts_of(world))[first:] == [(80, 2, False), (90, 2, False)]
+    await limit_to(world, 0)
+    again = [(80, 3, True), (90, 3, True), (95, 2, True), (100, 2, True)]
+    assert told(await alerts_of(world))[first + 2 :] == again
+
+
+async def limit_to(world: World, limit: int | None) -> None:
+    """Another limit of e-mails for Acme, as a change of plan puts it in force."""
+    limits: dict[str, int | None] = {"email_sends": limit, "team_members": 5, "workspaces": 10, "custom_domains": 15}
+    account_id, running = (await account_of(world)).id, await period_of(world)
+    async with world.database.work(ACTOR) as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        await set_limits(work, account, limits, running, "test")
+
+
+async def test_a_start_ends_what_was_raised_before_the_first_plan(world: World) -> None:
+    """Without a subscription months run from the account's creation; the one that runs then is cut by the start."""
+    await change_limit(world, 10)
+    period = await period_of(world)
+    async with world.database.work(ACTOR) as work:
+        account = (await work.lock_accounts([(await account_of(world)).id])).popitem()[1]
+        metric = (await work.session.scalars(select(Metric).where(Metric.key == "email_sends"))).one()
+        await evaluate_usage(work, [Reading(account, metric, period, 9, 10)])
+        await cut_periods(work, account, NOW)
+    found = await alerts_of(world)
+    assert told(found) == [(80, 1, False), (90, 1, False)]
+    assert {alert.period_end for alert in found} == {NOW}
+
+
+@pytest.mark.parametrize("count", [1, 40])
+async def test_a_batch_of_alerts_costs_as_many_statements_as_one(world: World, count: int) -> None:
+    """Raised and resolved, with banners, however many metrics and accounts there are in it."""
+    keys = [f"metric_{n}" for n in range(count)]
+    async with world.database.work(ACTOR) as work:
+        work.session.add_all(
+            Metric(created_at=NOW, key=key, name=key, kind=MetricKind.GAUGE, unit="pieces", position=n)
+            for n, key in enumerate(keys)
+        )
+    async with world.database.work(ACTOR) as work:
+        account = (await work.lock_accounts([(await account_of(world)).id])).popitem()[1]
+        metrics = (await work.session.scalars(select(Metric).where(Metric.key.in_(keys)))).all()
+        for used, expected in ((0, 2), (4, 10), (4, 2), (5, 10), (0, 10)):
+            world.statements.clear()
+            await evaluate_usage(work, [Reading(account, metric, None, used, 5) for metric in metrics])
+            await work.session.flush()
+            assert len(world.statements) == expected, world.statements
+            raised = await work.session.scalar(
+                select(func.count()).where(Alert.resolved_at.is_(None), Alert.subject.in_(keys))
+            )
+            assert raised == count * {0: 0, 4: 1, 5: 4}[used]

@@ -21,8 +21,12 @@ from plafond.database import Database, ReadSession, Work
 from plafond.migrations import migrate_database
 from plafond.models import (
     WORK_RANK,
+    Alert,
+    AlertKind,
+    AlertLevel,
     AuditEntry,
     BillingAccount,
+    Counter,
     CreditNote,
     CreditNoteLine,
     CreditNoteTax,
@@ -32,6 +36,7 @@ from plafond.models import (
     DocumentKind,
     DueWork,
     Dunning,
+    EffectiveLimit,
     EntryKind,
     IdempotencyKey,
     Invoice,
@@ -44,6 +49,7 @@ from plafond.models import (
     LedgerPosting,
     LineKind,
     NumberSeries,
+    OutboxEvent,
     PaymentMethod,
     PendingChange,
     ProcessorEvent,
@@ -59,7 +65,11 @@ from plafond.models import (
     Transaction,
     TransactionKind,
     TransactionStatus,
+    UsageEvent,
+    UsageEventId,
     UsagePeriod,
+    UsageRating,
+    UsageRollup,
     WorkKind,
 )
 from plafond.models.base import Base
@@ -200,7 +210,7 @@ async def test_the_statements_do_not_grow_with_the_books(world: World, session: 
 
     event.listen(connection, "before_cursor_execute", note)
     await audited(session)
-    assert len(statements) == of_sandbox <= 100
+    assert len(statements) == of_sandbox <= 120
 
 
 @pytest.mark.parametrize("table", FROZEN_TABLES)
@@ -1073,6 +1083,182 @@ async def a_plan_is_charged_twice(books: Damaged) -> None:
         InvoiceLine.plan_key == "starter",
     )
     await books.change(InvoiceLine, row.id, credited_line_id=None)
+
+
+# I7
+
+
+async def _of(books: Damaged, table: type[Base], name: str = "walled", metric: str = "email_sends") -> Any:
+    """Which rows of a table are an account's of a metric."""
+    columns = table.__table__.c
+    return (columns.account_id == books.ids[name]) & (columns.metric_key == metric)
+
+
+@damage("I7", says="was accepted, and is stored 0 times")
+async def a_usage_event_is_lost(books: Damaged) -> None:
+    await books.session.execute(delete(UsageEvent).where(await _of(books, UsageEvent)))
+
+
+@damage("I7", says="was accepted, and is stored 2 times")
+async def a_usage_event_is_stored_twice(books: Damaged) -> None:
+    row = await books.one(UsageEvent, await _of(books, UsageEvent))
+    columns = {column.key: getattr(row, column.key) for column in UsageEvent.__table__.c}
+    await books.session.execute(insert(UsageEvent).values(**columns | {"id": new_id()}))
+
+
+@damage("I7", says="was never accepted, and is stored 1 times")
+async def the_id_of_a_usage_event_is_lost(books: Damaged) -> None:
+    await books.session.execute(delete(UsageEventId).where(UsageEventId.account_id == books.ids["walled"]))
+
+
+@damage("I7", says="email_sends from 2026-11-25 12:00:00+00:00 is counted as 44,999, and its events sum to 45,000")
+async def a_counter_is_changed(books: Damaged) -> None:
+    await books.session.execute(update(Counter).where(await _of(books, Counter)).values(used=44_999))
+
+
+@damage("I7", says="team_members is counted as 0, and its events sum to 5")
+async def the_step_of_a_gauge_is_in_no_figure(books: Damaged) -> None:
+    await books.session.execute(delete(Counter).where(await _of(books, Counter, metric="team_members")))
+
+
+@damage("I7", says="and its history sums to 45,001 by days and 45,000 by hours")
+async def a_day_of_history_is_changed(books: Damaged) -> None:
+    is_day = (await _of(books, UsageRollup)) & (UsageRollup.granularity == "DAY")
+    await books.session.execute(update(UsageRollup).where(is_day).values(quantity=45_001))
+
+
+async def _rating(books: Damaged) -> Any:
+    """Which rating is of the period in which much was used, corrected up and down."""
+    start = await books.one(
+        UsageRating.period_start, await _of(books, UsageRating, "yearly"), UsageRating.invoiced_minor > 0
+    )
+    return (await _of(books, UsageRating, "yearly")) & (UsageRating.period_start == start)
+
+
+@damage("I7", says="was counted and closed, and never rated")
+async def a_rating_is_deleted(books: Damaged) -> None:
+    await books.session.execute(delete(UsageRating).where(await _rating(books)))
+
+
+@damage("I7", says="minor units, and is settled with 0")
+async def a_rating_forgets_what_was_invoiced(books: Damaged) -> None:
+    await books.session.execute(update(UsageRating).where(await _rating(books)).values(invoiced_minor=0))
+
+
+@damage("I7", says="minor units were invoiced, and lines say")
+async def a_rating_says_more_than_lines_do(books: Damaged) -> None:
+    await books.session.execute(update(UsageRating).where(await _rating(books)).values(invoiced_minor=10**9))
+
+
+@damage("I7", says="is charged 2 times")
+async def overage_is_charged_twice(books: Damaged) -> None:
+    is_more = (InvoiceLine.kind == LineKind.CORRECTION) & (InvoiceLine.amount_minor > 0)
+    row = await books.one(InvoiceLine, InvoiceLine.account_id == books.ids["yearly"], is_more)
+    await books.change(InvoiceLine, row.id, kind=LineKind.OVERAGE)
+
+
+# I9
+
+
+async def _alert(books: Damaged, threshold: int = 90, subject: str = "email_sends") -> Alert:
+    row = await books.one(
+        Alert,
+        Alert.account_id == books.ids["walled"],
+        Alert.subject == subject,
+        Alert.threshold == threshold,
+    )
+    assert isinstance(row, Alert)
+    return row
+
+
+async def _raised(books: Damaged) -> OutboxEvent:
+    """What tells of that alert."""
+    alert = await _alert(books)
+    row = await books.one(
+        OutboxEvent, OutboxEvent.account_id == alert.account_id, OutboxEvent.sequence == alert.sequence
+    )
+    assert isinstance(row, OutboxEvent)
+    return row
+
+
+@damage("I9", says="which does not exist")
+async def an_alert_is_deleted(books: Damaged) -> None:
+    await books.remove(Alert, (await _alert(books)).id)
+
+
+@damage("I9", says="email_sends stands at 45,000 of 50,000, and 90 % has 0 open alerts")
+async def an_alert_is_resolved_too_early(books: Damaged) -> None:
+    await books.change(Alert, (await _alert(books)).id, resolved_at=NOW)
+
+
+@damage("I9", says="of email_sends at 90 % was never told of")
+async def an_alert_was_not_told_of(books: Damaged) -> None:
+    await books.remove(OutboxEvent, (await _raised(books)).id)
+
+
+@damage("I9", says="of email_sends at 90 % was told of 2 times")
+async def an_alert_was_told_of_twice(books: Damaged) -> None:
+    row = await _raised(books)
+    columns = {column.key: getattr(row, column.key) for column in OutboxEvent.__table__.c}
+    again = columns | {"id": new_id(), "position": None, "sequence": 10**6}
+    await books.session.execute(insert(OutboxEvent).values(**again))
+
+
+@damage("I9", says=", and was told of at")
+async def an_alert_stands_at_another_place_than_its_event(books: Damaged) -> None:
+    alert = await _alert(books)
+    await books.change(Alert, alert.id, sequence=alert.sequence + 1)
+
+
+async def _add_alert(books: Damaged, **given: Any) -> None:
+    """One more alert like another, with its event."""
+    row = await _alert(books)
+    columns = {column.key: getattr(row, column.key) for column in Alert.__table__.c}
+    made = columns | {"id": new_id(), "sequence": 10**6} | given
+    await books.session.execute(insert(Alert).values(**made))
+    event = OutboxEvent(
+        account_id=made["account_id"],
+        sequence=made["sequence"],
+        kind="usage.alert_raised",
+        payload={"alertId": str(made["id"])},
+        at=NOW,
+    )
+    books.session.add(event)
+    await books.session.flush()
+
+
+@damage("I9", says="was raised a 2. time while the alert before it was open")
+async def an_alert_is_open_twice(books: Damaged) -> None:
+    await _add_alert(books, episode=2)
+
+
+@damage("I9", says="has 2 alerts of one period, and their episodes are 1 to 3")
+async def an_episode_is_missing(books: Damaged) -> None:
+    await books.change(Alert, (await _alert(books)).id, resolved_at=NOW)
+    await _add_alert(books, episode=3)
+
+
+@damage("I9", says="of email_sends at 85 % is open, and of no such threshold")
+async def an_alert_of_a_threshold_that_is_no_more_is_open(books: Damaged) -> None:
+    await _add_alert(books, threshold=85, level=AlertLevel.WARNING)
+
+
+@damage("I9", says="of email_sends at 90 % is open, and of a period that is over")
+async def an_alert_of_a_period_that_is_over_is_open(books: Damaged) -> None:
+    long_ago = NOW - 40 * DAY
+    await _add_alert(books, period_start=long_ago, period_end=NOW - 2 * DAY, raised_at=long_ago)
+
+
+@damage("I9", says="of email_sends at 90 % is open, and of an account that is left")
+async def an_alert_of_a_canceled_account_is_open(books: Damaged) -> None:
+    await _add_alert(books, account_id=books.ids["leaver"], kind=AlertKind.USAGE)
+
+
+@damage("I9", says="team_members stands at 5, and the alert of 100 % is open")
+async def an_alert_of_a_gauge_below_is_open(books: Damaged) -> None:
+    """Without a limit nothing is reached."""
+    is_it = await _of(books, EffectiveLimit, metric="team_members")
+    await books.session.execute(update(EffectiveLimit).where(is_it).values(quantity=None))
 
 
 # I11

@@ -11,12 +11,11 @@ from plafond.models import BillingAccount, OutboxEvent
 from plafond.services import changes
 from plafond.services.changes import (
     BILLING_KINDS,
-    EVENTS_BY_KIND,
     KIND_OF_EVENT,
-    SUBJECT_KEYS,
+    TOLD_BY_KIND,
     Change,
     ChangeKind,
-    read_changes,
+    read_stretch,
 )
 
 from ..conftest import World
@@ -25,6 +24,7 @@ from .helpers import account_of, emails, send
 ONLY_AUDITED = {
     "payment.recorded",
     "payment.exceeded",
+    "refund.disputed",
     "payment_method.made_default",
     "export.requested",
     "export.expired",
@@ -51,12 +51,14 @@ def test_every_event_about_what_is_followed_is_in_the_table() -> None:
 async def test_every_event_names_its_object(world: World) -> None:
     async with world.database.read() as session:
         events = (await session.scalars(select(OutboxEvent))).all()
-    keys = {key for kind, key in SUBJECT_KEYS.items() if kind in BILLING_KINDS}
+    keys = {TOLD_BY_KIND[kind].subject_key for kind in BILLING_KINDS}
     assert {event.kind for event in events if keys & event.payload.keys()} <= set(KIND_OF_EVENT)
     followed = [event for event in events if event.kind in KIND_OF_EVENT]
     # Nobody in the sandbox has asked for a file.
-    assert {KIND_OF_EVENT[event.kind] for event in followed} == set(EVENTS_BY_KIND) - {ChangeKind.EXPORT}
-    assert [event for event in followed if SUBJECT_KEYS[KIND_OF_EVENT[event.kind]] not in event.payload] == []
+    assert {KIND_OF_EVENT[event.kind] for event in followed} == set(TOLD_BY_KIND) - {ChangeKind.EXPORT}
+    assert [
+        event for event in followed if TOLD_BY_KIND[KIND_OF_EVENT[event.kind]].subject_key not in event.payload
+    ] == []
 
 
 async def read_all(world: World, account: BillingAccount, after: int) -> list[Change]:
@@ -64,11 +66,12 @@ async def read_all(world: World, account: BillingAccount, after: int) -> list[Ch
     found: list[Change] = []
     while True:
         async with world.database.read() as session:
-            batch = await read_changes(session, account.id, after, set(ChangeKind))
-        if not batch:
+            stretch = await read_stretch(session, account.id, after, set(ChangeKind))
+        if not stretch.changes:
             return found
-        found += batch
-        after = batch[-1].sequence
+        found += stretch.changes
+        assert stretch.upto >= stretch.changes[-1].sequence
+        after = stretch.upto
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 50])
@@ -100,5 +103,5 @@ async def test_one_statement_reads_the_events_of_all_kinds(world: World) -> None
     for kinds, count in ((set(ChangeKind), 3), ({ChangeKind.INVOICE}, 2), ({ChangeKind.SNAPSHOT}, 1)):
         async with world.database.read() as session:
             world.statements.clear()
-            await read_changes(session, account.id, 0, kinds)
+            await read_stretch(session, account.id, 0, kinds)
         assert len(world.statements) == count

@@ -161,6 +161,15 @@ EXCEEDING = [
 ]
 WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     (
+        "OVERAGE_APPROVAL",
+        {"metricName": "Email sends", "limit": 50_000, "periodEnd": "2026-12-10T00:00:00+00:00"},
+        (
+            "Email sends: the limit is reached: Usage above 50,000 is refused until somebody approves it: some blocks, "
+            "or all until 2026-12-10."
+        ),
+        ["APPROVE_OVERAGE", "CHANGE_PLAN"],
+    ),
+    (
         "PAYMENT_FAILED",
         {**OVERDUE, "status": "PAST_DUE", "daysLeft": 7},
         (
@@ -400,6 +409,15 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
             " then start it again."
         ),
         [],
+    ),
+    (
+        "USAGE_THRESHOLD",
+        {"metricName": "Email sends", "threshold": 95, "level": "URGENT", "used": 9_600, "limit": 10_000},
+        (
+            "Email sends: 95\u00a0% of the limit reached: 9,600 of 10,000 were used. Act now: choose a larger plan, or"
+            " use less."
+        ),
+        ["CHANGE_PLAN", "CHANGE_ADD_ONS", "REDUCE_USAGE"],
     ),
 ]
 

@@ -30,6 +30,7 @@ from plafond.services.auditing import audit
 from plafond.services.decisions import decide_start
 from plafond.services.documents import name_receipt
 from plafond.services.drawing import draw_due
+from plafond.services.errors import Conflict
 from plafond.services.papers import Content, PaperKind, PaperSize, Receipt
 from plafond.services.refunds import RefundDecision
 from plafond.services.retention import purge_year
@@ -216,7 +217,8 @@ async def test_money_for_a_change_that_came_to_nothing_has_a_receipt_without_an_
         return False
 
     monkeypatch.setattr("plafond.services.settlement.still_holds", has_changed)
-    await engine.order(till, account_id, decide_start, "starter", Interval.MONTH)
+    with pytest.raises(Conflict, match="the money goes back"):
+        await engine.order(till, account_id, decide_start, "starter", Interval.MONTH)
     [charge] = await movements_of(world, account_id)
     assert charge.excess_minor == charge.amount_minor
     [receipt] = (await receipts_of(world, account_id)).values()

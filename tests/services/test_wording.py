@@ -35,7 +35,7 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("table", ["_WORDS", "_LINES"])
+@pytest.mark.parametrize("table", ["_WORDS", "_LINES", "_NOTICES"])
 def test_every_language_says_everything(table: str) -> None:
     for key, texts in getattr(wording, table).items():
         assert len(texts) == len(LANGUAGES), key

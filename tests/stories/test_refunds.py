@@ -118,8 +118,14 @@ async def test_what_is_refused_at_once(client: Client, world: World) -> None:
         input=review | {"idempotencyKey": "mine"},
     )
     assert "FORBIDDEN" in str(answer["errors"])
-    assert await life.refused("reviewRefund", **review | {"amountMinor": 0}) == ["REFUND_NOT_ALLOWED"]
-    assert await life.refused("reviewRefund", **review | {"amountMinor": 5_881}) == ["REFUND_NOT_ALLOWED"]
+    assert await life.refused("reviewRefund", **review | {"amountMinor": 0, "currency": "EUR"}) == [
+        "REFUND_NOT_ALLOWED"
+    ]
+    assert await life.refused("reviewRefund", **review | {"amountMinor": 5_881, "currency": "EUR"}) == [
+        "REFUND_NOT_ALLOWED"
+    ]
+    for currency in (None, "USD"):
+        assert await life.refused("reviewRefund", **review | {"amountMinor": 100, "currency": currency}) == ["INVALID"]
     assert await life.refused("reviewRefund", **review | {"decision": "DENY"}) == ["INVALID"]
     denied = await life.do("reviewRefund", REVIEWED, **review | {"decision": "DENY", "reason": "Used to the full."})
     assert (denied["refundRequest"]["status"], denied["refund"], denied["creditNote"]) == ("DENIED", None, None)

@@ -359,6 +359,7 @@ def upgrade() -> None:
     sa.Column('rank', sa.BigInteger(), nullable=False),
     sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('tries', sa.BigInteger(), nullable=False),
+    sa.Column('failures', sa.BigInteger(), nullable=False),
     sa.Column('done_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('parked_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('failure', sa.String(), nullable=True),
@@ -549,6 +550,10 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_payment_method')),
     sa.UniqueConstraint('account_id', 'processor_token', name=op.f('uq_payment_method_account_id_processor_token'))
     )
+    with op.batch_alter_table('payment_method', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_payment_method_processor_token'), ['processor_token'], unique=False)
+        batch_op.create_index('uq_payment_method_default', ['account_id'], unique=True, sqlite_where=sa.text('is_default'), postgresql_where=sa.text('is_default'))
+
     op.create_table('pending_change',
     sa.Column('account_id', sa.Uuid(), nullable=False),
     sa.Column('act', sa.Enum('START', 'CHANGE_PLAN', 'SET_ADD_ON', 'REACTIVATE', name='changeact', native_enum=False, length=40), nullable=False),
@@ -918,6 +923,7 @@ def upgrade() -> None:
     sa.Column('description', sa.String(), nullable=False),
     sa.Column('failure_code', sa.Enum('CARD_DECLINED', 'INSUFFICIENT_FUNDS', 'EXPIRED_CARD', 'AUTHENTICATION_REQUIRED', 'INCORRECT_DETAILS', 'STOLEN_OR_CLOSED', 'PROCESSOR_ERROR', name='failurecode', native_enum=False, length=40), nullable=True),
     sa.Column('processor_key', sa.String(), nullable=True),
+    sa.Column('asked_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('processor_id', sa.String(), nullable=True),
     sa.Column('action', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=True),
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
@@ -943,8 +949,10 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('payment_transaction', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_payment_transaction_account_id_created_at_id'), ['account_id', 'created_at', 'id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_payment_transaction_carried_to_invoice_id'), ['carried_to_invoice_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_payment_transaction_charge_id'), ['charge_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_payment_transaction_invoice_id'), ['invoice_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_payment_transaction_payment_method_id'), ['payment_method_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_payment_transaction_pending_change_id'), ['pending_change_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_payment_transaction_processor_id'), ['processor_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_payment_transaction_refund_request_id'), ['refund_request_id'], unique=False)
@@ -1192,8 +1200,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_payment_transaction_refund_request_id'))
         batch_op.drop_index(batch_op.f('ix_payment_transaction_processor_id'))
         batch_op.drop_index(batch_op.f('ix_payment_transaction_pending_change_id'))
+        batch_op.drop_index(batch_op.f('ix_payment_transaction_payment_method_id'))
         batch_op.drop_index(batch_op.f('ix_payment_transaction_invoice_id'))
         batch_op.drop_index(batch_op.f('ix_payment_transaction_charge_id'))
+        batch_op.drop_index(batch_op.f('ix_payment_transaction_carried_to_invoice_id'))
         batch_op.drop_index(batch_op.f('ix_payment_transaction_account_id_created_at_id'))
 
     op.drop_table('payment_transaction')
@@ -1268,6 +1278,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_pending_change_account_id_status'))
 
     op.drop_table('pending_change')
+    with op.batch_alter_table('payment_method', schema=None) as batch_op:
+        batch_op.drop_index('uq_payment_method_default', sqlite_where=sa.text('is_default'), postgresql_where=sa.text('is_default'))
+        batch_op.drop_index(batch_op.f('ix_payment_method_processor_token'))
+
     op.drop_table('payment_method')
     op.drop_table('overage_setting')
     op.drop_table('overage_approval')

@@ -176,13 +176,15 @@ def _moved() -> Subquery:
         return sum_of(case((Transaction.kind.in_(kinds), column), else_=0))
 
     refunded = sum_over(TransactionKind.REFUND)
+    # What a lost dispute took of what was owed back anyway is no loss.
+    owed_anyway = sum_over(TransactionKind.DISPUTE, column=Transaction.excess_minor)
     return (
         select(
             Transaction.account_id,
             (sum_over(*RECEIVED) - refunded - sum_over(TransactionKind.DISPUTE)).label("cash"),
-            (sum_over(*RECEIVED, column=Transaction.excess_minor) - refunded).label("owed"),
+            (sum_over(*RECEIVED, column=Transaction.excess_minor) - refunded - owed_anyway).label("owed"),
             sum_over(TransactionKind.WRITE_OFF).label("given_up"),
-            sum_over(TransactionKind.DISPUTE).label("lost"),
+            (sum_over(TransactionKind.DISPUTE) - owed_anyway).label("lost"),
             sum_over(TransactionKind.CREDIT).label("goodwill"),
         )
         .where(Transaction.status == TransactionStatus.SUCCEEDED)

@@ -19,9 +19,9 @@ from ...models import (
     TransactionKind,
     TransactionStatus,
 )
+from ...models.money import UNDER_WAY
 from .reading import Findings, or_0, show_money, since_purge, stream, sum_of
 
-UNDER_WAY = (TransactionStatus.PENDING, TransactionStatus.REQUIRES_ACTION, TransactionStatus.UNKNOWN)
 PAYMENTS = (TransactionKind.CHARGE, TransactionKind.MANUAL)
 UNDECIDED = (RefundStatus.REQUESTED, RefundStatus.NOT_ALLOWED, RefundStatus.DENIED)
 """Nothing goes back for a request in one of these."""
@@ -170,18 +170,34 @@ async def check_requests(session: ReadSession, found: Findings) -> None:
         .group_by(back.refund_request_id)
         .subquery()
     )
+    dispute = aliased(Transaction)
+    taken = (
+        select(dispute.charge_id, sum_of(dispute.excess_minor).label("amount"))
+        .where(dispute.kind == TransactionKind.DISPUTE, dispute.status == TransactionStatus.SUCCEEDED)
+        .group_by(dispute.charge_id)
+        .subquery()
+    )
     statement = (
-        select(request, charge, CreditNote, or_0(done.c.done), or_0(done.c.under_way), forward.c.since)
+        select(
+            request,
+            charge,
+            CreditNote,
+            or_0(done.c.done),
+            or_0(done.c.under_way),
+            forward.c.since,
+            or_0(taken.c.amount),
+        )
         .join(charge, charge.id == request.charge_id)
         .outerjoin(CreditNote, CreditNote.id == request.credit_note_id)
         .outerjoin(done, done.c.refund_request_id == request.id)
         .outerjoin(forward, forward.c.account_id == request.account_id)
+        .outerjoin(taken, taken.c.charge_id == charge.id)
         .order_by(request.id)
     )
-    async for row, of, note, returned, under_way, since in stream(session, statement):
-        for wrong in _judge_request(row, returned, under_way):
+    async for row, of, note, returned, under_way, since, by_bank in stream(session, statement):
+        for wrong in _judge_request(row, returned, under_way, by_bank):
             found.add("I4", row.account_id, f"The request {row.id} {wrong}.")
-        for wrong in _judge_note(row, of, note, since):
+        for wrong in _judge_note(row, of, note, since, by_bank):
             found.add("I4", row.account_id, f"The request {row.id} {wrong}.")
     loose = (
         select(CreditNote.account_id, CreditNote.number, CreditNote.to_refund_minor, CreditNote.currency)
@@ -193,7 +209,7 @@ async def check_requests(session: ReadSession, found: Findings) -> None:
         found.add("I4", account_id, f"{number} gives {show_money(amount, currency)} back that nobody asked for.")
 
 
-def _judge_request(request: RefundRequest, done: int, under_way: int) -> Iterable[str]:
+def _judge_request(request: RefundRequest, done: int, under_way: int, by_bank: int) -> Iterable[str]:
     def show(amount_minor: int) -> str:
         return show_money(amount_minor, request.currency)
 
@@ -207,7 +223,7 @@ def _judge_request(request: RefundRequest, done: int, under_way: int) -> Iterabl
         return
     if refund + granted > approved:
         yield f"has {show(approved)} approved, and {show(refund)} refunded and {show(granted)} granted"
-    if request.reason is RefundReason.DUPLICATE and refund + granted < approved:
+    if request.reason is RefundReason.DUPLICATE and refund + granted + by_bank < approved:
         yield f"is of what was paid twice, {show(approved)}, and {show(refund + granted)} of it goes back"
     expected = {
         RefundStatus.APPROVED: (0, refund),
@@ -222,8 +238,9 @@ def _judge_request(request: RefundRequest, done: int, under_way: int) -> Iterabl
 
 
 def _judge_note(
-    request: RefundRequest, charge: Transaction, note: CreditNote | None, since: datetime | None
+    request: RefundRequest, charge: Transaction, note: CreditNote | None, since: datetime | None, by_bank: int
 ) -> Iterable[str]:
+    """`by_bank` is what a lost dispute took of what was owed back: so much may be missing of what was approved."""
     if request.status in UNDECIDED:
         return
 
@@ -239,7 +256,8 @@ def _judge_note(
         yield f"is of what was paid twice, and has the credit note {note.number}"
         return
     approved, goes_back = request.approved_minor or 0, request.refund_minor + request.granted_minor
-    if (note.total_minor, note.to_refund_minor, note.invoice_id) != (approved, goes_back, charge.invoice_id):
+    is_paid = 0 <= note.to_refund_minor - goes_back <= by_bank
+    if (note.total_minor, note.invoice_id) != (approved, charge.invoice_id) or not is_paid:
         yield (
             f"has {show(approved)} approved and {show(goes_back)} to pay back, and its credit note {note.number} says "
             f"{show(note.total_minor)} and {show(note.to_refund_minor)}"

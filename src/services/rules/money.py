@@ -11,6 +11,15 @@ MAX_MINOR = 2**53 - 1
 MAX_AMOUNT_MINOR = 10**12
 """The largest single price, credit or line: sums of them, with tax, stay below `MAX_MINOR`."""
 
+MINIMUM_MINOR = {"USD": 50, "EUR": 50, "GBP": 30, "JPY": 50, "KWD": 200, "CHF": 50, "CAD": 50, "AUD": 50}
+"""What a processor charges at least, by currency."""
+DEFAULT_MINIMUM_MINOR = 50
+
+
+def minimum_of(currency: str) -> int:
+    """The smallest amount that is charged."""
+    return MINIMUM_MINOR.get(currency, DEFAULT_MINIMUM_MINOR)
+
 
 @cache
 def exponent_of(currency: str) -> int:

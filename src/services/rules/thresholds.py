@@ -12,6 +12,8 @@ BUILT_IN = {
     100: AlertLevel.LIMIT_REACHED,
 }
 """Percent of the limit, and the level that reaching it gives."""
+LOWEST, HIGHEST = 1, 1_000
+"""Between these an account may set thresholds of its own, in percent."""
 
 
 def is_reached(threshold: int, used: int, limit: int | None) -> bool:
@@ -23,9 +25,22 @@ def is_reached(threshold: int, used: int, limit: int | None) -> bool:
     return used * 100 >= threshold * limit
 
 
+def list_thresholds(own: Iterable[int]) -> list[int]:
+    """The built-in thresholds and an account's own, ascending."""
+    return sorted({*BUILT_IN, *own})
+
+
 def list_reached(thresholds: Iterable[int], used: int, limit: int | None) -> list[int]:
     """The thresholds that are reached, ascending."""
     return sorted(threshold for threshold in thresholds if is_reached(threshold, used, limit))
+
+
+def units_below(threshold: int, used: int, limit: int, gives: int) -> int:
+    """How many units, each of which raises the limit by `gives`, put the use below a threshold; 0 where it is."""
+    assert gives > 0, "a unit gives something"
+    if not is_reached(threshold, used, limit):
+        return 0
+    return (used * 100 - threshold * limit) // (threshold * gives) + 1
 
 
 def level_of_threshold(threshold: int) -> AlertLevel:
@@ -36,9 +51,9 @@ def level_of_threshold(threshold: int) -> AlertLevel:
     )[1]
 
 
-def level_of_usage(used: int, limit: int | None) -> AlertLevel:
-    """The level of the highest threshold reached, `OK` when none is."""
-    reached = list_reached(BUILT_IN, used, limit)
+def level_of_usage(used: int, limit: int | None, own: Iterable[int] = ()) -> AlertLevel:
+    """The level of the highest threshold reached, an account's own ones included; `OK` when none is."""
+    reached = list_reached(list_thresholds(own), used, limit)
     return level_of_threshold(reached[-1]) if reached else AlertLevel.OK
 
 
