@@ -257,8 +257,7 @@ class _UsageStream(Response):
         events = [entry.event.to_input() for entry in batch if not isinstance(entry.event, Unread)]
         counted: Iterator[EventResult] = iter(())
         if events:
-            async with self._context.work() as work:
-                counted = iter(await record_usage(work, self._context.principal, events))
+            counted = iter(await self._context.run(record_usage, self._context.principal, events))
         lines = []
         for entry in batch:
             index = self._sum.taken

@@ -42,10 +42,9 @@ class AlertMutation:
         """
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope=str(account_id), given=[input.metric, input.percents])
-        async with info.context.work() as work:
-            outcome = await _set_thresholds(
-                work, request, info.context.principal, account_id, input.metric, input.percents
-            )
+        outcome = await info.context.run(
+            _set_thresholds, request, info.context.principal, account_id, input.metric, input.percents
+        )
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         account = await show_account(info, account_id)
@@ -63,8 +62,7 @@ class AlertMutation:
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope=str(account_id), given=list(input.ids))
         ids = [find_id(id_, "Alert") for id_ in input.ids]
-        async with info.context.work() as work:
-            outcome = await _acknowledge(work, request, account_id, ids)
+        outcome = await info.context.run(_acknowledge, request, account_id, ids)
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}
         account = await show_account(info, account_id)

@@ -108,7 +108,7 @@ class Context:
 
     async def run(self, act: Callable[Concatenate[Work, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """The same for an act that may be done anew where the database gave its transaction up."""
-        self.forget()
+        self._read_primary()
         return await self.database.run(self.actor, act, *args, **kwargs)
 
     @property

@@ -33,8 +33,7 @@ async def number_waiting(database: Database, actor: Actor) -> int:
     """Number what waits for its position. Gives how much that was; the writers' lock is taken only for something."""
     if not await has_unnumbered(database):
         return 0
-    async with database.work(actor) as work:
-        return await number_outbox(work)
+    return await database.run(actor, number_outbox)
 
 
 async def has_unnumbered(database: Database) -> bool:

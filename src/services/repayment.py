@@ -49,8 +49,7 @@ class Reviewed:
 
 async def review(till: Till, request: Request, account_id: UUID, request_id: UUID, decision: Decision) -> Reviewed:
     """Decide on a request once, and have the processor pay back what that comes to."""
-    async with till.work() as work:
-        outcome = await decide(work, request, account_id, request_id, decision)
+    outcome = await till.run(decide, request, account_id, request_id, decision)
     refund_id, credit_id = [
         None if outcome.answer[name] is None else UUID(outcome.answer[name]) for name in ("refundId", "creditId")
     ]
