@@ -369,6 +369,7 @@ async def _note_credit(
     credit = Transaction(
         created_at=work.clock.now_for(account),
         account_id=account.id,
+        invoice_id=charge.invoice_id,
         kind=TransactionKind.CREDIT,
         status=TransactionStatus.SUCCEEDED,
         currency=charge.currency,

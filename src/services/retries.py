@@ -15,7 +15,7 @@ from .access import Principal, Right
 from .accounts import lock_for
 from .collection import MAX_BY_HAND, drop_exhausted, list_charges, list_payable
 from .due_work import enqueue
-from .errors import Conflict, InvalidTransition, PaymentFailed, PaymentRequired
+from .errors import Conflict, PaymentFailed, PaymentRequired
 from .idempotency import Outcome, Request, marking, once
 from .orders import run_due
 from .payments import find_default
@@ -79,7 +79,10 @@ async def _look_after(till: Till, account_id: UUID, outcome: Outcome) -> Tried:
 async def _list_to_try(work: Work, account: BillingAccount, now: datetime) -> Sequence[UUID]:
     invoice_ids = await list_payable(work, account)
     if not invoice_ids:
-        raise InvalidTransition("Nothing is due: there is nothing to try again.", ["input", "accountId"])
+        raise Conflict(
+            "Nothing is due by now: there is nothing to try again. `invoices` shows what is paid, and how.",
+            ["input", "accountId"],
+        )
     invoice_ids = await drop_exhausted(work, account, invoice_ids)
     if not invoice_ids:
         raise Conflict(
