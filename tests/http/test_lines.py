@@ -250,6 +250,8 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
         "database", "bus", "settings", "signing_keys", "processor", "link_key",
         # Never in an answer, or made anew for the shared stream:
         "origin", "request_id", "token", "caller", "connection_params", "extensions", "load", "following",
+        # Of queries and mutations only:
+        "batch", "may_lag",
     }, "what an answer may depend on must be in `share_key`"  # fmt: skip
 
 

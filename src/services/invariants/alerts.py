@@ -125,6 +125,18 @@ async def _check_episodes(session: ReadSession, found: Findings) -> None:
             account_id,
             f"{subject} at {threshold} % has {count} alerts of one period, and their episodes are {first} to {last}.",
         )
+    resolved_between = (
+        select(OutboxEvent.id)
+        .where(
+            OutboxEvent.account_id == Alert.account_id,
+            OutboxEvent.kind == "usage.alert_resolved",
+            OutboxEvent.sequence.between(earlier.sequence, Alert.sequence),
+            OutboxEvent.payload["metric"].as_string() == Alert.subject,
+            OutboxEvent.payload["threshold"].as_integer() == Alert.threshold,
+        )
+        .correlate(Alert, earlier)
+        .exists()
+    )
     over = (
         select(Alert.account_id, Alert.subject, Alert.threshold, Alert.episode)
         .join(
@@ -138,7 +150,8 @@ async def _check_episodes(session: ReadSession, found: Findings) -> None:
                 earlier.episode == Alert.episode - 1,
             ),
         )
-        .where(or_(earlier.resolved_at.is_(None), earlier.resolved_at > Alert.raised_at))
+        # Where a clock was put back the instants lie: then the places of the events tell what came first.
+        .where(or_(earlier.resolved_at.is_(None), and_(earlier.resolved_at > Alert.raised_at, ~resolved_between)))
         .order_by(Alert.account_id, Alert.sequence)
     )
     async for account_id, subject, threshold, episode in stream(session, over):
