@@ -26,6 +26,7 @@ ONLY_AUDITED = {
     "payment.recorded",
     "payment.exceeded",
     "payment_method.made_default",
+    "refund.disputed",
     "export.requested",
     "export.expired",
 }
