@@ -17,7 +17,7 @@ DASHBOARD = Path("docs/dashboard.graphql").read_text()
 STATEMENTS = 25
 """What the page costs, whatever an account has, and however many accounts: one less where no invoice is shown, and one
 less where no payment that went through is."""
-OF_DUNNING = 4
+OF_DUNNING = 5
 """What is read beside where a payment is overdue."""
 
 

@@ -26,6 +26,7 @@ ONLY_AUDITED = {
     "payment.exceeded",
     "refund.disputed",
     "payment_method.made_default",
+    "refund.disputed",
     "export.requested",
     "export.expired",
 }
