@@ -21,9 +21,9 @@ POINTS = (
 
 
 def _set_off(run: Run, chance: random.Random, name: str) -> None:
-    """Let senders begin: about a hundred batches, and thirty reservations."""
-    run.send(make_batches(chance, run.account_ids, ids=60, size=4, name=name), senders=SENDERS)
-    run.hold(make_holds(chance, run.account_ids, each=10, name=name), senders=SENDERS)
+    """Let senders begin: some sixty batches, and twenty reservations."""
+    run.send(make_batches(chance, run.account_ids, ids=40, size=4, name=name), senders=SENDERS)
+    run.hold(make_holds(chance, run.account_ids, each=7, name=name), senders=SENDERS)
 
 
 async def test_a_server_dies_at_each_point(battlefield: Battlefield, tmp_path: Path) -> None:
