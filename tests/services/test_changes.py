@@ -26,7 +26,6 @@ ONLY_AUDITED = {
     "payment.exceeded",
     "refund.disputed",
     "payment_method.made_default",
-    "refund.disputed",
     "export.requested",
     "export.expired",
 }
