@@ -30,7 +30,7 @@ MAX_AT_ONCE = 8
 STALL_S = 30.0
 """How long no event may be completed, and no answer be taken."""
 PAUSE_S = 0.2
-"""How long a batch waits to be filled."""
+"""How long the first event of a batch waits for more."""
 LONGEST_S = 600.0
 LOOK_S = 1.0
 RETRY_S = 1
@@ -213,9 +213,11 @@ class _UsageStream(Response):
         batch: list[Entry] = []
         size = 0
         is_over = False
-        began = waiting_since = anyio.current_time()
+        began = waiting_since = filling_since = anyio.current_time()
         while not is_over:
-            message = await _receive_within(receive, PAUSE_S if batch else LOOK_S)
+            waits_s = max(0.0, filling_since + PAUSE_S - anyio.current_time()) if batch else LOOK_S
+            message = await _receive_within(receive, waits_s)
+            was_empty = not batch
             stop: _Stopped | None = None
             if message is not None:
                 part = message.get("body", b"")[: MAX_BODY - size + 1]
@@ -229,12 +231,16 @@ class _UsageStream(Response):
                     stop = _Stopped(400, ErrorCode.BAD_USER_INPUT, str(broken))
                 if size > MAX_BODY:
                     stop = _Stopped(413, ErrorCode.PAYLOAD_TOO_LARGE, _too_large())
-            while len(batch) >= MAX_EVENTS or (batch and (message is None or is_over or stop is not None)):
+            now = anyio.current_time()
+            if was_empty:
+                filling_since = now
+            if stop is None and not is_over:
+                stop = self._find_stop(began, now if batch else waiting_since)
+            is_due = message is None or is_over or stop is not None or now >= filling_since + PAUSE_S
+            while len(batch) >= MAX_EVENTS or (batch and is_due):
                 yield batch[:MAX_EVENTS]
                 batch = batch[MAX_EVENTS:]
-                waiting_since = anyio.current_time()
-            if stop is None and not is_over:
-                stop = self._find_stop(began, anyio.current_time() if batch else waiting_since)
+                waiting_since = filling_since = anyio.current_time()
             if stop is not None:
                 raise stop
 

@@ -23,6 +23,7 @@ from ..services import reservations
 from ..services.access import Principal, Right
 from ..services.errors import NotFound
 from ..services.idempotency import Request, idempotent
+from ..services.metering import ask_for_approval
 from ..services.overage import approve_overage, set_overage_policy
 from ..services.reservations import ReservationInput
 from .access import find_account_id, find_id, mutation
@@ -55,7 +56,8 @@ class ReservationMutation:
         try:
             outcome = await info.context.run(_reserve, request, info.context.principal, asked)
         except reservations.ApprovalMissing as missing:
-            await info.context.run(reservations.ask, missing)
+            # In a transaction of its own: that of the refusal has rolled back.
+            await info.context.run(ask_for_approval, missing.asking)
             raise
         if outcome.replayed:
             info.context.extensions["idempotency"] = {"replayed": True}

@@ -1826,7 +1826,7 @@ class RecommendedAction:
 
 ACTION_LABELS = {
     RecommendedActionKind.UPGRADE_PLAN: "Change to a larger plan",
-    RecommendedActionKind.REDUCE_USAGE: "Use less until the period ends",
+    RecommendedActionKind.REDUCE_USAGE: "Use less",
 }
 
 

@@ -506,7 +506,10 @@ say_enum(
 )
 say_enum(
     RecommendedActionKind,
-    {"UPGRADE_PLAN": "Change to a plan with a higher limit.", "REDUCE_USAGE": "Use less until the period ends."},
+    {
+        "UPGRADE_PLAN": "Change to a plan with a higher limit.",
+        "REDUCE_USAGE": "Use less: give back what a gauge counts; a counter starts anew with its period.",
+    },
 )
 say_enum(
     AlertChannel,

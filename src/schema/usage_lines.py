@@ -6,7 +6,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_serializer,
+)
 
 from ..services.usage import UsageInput
 from .node import decode_id
@@ -34,7 +43,7 @@ class UsageLine(BaseModel):
     external_id: str | None = Field(None, alias="externalId")
     quantity: Whole | None = Field(None, ge=-(2**53) + 1, le=2**53 - 1)
     level: Whole | None = Field(None, ge=0, le=2**53 - 1)
-    correction: bool = False
+    correction: StrictBool = False
     occurred_at: AwareDatetime | None = Field(None, alias="occurredAt")
     properties: dict[str, str | int | bool] = Field(default_factory=dict)
 

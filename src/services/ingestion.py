@@ -67,8 +67,9 @@ class Rejected(Exception):
 class Asking:
     """That usage was refused for want of an approval."""
 
-    account: BillingAccount
-    metric: Metric
+    account_id: UUID
+    metric_key: str
+    metric_name: str
     period: Period
     limit: int
 
@@ -119,7 +120,7 @@ async def take_events(
 def list_asking(tally: Tally, metrics: dict[str, Metric]) -> list[Asking]:
     """What of an account was refused for want of an approval in the running period."""
     return [
-        Asking(tally.account, metrics[metric_key], figure.period, figure.limit)
+        Asking(tally.account.id, metric_key, metrics[metric_key].name, figure.period, figure.limit)
         for (metric_key, _), figure in tally.figures.items()
         if figure.asked and figure.period is not None and figure.limit is not None and tally.now < figure.period.end
     ]

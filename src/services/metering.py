@@ -28,19 +28,20 @@ async def record_usage(
     return taken.results
 
 
-async def ask_for_approval(work: Work, refused: Asking) -> None:
-    """Tell a locked account that its usage is refused until somebody approves it: once a usage period."""
+async def ask_for_approval(work: Work, asking: Asking) -> None:
+    """Tell an account that its usage is refused until somebody approves it: once a usage period."""
+    account = (await work.lock_accounts([asking.account_id]))[asking.account_id]
     await raise_notice(
         work,
-        refused.account,
+        account,
         APPROVAL_NOTICE,
-        refused.metric.key,
+        asking.metric_key,
         severity=NoticeSeverity.WARNING,
         params={
-            "metric": refused.metric.key,
-            "metricName": refused.metric.name,
-            "limit": refused.limit,
-            "periodEnd": refused.period.end,
+            "metric": asking.metric_key,
+            "metricName": asking.metric_name,
+            "limit": asking.limit,
+            "periodEnd": asking.period.end,
         },
         dismissible=True,
     )

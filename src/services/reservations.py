@@ -1,7 +1,7 @@
 """Reservations: usage that is held for a while, so that it can be had for certain. Used and held pass no ceiling."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -40,7 +40,7 @@ from .ingestion import (
     is_canceled,
     list_asking,
 )
-from .metering import ask_for_approval, record_usage
+from .metering import record_usage
 from .tallies import load_catalogue, open_tallies
 from .usage import (
     MAX_QUANTITY,
@@ -74,18 +74,11 @@ class ReservationInput:
 
 
 class ApprovalMissing(OverageApprovalRequired):
-    """Nothing was reserved, because somebody has to approve it first: `ask` tells the account so."""
+    """Nothing was reserved, because somebody has to approve it first: `ask_for_approval` tells the account so."""
 
     def __init__(self, message: str, field: Sequence[str], asking: Asking) -> None:
         super().__init__(message, field)
         self.asking = asking
-
-
-async def ask(work: Work, missing: ApprovalMissing) -> None:
-    """Tell the account, in a transaction of its own: that of the refusal has rolled back."""
-    account_id = missing.asking.account.id
-    account = (await work.lock_accounts([account_id]))[account_id]
-    await ask_for_approval(work, replace(missing.asking, account=account))
 
 
 async def reserve_usage(work: Work, principal: Principal, asked: ReservationInput) -> Reservation:
@@ -108,7 +101,10 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
     tallies = await open_tallies(work, principal, catalogue, [event])
     tally = tallies.find(asked.account_id, asked.external_id)
     if tally is None:
-        raise NotFound("You have no account of that id: check it, and that the key is for it.", ["input", "accountId"])
+        if asked.account_id is None and asked.external_id is None:
+            raise InvalidInput("Name the account by `accountId` or `externalId`.", ["input", "accountId"])
+        named = "externalId" if asked.account_id is None else "accountId"
+        raise NotFound("You have no account of that id: check it, and that the key is for it.", ["input", named])
     account = tally.account
     try:
         metric = find_metric(metrics, asked.metric)
@@ -121,7 +117,7 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
     except Rejected as rejection:
         refusal = _refusal_of(rejection.code, str(rejection))
         for asking in list_asking(tally, metrics):
-            raise ApprovalMissing(str(refusal), refusal.field, asking) from rejection
+            refusal = ApprovalMissing(str(refusal), refusal.field, asking)
         raise refusal from rejection
     await _check_count(work, account, tally.now)
     row = Reservation(

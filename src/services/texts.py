@@ -205,9 +205,9 @@ def _change_refused(params: Params) -> Text:
 
 def _overage_approval(params: Params) -> Text:
     return (
-        f"{params['metricName']}: the limit is reached",
+        f"{params['metricName']}: usage above the limit waits for an approval",
         (
-            f"Usage above {params['limit']:,} is refused until somebody approves it: some blocks, or all until "
+            f"What would pass {params['limit']:,} is refused until somebody approves it: some blocks, or all until "
             f"{_day(params['periodEnd'])}."
         ),
     )
@@ -346,7 +346,7 @@ _ACTION_LABELS = {
     "CHANGE_PLAN": "Change the plan",
     "CHOOSE_PLAN": "Choose a plan",
     "CONFIRM_PAYMENT": "Confirm the payment",
-    "REDUCE_USAGE": "Reduce what is in use",
+    "REDUCE_USAGE": "Use less",
     "REQUEST_REFUND": "Ask for the money back",
     "RETRY_PAYMENT": "Try the payment again",
     "SET_TAX_TABLE": "Set the tax table",

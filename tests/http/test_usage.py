@@ -20,6 +20,7 @@ from plafond.schema.usage_lines import MAX_LINE, Unread
 from plafond.services.access import Scope
 from plafond.services.metering import record_usage
 from plafond.services.tokens import create_operator_key
+from plafond.services.usage import MAX_EVENTS
 from plafond.serving import bind_port, make_config
 from plafond.settings import Environment
 
@@ -455,6 +456,20 @@ class Wire:
     async def close(self) -> None:
         self.writer.close()
         await self.writer.wait_closed()
+
+
+async def test_who_sends_without_a_pause_hears_of_it_too(world: World, port: int) -> None:
+    """A batch is closed when its first event has waited, not when the sender is silent."""
+    wire = await Wire.open(port, world.operator)
+    heard = asyncio.create_task(wire.read_line())
+    for number in range(MAX_EVENTS - 1):
+        await wire.write(sends(f"steady-{number}"))
+        await asyncio.wait([heard], timeout=0.05)
+        if heard.done():
+            break
+    assert (await heard)["eventId"] == "steady-0"
+    assert number < MAX_EVENTS - 2, "before the batch was full"
+    await wire.close()
 
 
 async def test_results_come_while_the_body_is_being_sent(world: World, port: int) -> None:

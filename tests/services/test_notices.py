@@ -165,8 +165,8 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         "OVERAGE_APPROVAL",
         {"metricName": "Email sends", "limit": 50_000, "periodEnd": "2026-12-10T00:00:00+00:00"},
         (
-            "Email sends: the limit is reached: Usage above 50,000 is refused until somebody approves it: some blocks, "
-            "or all until 2026-12-10."
+            "Email sends: usage above the limit waits for an approval: What would pass 50,000 is refused until "
+            "somebody approves it: some blocks, or all until 2026-12-10."
         ),
         ["APPROVE_OVERAGE", "CHANGE_PLAN"],
     ),

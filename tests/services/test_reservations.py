@@ -114,7 +114,9 @@ async def test_under_a_key_it_is_made_once(client: Client, world: World) -> None
         ({"seconds": 0}, "seconds"),
         ({"seconds": 3_601}, "seconds"),
         ({"metric": "nothing"}, "metric"),
-        ({"externalId": "nobody"}, "accountId"),
+        ({"externalId": "nobody"}, "externalId"),
+        ({"externalId": None}, "accountId"),
+        ({"externalId": None, "accountId": "nobody"}, "accountId"),
         ({"properties": {"a": "\x00"}}, "properties"),
     ],
 )
@@ -130,3 +132,18 @@ async def test_tenants_do_not_reserve(client: Client, world: World) -> None:
     asked = {"externalId": "acme", "metric": "workspaces", "quantity": 1}
     answer: dict[str, Any] = await client.ask(owner, RESERVE, input=asked)
     assert answer["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_where_it_has_to_be_approved_a_notice_asks_for_it(client: Client, world: World) -> None:
+    find = """{ billingAccount(externalId: "acme") { id notices { code } } }"""
+    account: Any = await client.data(world.operator, find)
+    policy = "mutation ($input: SetOveragePolicyInput!) { setOveragePolicy(input: $input) { userErrors { code } } }"
+    chosen = {"accountId": account["billingAccount"]["id"], "metric": "email_sends", "policy": "ASK"}
+    assert (await ask(client, world, policy, input=chosen))["userErrors"] == []
+    for key in (None, "k-1", "k-1"):
+        refused = await reserve(client, world, "email_sends", 30_000, idempotencyKey=key)
+        assert [error["code"] for error in refused["userErrors"]] == ["OVERAGE_APPROVAL_REQUIRED"]
+    account = await client.data(world.operator, find)
+    assert [notice["code"] for notice in account["billingAccount"]["notices"]].count("OVERAGE_APPROVAL") == 1
+    held = await reserve(client, world, "email_sends", 26_550)
+    assert held["userErrors"] == []
