@@ -2,7 +2,7 @@
 .PHONY: help run test test-slow faults check schema bench lock graphiql clean
 
 BIN := .venv/bin
-# SQLite in one process, PostgreSQL in another, what needs neither wherever there is time.
+# Two processes: the tests of a file stay together on an engine, what needs none runs wherever there is time.
 AT_ONCE := -n 2 --dist loadgroup
 
 help: ## Show this list

@@ -81,9 +81,9 @@ ON_SQLITE_FIRST = (
     "tests/test_docs.py",
     "tests/test_cli.py",
     "tests/test_ingest.py",
-    "tests/http/test_http.py",
-    "tests/http/test_jwt.py",
-    "tests/http/test_webhooks.py",
+    "tests/adapters/",
+    "tests/http/",
+    "tests/resolvers/test_access.py",
     "tests/resolvers/test_batches.py",
     "tests/services/test_auditing.py",
     "tests/services/test_companies.py",
@@ -98,8 +98,8 @@ ON_SQLITE_FIRST = (
     "tests/services/test_history.py::test_every_bucket_is_what_happened_in_it",
     "tests/resolvers/test_catalogue_mutations.py",
 )
-"""Long tests, and such of what is refused at the door, whose SQL others run on PostgreSQL as well: there they are left
-to `make test-slow`."""
+"""Long tests, and such of what happens at the door, whose SQL others run on PostgreSQL as well: there they are left to
+`make test-slow`."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,8 +108,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         callspec = getattr(item, "callspec", None)
         engine = None if callspec is None else callspec.params.get("engine")
         if engine is not None:
-            # One process an engine: each has one seeded sandbox, and both run at once.
-            item.add_marker(pytest.mark.xdist_group(engine))
+            # A file's tests stay together on an engine: what they share is made once, and no process waits for another.
+            item.add_marker(pytest.mark.xdist_group(f"{engine} {item.path}"))
         if engine == "postgresql" and item.nodeid.startswith(ON_SQLITE_FIRST):
             item.add_marker(pytest.mark.slow)
 
