@@ -114,7 +114,7 @@ async def test_it_costs_as_many_statements_for_many_alerts_as_for_one(client: Cl
         },
         {
             "kind": "REDUCE_USAGE",
-            "label": "Use less until the period ends",
+            "label": "Use less",
             "plan": None,
             "addOn": None,
             "addOnQuantity": None,
