@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from plafond.services.rules.money import minimum_of
+
 
 @dataclass(frozen=True)
 class State:
@@ -17,6 +19,8 @@ class State:
     """What is due of an invoice."""
     tried: int | None = None
     """The amount of the try to charge that invoice that is under way."""
+    paid_until: float = -1.0
+    """When the last transfer had been answered."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,20 @@ def _approve(state: State, call: Call) -> State | None:
 
 
 def _record(state: State, call: Call) -> State | None:
-    """A transfer pays what is due; the rest of it is owed back."""
-    return replace(state, due=max(0, state.due - call.amount)) if call.answer is True else None
+    """A transfer pays what is due; the rest of it is owed back. What it leaves below the minimum is carried forward."""
+    left = max(0, state.due - call.amount)
+    due = 0 if left < minimum_of("USD") else left
+    return replace(state, due=due, paid_until=call.ended) if call.answer is True else None
 
 
 def _try(state: State, call: Call) -> State | None:
-    """A charge is asked for: of all that is due at that moment. Nothing is, where nothing is due."""
+    """A charge is asked for: of all that is due at that moment.
+
+    Nothing is, where nothing is due, or where a transfer overtook it: what is left is then for the worker to ask for.
+    """
     if call.answer is False:
-        return state if state.due == 0 and state.tried is None else None
+        is_needless = state.due == 0 or state.paid_until > call.began
+        return state if is_needless and state.tried is None else None
     return replace(state, tried=call.amount) if state.tried is None and 0 < state.due == call.amount else None
 
 

@@ -127,6 +127,8 @@ async def _call(desk: Desk, name: str, amount: int) -> list[Call]:
             assert codes == ["CONFLICT"]
             return [told(False)]
         [charge] = payload["transactions"]
+        if charge["status"] == "CANCELED":  # a transfer came first
+            return [told(False)]
         assert charge["status"] == "SUCCEEDED"
         collected = charge["amount"]["amountMinor"]
         return [told(True, "try", collected), told(True, "collect", collected)]
