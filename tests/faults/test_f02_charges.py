@@ -41,7 +41,9 @@ CASES += [(Kind.CONFIRMER, "charge.before_commit:kill:2")]
 async def die(fought: Fight, kind: Kind, fault: str) -> None:
     """Let a process die of a fault, and others go on after it."""
     by_worker = wish_of(fought.field.of(kind)[0]) is None
-    if not by_worker and not fault.startswith("message."):
+    # What is with the bank comes to its end by a message.
+    by_message = fault.startswith("message.") or (kind is Kind.PATIENT and fault.startswith("refund.before_commit"))
+    if not by_worker and not by_message:
         dying = await fought.serve(fault, with_worker=False)
         fought.begin()
         await fought.fall(dying)
