@@ -4,7 +4,9 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from html import escape
 
-MARKS = (80, 90, 95, 100)
+from ..services.rules.thresholds import BUILT_IN
+
+MARKS = tuple(BUILT_IN)
 """The shares of a limit at which alerts are raised, in per cent."""
 BLUE, PALE, GREY, INK, AMBER, RED = "#1f4b7a", "#dde2e8", "#5b6472", "#1b222c", "#b7791f", "#b3261e"
 WIDTH, HEIGHT = 680, 150

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
-from graphql import FieldNode, OperationDefinitionNode, VariableNode
-from graphql.language import Visitor, visit
+from graphql import VariableNode
 from strawberry import Schema
 from strawberry.types import ExecutionResult
 
 from ..api import CACHED_DOCUMENTS, read_document
 from ..resolvers.context import Context
+from ..schema.operations import count_uses, find_operation, list_roots, list_values
 from ..services.changes import Following
 
 KEPT_FRAMES = 64
@@ -230,30 +230,8 @@ def name_cursor(query: str, operation_name: str | None) -> str | None:
     """The variable that is the root field's `after` and nothing else; none where there is no such."""
     document = read_document(query)
     assert document is not None, "it was executed"
-    operations = [
-        node
-        for node in document.definitions
-        if isinstance(node, OperationDefinitionNode)
-        and (operation_name is None or (node.name and node.name.value == operation_name))
-    ]
-    roots = [node for node in operations[0].selection_set.selections if isinstance(node, FieldNode)]
-    values = [argument.value for root in roots for argument in root.arguments or () if argument.name.value == "after"]
+    values = list_values(list_roots(find_operation(document, operation_name)), "after")
     if len(values) != 1 or not isinstance(values[0], VariableNode):
         return None
     name = values[0].name.value
-    counter = CountUses(name)
-    visit(document, counter)
-    # Once where it is declared, once where it is used.
-    return name if counter.count == 2 else None
-
-
-class CountUses(Visitor):
-    """Counts how often a variable stands in a document."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name, self.count = name, 0
-
-    def enter_variable(self, node: VariableNode, *_: object) -> None:
-        """One more."""
-        self.count += node.name.value == self.name
+    return name if count_uses(document, name) == 1 else None

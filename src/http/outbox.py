@@ -116,7 +116,7 @@ class Outbox:
             return
         self._writer = asyncio.get_running_loop().create_task(self._write(Rest(step, waits_for)))
 
-    async def _write(self, begun: "Rest") -> None:
+    async def _write(self, begun: Rest) -> None:
         try:
             async with asyncio.timeout(STALL_S):
                 await begun

@@ -18,7 +18,6 @@ class DocumentKind(StrEnum):
     INVOICE = "INVOICE"
     CREDIT_NOTE = "CREDIT_NOTE"
     RECEIPT = "RECEIPT"
-    USAGE_REPORT = "USAGE_REPORT"
 
 
 class Document(Entity, kw_only=True, eq=False):
@@ -30,7 +29,7 @@ class Document(Entity, kw_only=True, eq=False):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
     kind: Mapped[DocumentKind]
     subject_id: Mapped[UUID]
-    """The id of the invoice, credit note, transaction or export."""
+    """The id of the invoice, credit note or transaction."""
     content: Mapped[dict[str, Any]]
     """A `services.papers.Paper`, or of a transaction a `Receipt`."""
     content_hash: Mapped[str]

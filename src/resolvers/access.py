@@ -10,7 +10,7 @@ from strawberry.extensions import FieldExtension
 
 from ..schema.errors import UserError
 from ..schema.fields import Guard, SyncGuard
-from ..schema.node import decode_id
+from ..schema.node import NOBODY, key_of
 from ..services.access import Right, require
 from ..services.accounts import UNKNOWN_ACCOUNT
 from ..services.errors import BillingError, ErrorCode, NotFound, RequestRefused, list_refusals
@@ -41,8 +41,7 @@ class ReportsUserErrors(FieldExtension):
         try:
             return await next_(source, info, **kwargs)
         except BillingError as refusal:
-            if refusal.replayed:
-                info.context.extensions["idempotency"] = {"replayed": True}
+            info.context.note_replay(replayed=refusal.replayed)
             return self.payload(user_errors=[UserError.of(single) for single in list_refusals(refusal)])
         except ProcessorFailed as failure:
             raise RequestRefused(
@@ -80,18 +79,14 @@ def require_right(info: Info, right: Right, account_id: Any = None) -> None:
     require(info.context.principal, right, account_id)
 
 
-NO_ACCOUNT = UUID(int=0)
-
-
 def require_operator(info: Info) -> None:
     """Refuse with `FORBIDDEN` whoever does not stand above all accounts: also an operator's key of one account."""
-    require(info.context.principal, Right.OPERATE, NO_ACCOUNT)
+    require(info.context.principal, Right.OPERATE, NOBODY)
 
 
 def find_account_id(info: Info, id: str, right: Right) -> UUID:
     """The account that an id names, for those who hold the right over it; of others none is there."""
-    found = decode_id(id)
-    account_id = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
+    account_id = key_of(id, "BillingAccount")
     if account_id is None or info.context.principal.role_in(account_id) is None:
         raise NotFound(UNKNOWN_ACCOUNT, ["input", "accountId"])
     require_right(info, right, account_id)
@@ -100,5 +95,4 @@ def find_account_id(info: Info, id: str, right: Right) -> UUID:
 
 def find_id(id: str | None, type_name: str) -> UUID | None:
     """The key in an id of a type; none where it is something else."""
-    found = None if id is None else decode_id(id)
-    return found.uuid() if found is not None and found.type_name == type_name else None
+    return None if id is None else key_of(id, type_name)

@@ -21,7 +21,7 @@ from ..schema.administration import (
 )
 from ..schema.billing import BillingAccount
 from ..schema.company import Company
-from ..schema.node import decode_id
+from ..schema.node import key_of
 from ..services import accounts, companies, notices
 from ..services.access import Principal, Right
 from ..services.errors import InvalidInput, NotFound
@@ -105,8 +105,7 @@ class AccountMutation:
 
 
 async def _find_notice(info: Info, id: str) -> models.Notice:
-    found = decode_id(id)
-    key = found.uuid() if found is not None and found.type_name == "Notice" else None
+    key = key_of(id, "Notice")
     notice = None if key is None else await info.context.load.row(models.Notice, key)
     principal = info.context.principal
     if notice is None or principal.role_in(notice.account_id) is None or not notices.is_meant_for(principal, notice):
@@ -117,8 +116,7 @@ async def _find_notice(info: Info, id: str) -> models.Notice:
 
 async def _show(info: Info, outcome: Outcome) -> BillingAccount:
     """The account of an answer, as it is after the commit."""
-    if outcome.replayed:
-        info.context.extensions["idempotency"] = {"replayed": True}
+    info.context.note_replay(replayed=outcome.replayed)
     account = await info.context.load.account(UUID(outcome.answer["accountId"]))
     assert account is not None, "accounts are never deleted"
     return BillingAccount.of(account)

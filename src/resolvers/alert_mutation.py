@@ -45,8 +45,7 @@ class AlertMutation:
         outcome = await info.context.run(
             _set_thresholds, request, info.context.principal, account_id, input.metric, input.percents
         )
-        if outcome.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, account_id)
         return SetAlertThresholdsPayload(
             account=account, usage=usage_of(await info.context.load.figures(account_id), input.metric)
@@ -63,8 +62,7 @@ class AlertMutation:
         request = Request(input.idempotency_key, scope=str(account_id), given=list(input.ids))
         ids = [find_id(id_, "Alert") for id_ in input.ids]
         outcome = await info.context.run(_acknowledge, request, account_id, ids)
-        if outcome.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, account_id)
         rows = await asyncio.gather(*(info.context.load.row(models.Alert, id_) for id_ in ids if id_ is not None))
         return AcknowledgeAlertsPayload(account=account, alerts=[Alert.of(row) for row in rows if row is not None])

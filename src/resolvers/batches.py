@@ -9,21 +9,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from graphql import (
-    DocumentNode,
-    FieldNode,
-    ObjectValueNode,
-    OperationDefinitionNode,
-    ValueNode,
-    VariableDefinitionNode,
-    VariableNode,
-    Visitor,
-    parse,
-    visit,
-)
+from graphql import ObjectValueNode, ValueNode, VariableNode, parse
 from strawberry.extensions import SchemaExtension
 
 from ..faults import reach
+from ..schema.operations import count_uses, find_operation, list_roots, list_values
 from ..schema.usage import read_events
 
 FIELD, INPUT, EVENTS = "recordUsage", "input", "events"
@@ -71,26 +61,15 @@ class ReadsBatches(SchemaExtension):
 def find_batch(text: str, operation_name: str | None) -> Batch | None:
     """Where the events of a valid document are; none where they stand in it, or are used for anything else."""
     document = parse(text)
-    operation = next(
-        node
-        for node in document.definitions
-        if isinstance(node, OperationDefinitionNode)
-        and (operation_name is None or (node.name is not None and node.name.value == operation_name))
-    )
-    roots = [node for node in operation.selection_set.selections if isinstance(node, FieldNode)]
+    operation = find_operation(document, operation_name)
+    roots = list_roots(operation)
     if len(roots) != len(operation.selection_set.selections):
         return None  # fragments at the root: rare, and read the general way
-    given = [
-        argument.value
-        for node in roots
-        if node.name.value == FIELD
-        for argument in node.arguments or ()
-        if argument.name.value == INPUT
-    ]
+    given = list_values([node for node in roots if node.name.value == FIELD], INPUT)
     if len(given) != 1:
         return None
     batch = _batch_of(given[0])
-    return batch if batch is not None and _count_uses(document, batch.variable) == 1 else None
+    return batch if batch is not None and count_uses(document, batch.variable) == 1 else None
 
 
 def _batch_of(value: ValueNode) -> Batch | None:
@@ -101,20 +80,3 @@ def _batch_of(value: ValueNode) -> Batch | None:
             if field.name.value == EVENTS and isinstance(field.value, VariableNode):
                 return Batch(field.value.name.value, is_input=False)
     return None
-
-
-class _Uses(Visitor):
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def enter_variable(self, node: VariableNode, _key: Any, parent: Any, *_: Any) -> None:
-        """Note its name, but where it is defined."""
-        if not isinstance(parent, VariableDefinitionNode):
-            self.names.append(node.name.value)
-
-
-def _count_uses(document: DocumentNode, variable: str) -> int:
-    uses = _Uses()
-    visit(document, uses)
-    return uses.names.count(variable)

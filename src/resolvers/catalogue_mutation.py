@@ -20,7 +20,7 @@ from ..schema.catalogue import (
 )
 from ..services import catalogue, catalogue_changes, tax_tables
 from ..services.access import Right
-from ..services.idempotency import Outcome, Request, idempotent
+from ..services.idempotency import Request, idempotent
 from .access import mutation, require_operator
 from .context import Info
 
@@ -36,7 +36,8 @@ class CatalogueMutation:
         """Make a plan, or its next version where something differs. Running subscriptions keep their version."""
         require_operator(info)
         async with info.context.work() as work:
-            _tell(info, await _publish(work, _request(input), input))
+            outcome = await _publish(work, _request(input), input)
+            info.context.note_replay(replayed=outcome.replayed)
             offer = await catalogue.find_plan(work.session, input.key)
         return PublishPlanPayload(plan=Plan.of(offer) if offer else None)
 
@@ -47,7 +48,8 @@ class CatalogueMutation:
         """Take a plan off the offer. Who runs on it keeps it; publishing it again brings it back."""
         require_operator(info)
         async with info.context.work() as work:
-            _tell(info, await _archive(work, _request(input), input))
+            outcome = await _archive(work, _request(input), input)
+            info.context.note_replay(replayed=outcome.replayed)
             offer = await catalogue.find_plan(work.session, input.key)
         return ArchivePlanPayload(plan=Plan.of(offer) if offer else None)
 
@@ -58,7 +60,8 @@ class CatalogueMutation:
         """Make a metric, or change its words and overage. Plans include 0 of a new one until their next version."""
         require_operator(info)
         async with info.context.work() as work:
-            _tell(info, await _set_metric(work, _request(input), input))
+            outcome = await _set_metric(work, _request(input), input)
+            info.context.note_replay(replayed=outcome.replayed)
             (metric,) = await catalogue.load_metrics(ReadSession(work.session), [input.key])
         return SetMetricPayload(metric=Metric.of(metric) if metric else None)
 
@@ -69,7 +72,8 @@ class CatalogueMutation:
         """Replace the tax table. What was issued keeps its taxes; the new table decides from now on."""
         require_operator(info)
         async with info.context.work() as work:
-            _tell(info, await _set_tax_table(work, _request(input), input))
+            outcome = await _set_tax_table(work, _request(input), input)
+            info.context.note_replay(replayed=outcome.replayed)
             rows = await tax_tables.list_tax_table(ReadSession(work.session))
         return SetTaxTablePayload(tax_table=[TaxTableRow.of(row) for row in rows])
 
@@ -80,11 +84,6 @@ AnyInput = PublishPlanInput | ArchivePlanInput | SetMetricInput | SetTaxTableInp
 def _request(input: AnyInput) -> Request:
     given = {name: value for name, value in asdict(input).items() if name != "idempotency_key"}
     return Request(input.idempotency_key, scope="", given=given)
-
-
-def _tell(info: Info, outcome: Outcome) -> None:
-    if outcome.replayed:
-        info.context.extensions["idempotency"] = {"replayed": True}
 
 
 # What is answered is always the catalogue as it is, so a replay need not remember anything.

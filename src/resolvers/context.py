@@ -70,6 +70,11 @@ class Context:
         self.may_lag = False
         self.forget()
 
+    def note_replay(self, *, replayed: bool) -> None:
+        """Tell the client where its answer is that of an earlier request under the same key."""
+        if replayed:
+            self.extensions["idempotency"] = {"replayed": True}
+
     @property
     def principal(self) -> Principal:
         """Who asks."""

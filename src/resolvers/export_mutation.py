@@ -32,8 +32,7 @@ class ExportMutation:
         given = [input.kind, input.format, input.from_, input.to, input.granularity]
         request = Request(input.idempotency_key, scope=str(account_id), given=given)
         outcome = await info.context.run(_request_export, request, info.context.principal, account_id, input)
-        if outcome.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        info.context.note_replay(replayed=outcome.replayed)
         row = await info.context.load.row(models.Export, UUID(outcome.answer["exportId"]))
         return RequestExportPayload(export=None if row is None else Export.of(row))
 

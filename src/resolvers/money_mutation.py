@@ -57,7 +57,7 @@ class MoneyMutation:
         request = Request(input.idempotency_key, scope=str(account_id), given=None)
         setup = await methods.open_setup(info.context.till(), info.context.principal, request, account_id)
         if setup is None:
-            _note_replay(info, replayed=True)
+            info.context.note_replay(replayed=True)
             return CreatePaymentSetupPayload()
         return CreatePaymentSetupPayload(
             payment_setup=PaymentSetup(client_secret=setup.client_secret, publishable_key=setup.publishable_key)
@@ -81,7 +81,7 @@ class MoneyMutation:
             input.token,
             make_default=input.make_default,
         )
-        _note_replay(info, replayed=added.replayed)
+        info.context.note_replay(replayed=added.replayed)
         account = await show_account(info, account_id)
         return AddPaymentMethodPayload(
             account=account,
@@ -99,7 +99,7 @@ class MoneyMutation:
         method = await _find_method(info, input.payment_method_id)
         request = Request(input.idempotency_key, scope=str(method.account_id), given=input.payment_method_id)
         made = await methods.make_default(info.context.till(), request, method.account_id, method.id)
-        _note_replay(info, replayed=made.replayed)
+        info.context.note_replay(replayed=made.replayed)
         account = await show_account(info, method.account_id)
         return SetDefaultPaymentMethodPayload(
             account=account,
@@ -120,7 +120,7 @@ class MoneyMutation:
         method = await _find_method(info, input.payment_method_id)
         request = Request(input.idempotency_key, scope=str(method.account_id), given=input.payment_method_id)
         removed = await methods.remove(info.context.till(), request, method.account_id, method.id)
-        _note_replay(info, replayed=removed.replayed)
+        info.context.note_replay(replayed=removed.replayed)
         account = await show_account(info, method.account_id)
         return RemovePaymentMethodPayload(
             account=account, transactions=await _show_charges(info, removed.transaction_ids)
@@ -139,7 +139,7 @@ class MoneyMutation:
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=None)
         tried = await retries.retry_payment(info.context.till(), info.context.principal, request, account_id)
-        _note_replay(info, replayed=tried.replayed)
+        info.context.note_replay(replayed=tried.replayed)
         account = await show_account(info, account_id)
         return RetryPaymentPayload(
             account=account,
@@ -158,7 +158,7 @@ class MoneyMutation:
         placed = await orders.confirm_payment(
             info.context.till(), info.context.principal, request, find_id(input.transaction_id, "Transaction")
         )
-        _note_replay(info, replayed=placed.replayed)
+        info.context.note_replay(replayed=placed.replayed)
         return ConfirmPaymentPayload(**await show_placed(info, placed))
 
     @mutation(Right.OPERATE)
@@ -174,7 +174,7 @@ class MoneyMutation:
         outcome = await info.context.run(
             _grant_credit, request, account_id, input.amount_minor, input.currency, input.reason
         )
-        _note_replay(info, replayed=outcome.replayed)
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, account_id)
         return GrantCreditPayload(
             account=account, transaction=await show_transaction(info, UUID(outcome.answer["transactionId"]))
@@ -199,7 +199,7 @@ class MoneyMutation:
             input.currency,
             input.reference,
         )
-        _note_replay(info, replayed=outcome.replayed)
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return RecordPaymentPayload(
             account=account,
@@ -217,7 +217,7 @@ class MoneyMutation:
         invoice = await _find_invoice(info, input.invoice_id)
         request = Request(input.idempotency_key, scope=str(invoice.account_id), given=[input.invoice_id, input.reason])
         outcome = await info.context.run(_void_invoice, request, invoice.account_id, invoice.id, input.reason)
-        _note_replay(info, replayed=outcome.replayed)
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return VoidInvoicePayload(
             account=account,
@@ -239,7 +239,7 @@ class MoneyMutation:
         outcome = await info.context.run(
             _issue_credit_note, request, invoice.account_id, invoice.id, parts, input.reason
         )
-        _note_replay(info, replayed=outcome.replayed)
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, invoice.account_id)
         return IssueCreditNotePayload(
             account=account,
@@ -279,11 +279,6 @@ async def _show_method(info: Info, method_id: UUID) -> PaymentMethod | None:
 async def _show_charges(info: Info, transaction_ids: Sequence[UUID]) -> list[Transaction]:
     shown = [await show_transaction(info, transaction_id) for transaction_id in transaction_ids]
     return [row for row in shown if row is not None]
-
-
-def _note_replay(info: Info, *, replayed: bool) -> None:
-    if replayed:
-        info.context.extensions["idempotency"] = {"replayed": True}
 
 
 @idempotent("grantCredit")

@@ -70,7 +70,7 @@ class PlanMutation:
         placed = await endings.start_trial(
             info.context.till(), info.context.principal, request, account_id, input.plan_key, input.interval
         )
-        _note_replay(info, placed)
+        info.context.note_replay(replayed=placed.replayed)
         return StartTrialPayload(
             account=await show_account(info, account_id), subscription=await show_subscription(info, account_id)
         )
@@ -170,7 +170,7 @@ class PlanMutation:
             placed = await endings.cancel_now(till, principal, request, account_id, prorated=prorated, reason=reason)
         else:
             placed = await endings.cancel_at_period_end(till, principal, request, account_id, reason)
-        _note_replay(info, placed)
+        info.context.note_replay(replayed=placed.replayed)
         notes = await info.context.load.notes_of_cancellation(account_id) if is_now else []
         return CancelSubscriptionPayload(
             account=await show_account(info, account_id),
@@ -188,7 +188,7 @@ class PlanMutation:
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         request = Request(input.idempotency_key, scope="", given=None)
         placed = await endings.resume(info.context.till(), info.context.principal, request, account_id)
-        _note_replay(info, placed)
+        info.context.note_replay(replayed=placed.replayed)
         return ResumeSubscriptionPayload(
             account=await show_account(info, account_id), subscription=await show_subscription(info, account_id)
         )
@@ -231,13 +231,8 @@ async def _place(info: Info, input: Any, mutation: str, decide: Decide, given: o
     account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
     request = Request(input.idempotency_key, scope="", given=given)
     placed = await orders.place(info.context.till(), info.context.principal, request, mutation, account_id, decide)
-    _note_replay(info, placed)
+    info.context.note_replay(replayed=placed.replayed)
     return placed
-
-
-def _note_replay(info: Info, placed: orders.Placed) -> None:
-    if placed.replayed:
-        info.context.extensions["idempotency"] = {"replayed": True}
 
 
 async def _quote(info: Info, id: str, act: models.ChangeAct, decide: Decide) -> Quote:

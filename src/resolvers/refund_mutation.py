@@ -52,8 +52,7 @@ class RefundMutation:
             input.currency,
             input.note,
         )
-        if outcome.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        info.context.note_replay(replayed=outcome.replayed)
         account = await show_account(info, charge.account_id)
         shown = await _show_request(info, UUID(outcome.answer["refundRequestId"]))
         return RequestRefundPayload(account=account, refund_request=shown, verdict=_verdict_of(shown))
@@ -70,8 +69,7 @@ class RefundMutation:
         request = Request(input.idempotency_key, scope=str(row.account_id), given=given)
         decision = Decision(input.decision, input.amount_minor, input.currency, input.reason)
         reviewed = await repayment.review(info.context.till(), request, row.account_id, row.id, decision)
-        if reviewed.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        info.context.note_replay(replayed=reviewed.replayed)
         account = await show_account(info, row.account_id)
         shown = await _show_request(info, row.id)
         return ReviewRefundPayload(

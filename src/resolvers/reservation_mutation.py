@@ -10,6 +10,7 @@ from .. import models
 from ..database import Work
 from ..faults import reach
 from ..schema.billing import BillingAccount, Reservation, usage_of
+from ..schema.node import NOBODY, key_of
 from ..schema.reservations import (
     ApproveOverageInput,
     CommitReservationInput,
@@ -29,8 +30,6 @@ from ..services.reservations import ReservationInput
 from .access import find_account_id, find_id, mutation
 from .context import Info
 
-NOBODY = UUID(int=0)
-
 
 @strawberry.type
 class ReservationMutation:
@@ -46,8 +45,7 @@ class ReservationMutation:
         asked = ReservationInput(
             metric=input.metric,
             quantity=input.quantity,
-            # A broken id names no account; the nil UUID never is one.
-            account_id=None if input.account_id is None else find_id(input.account_id, "BillingAccount") or NOBODY,
+            account_id=None if input.account_id is None else key_of(input.account_id, "BillingAccount") or NOBODY,
             external_id=input.external_id,
             seconds=input.seconds,
             properties=input.given_properties(),
@@ -59,8 +57,7 @@ class ReservationMutation:
             # In a transaction of its own: that of the refusal has rolled back.
             await info.context.run(ask_for_approval, missing.asking)
             raise
-        if outcome.replayed:
-            info.context.extensions["idempotency"] = {"replayed": True}
+        info.context.note_replay(replayed=outcome.replayed)
         return await _show(info, UUID(outcome.answer["reservationId"]))
 
     @mutation(Right.INGEST_USAGE)

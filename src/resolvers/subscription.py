@@ -19,7 +19,7 @@ from ..schema.billing import (
 )
 from ..schema.enums import ChangeKind
 from ..schema.exports import Export
-from ..schema.node import Node, decode_id
+from ..schema.node import Node, key_of
 from ..services.access import Right
 from ..services.changes import BILLING_KINDS, Change, check_reader, follow, load_alerts, right_over
 from ..services.cursors import decode_change
@@ -49,8 +49,7 @@ async def _open(info: Info, account_id: str, right: Right = Right.READ_USAGE) ->
     """The account to stream, for those who hold the right over it; another tenant's is the same as none."""
     if not info.context.following.is_shared:
         await info.context.authenticate()
-    found = decode_id(account_id)
-    key = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
+    key = key_of(account_id, "BillingAccount")
     if key is None or info.context.principal.role_in(key) is None:
         raise RequestRefused(ErrorCode.NOT_FOUND, "There is no such account for you.")
     require_right(info, right, key)

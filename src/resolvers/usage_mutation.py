@@ -43,8 +43,7 @@ class UsageMutation:
 async def _record_once(info: Info, key: str, events: Sequence[UsageInput]) -> list[EventResult]:
     request = Request(key, scope="", given=[asdict(event) for event in events])
     outcome = await info.context.run(_record, request, info.context.principal, events)
-    if outcome.replayed:
-        info.context.extensions["idempotency"] = {"replayed": True}
+    info.context.note_replay(replayed=outcome.replayed)
     return [_result(stored, event.event_id) for stored, event in zip(outcome.answer["results"], events, strict=True)]
 
 

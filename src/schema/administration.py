@@ -13,11 +13,8 @@ from .company import Company
 from .enums import CollectionMethod, PaperSize
 from .errors import UserError
 from .fields import once_key, said
-from .node import decode_id
+from .node import NOBODY, key_of
 from .scalars import CountryCode, CurrencyCode, EmailAddress, JsonObject
-
-NOBODY = UUID(int=0)
-"""No object has this id: what a broken one stands for."""
 
 
 def _may(description: str) -> Any:
@@ -78,8 +75,7 @@ class CreateBillingAccountInput:
         """The test clock's own id."""
         if self.test_clock_id is None:
             return None
-        found = decode_id(self.test_clock_id)
-        return (found.uuid() if found is not None and found.type_name == "TestClock" else None) or NOBODY
+        return key_of(self.test_clock_id, "TestClock") or NOBODY
 
 
 @strawberry.input(description="What of an account to change. What is left out stays as it is.")

@@ -20,7 +20,7 @@ from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
 from ..services.errors import ErrorCode, InvalidInput, RequestRefused
-from ..services.history import HistoryKey, list_buckets, trace_history
+from ..services.history import HistoryKey, trace_history
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window
 from ..services.permissions import Permission as PermissionState
@@ -74,6 +74,7 @@ from ..services.reservations import status_at
 from ..services.rules.explanation import Step, explain, reckon
 from ..services.rules.money import to_decimal
 from ..services.rules.periods import Period as Span
+from ..services.rules.periods import last_buckets
 from ..services.rules.tax import TaxAmount
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
 from ..services.standing import Standing
@@ -132,7 +133,7 @@ from .enums import (
 from .exports import Export
 from .fields import field, guarded, said
 from .money import Money
-from .node import Node, decode_id, encode_id
+from .node import NOBODY, Node, encode_id, key_of
 from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
 
@@ -783,7 +784,7 @@ class MetricUsage(Node):
                 ErrorCode.BAD_USER_INPUT, f"`last` is a whole number from 1 to {MAX_POINTS}, not {last}."
             )
         account = await _account(info.context, self.account_id)
-        buckets = list_buckets(account, info.context.now_for(account), granularity, last)
+        buckets = last_buckets(info.context.now_for(account), account.timezone, granularity, last)
         history = await info.context.load.history(granularity, HistoryKey(self.account_id, buckets[0].start))
         points = trace_history(self.figure, history, buckets, account.timezone, granularity)
         return [UsagePoint(start=point.start, end=point.end, quantity=BigInt(point.quantity)) for point in points]
@@ -1638,8 +1639,7 @@ def read_asked(
         period = Span((start or BEGINNING).replace(microsecond=0), (end or END).replace(microsecond=0))
     ids = None
     if line_ids is not None:
-        found = [decode_id(id_) for id_ in line_ids[: MAX_REFUNDED_LINES + 1]]
-        ids = [(id_ and id_.type_name == "InvoiceLine" and id_.uuid()) or UUID(int=0) for id_ in found]
+        ids = [key_of(id_, "InvoiceLine") or NOBODY for id_ in line_ids[: MAX_REFUNDED_LINES + 1]]
     return Asked(reason=reason, amount_minor=amount_minor, period=period, line_ids=ids)
 
 
@@ -2144,8 +2144,7 @@ class TransactionFilterInput:
         """As the services know it."""
         method_id = None
         if self.payment_method_id is not None:
-            found = decode_id(self.payment_method_id)
-            method_id = found.uuid() if found and found.type_name == "PaymentMethod" else None
+            method_id = key_of(self.payment_method_id, "PaymentMethod")
             if method_id is None:
                 raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`paymentMethodId` is not the id of a payment method.")
         return TransactionFilter(
@@ -2337,8 +2336,7 @@ class BillingAccount(Node):
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The quote's id.")]
     ) -> Quote | None:
         """A quote of the account, with what it comes to as things stand; null where there is none."""
-        found = decode_id(id)
-        key = found.uuid() if found is not None and found.type_name == "Quote" else None
+        key = key_of(id, "Quote")
         row = None if key is None else await info.context.load.row(models.Quote, key)
         if row is None or row.account_id != self.account_id:
             return None

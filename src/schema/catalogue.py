@@ -15,7 +15,7 @@ from .billing import Metric, Plan
 from .enums import Interval, LineKind, MetricKind
 from .errors import UserError
 from .fields import once_key, said
-from .node import decode_id
+from .node import NOBODY, key_of
 from .scalars import BigInt
 
 KEY = "Happens once under it, and its first answer is given again for 48 hours."
@@ -119,12 +119,10 @@ class PublishPlanInput:
         }
 
     def account_id(self) -> UUID | None:
-        """Whose plan it is; a broken id names no account, and the nil UUID never is one."""
+        """Whose plan it is; a broken id names no account."""
         if self.private_to_account_id is None:
             return None
-        found = decode_id(self.private_to_account_id)
-        is_account = found is not None and found.type_name == "BillingAccount"
-        return (found.uuid() if found is not None and is_account else None) or UUID(int=0)
+        return key_of(self.private_to_account_id, "BillingAccount") or NOBODY
 
     def place(self, path: Sequence[str]) -> tuple[str, ...]:
         """Where in the input a part of the plan stands."""

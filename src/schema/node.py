@@ -9,6 +9,8 @@ import strawberry
 from .fields import said
 
 MAX_ID_LENGTH = 256
+NOBODY = UUID(int=0)
+"""No object has this key: what an id that names nothing of its type stands for."""
 
 
 class GlobalId(NamedTuple):
@@ -42,6 +44,12 @@ def decode_id(value: str) -> GlobalId | None:
         return None
     type_name, _, key = text.partition(":")
     return GlobalId(type_name, key) if key and key.isprintable() and encode_id(type_name, key) == value else None
+
+
+def key_of(value: str, type_name: str) -> UUID | None:
+    """The key in an id of a type; none where it is something else."""
+    found = decode_id(value)
+    return found.uuid() if found is not None and found.type_name == type_name else None
 
 
 @strawberry.interface(description="Whatever has an id that `node(id:)` finds again.")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self, cast
-from uuid import UUID
 
 import strawberry
 
@@ -11,7 +10,7 @@ from ..services.usage import EventResult, UsageInput
 from .enums import EventStatus, RejectionCode
 from .errors import UserError
 from .fields import field, said
-from .node import decode_id
+from .node import NOBODY, key_of
 from .scalars import BigInt, JsonObject, parse_big_int, parse_datetime, parse_json
 
 
@@ -44,7 +43,7 @@ class UsageEventInput:
         return UsageInput(
             event_id=self.event_id,
             metric=self.metric,
-            account_id=None if self.account_id is None else _account_key(self.account_id),
+            account_id=None if self.account_id is None else key_of(self.account_id, "BillingAccount") or NOBODY,
             external_id=self.external_id,
             quantity=self.quantity,
             level=self.level,
@@ -97,7 +96,7 @@ def _read_event(given: object) -> UsageInput:
     return UsageInput(
         event_id=event_id,
         metric=metric,
-        account_id=None if account_id is None else _account_key(account_id),
+        account_id=None if account_id is None else key_of(account_id, "BillingAccount") or NOBODY,
         external_id=external_id,
         quantity=None if quantity is None else parse_big_int(quantity),
         level=None if level is None else parse_big_int(level),
@@ -105,13 +104,6 @@ def _read_event(given: object) -> UsageInput:
         occurred_at=None if occurred_at is None else parse_datetime(occurred_at),
         properties={} if properties is None else cast("dict[str, Any]", parse_json(properties)),
     )
-
-
-def _account_key(account_id: str) -> UUID:
-    found = decode_id(account_id)
-    key = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
-    # A broken id names no account; the nil UUID never is one.
-    return key or UUID(int=0)
 
 
 @strawberry.input(description="A batch of usage events.")

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
-from uuid import UUID
 
 from pydantic import (
     AwareDatetime,
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from ..services.usage import UsageInput
-from .node import decode_id
+from .node import NOBODY, key_of
 
 MAX_LINE = 64 * 1024
 
@@ -53,13 +52,10 @@ class UsageLine(BaseModel):
 
     def to_input(self) -> UsageInput:
         """As the services know it."""
-        found = decode_id(self.account_id) if self.account_id is not None else None
-        account_id = found.uuid() if found is not None and found.type_name == "BillingAccount" else None
         return UsageInput(
             event_id=self.event_id,
             metric=self.metric,
-            # A broken id names no account; the nil UUID never is one.
-            account_id=None if self.account_id is None else account_id or UUID(int=0),
+            account_id=None if self.account_id is None else key_of(self.account_id, "BillingAccount") or NOBODY,
             external_id=self.external_id,
             quantity=self.quantity,
             level=self.level,

@@ -34,7 +34,7 @@ from ..models import (
 from ..models.types import UTC
 from .banners import SEVERITIES, USAGE_THRESHOLD
 from .calendars import period_of
-from .reaching import has_reached, watch_limits
+from .reaching import has_reached, select_limits, watch_limits
 from .rules.periods import Period
 from .rules.thresholds import level_of_threshold
 from .rules.transitions import RUNNING
@@ -142,7 +142,7 @@ async def cover_alerts(
     if not is_running:
         expected = await _read_places(session, _select_reached_by_events(_select_closed(account.id, period), period))
     elif is_watched:
-        limits = _select_running(account.id)
+        limits = select_limits().where(EffectiveLimit.account_id == account.id)
         by_events = await _read_places(session, _select_reached_by_events(limits, period))
         expected = await _read_places(session, _select_reached_by_figures(limits, period)) | by_events
     alerts = await _read_alerts(session, account.id, period)
@@ -156,13 +156,6 @@ async def cover_alerts(
             crossings.append(Crossing(place.metric_key, place.threshold, episode, crossed_at, None))
     crossings.sort(key=lambda crossing: (crossing.crossed_at, crossing.metric_key, crossing.threshold))
     return Coverage(account.id, period, crossings, has_more=len(alerts) > MAX_CROSSINGS)
-
-
-def _select_running(account_id: UUID) -> Select[*tuple[Any, ...]]:
-    """The limits in force, and since when."""
-    return select(
-        EffectiveLimit.account_id, EffectiveLimit.metric_key, EffectiveLimit.quantity, EffectiveLimit.changed_at
-    ).where(EffectiveLimit.account_id == account_id)
 
 
 def _select_closed(account_id: UUID, period: Period) -> Select[*tuple[Any, ...]]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import ReadSession, Work
@@ -127,20 +127,9 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
     """Say what is due, and what happens when it stays so. Told again on each day that something happens."""
     await work.session.flush()
     now = work.clock.now_for(account)
-    overdue = (
-        Invoice.account_id == account.id,
-        Invoice.status == InvoiceStatus.OPEN,
-        Invoice.payment_failed_at.is_not(None),
-    )
-    numbers = await work.session.scalars(
-        select(Invoice.number).where(*overdue).order_by(Invoice.issued_at, Invoice.id).limit(SHOWN_INVOICES)
-    )
-    [(count, due_minor)] = await work.session.execute(
-        select(func.count(), func.coalesce(func.sum(DUE), 0)).select_from(Invoice).where(*overdue)
-    )
+    summed = await _sum_up(work, account, Invoice.status == InvoiceStatus.OPEN, Invoice.payment_failed_at.is_not(None))
     status = subscription.status if subscription else None
     is_suspended = status is SubscriptionStatus.SUSPENDED
-    is_sent = account.collection_method is CollectionMethod.SEND_INVOICE
     await raise_notice(
         work,
         account,
@@ -148,11 +137,7 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
         str(dunning.id),
         severity=NoticeSeverity.BLOCKING if is_suspended else NoticeSeverity.CRITICAL,
         params={
-            "invoices": list(numbers),
-            "count": count,
-            "amountMinor": int(due_minor),
-            "currency": account.currency,
-            "isSent": is_sent,
+            **summed,
             "status": status,
             "suspendsAt": dunning.at(dunning.suspend_day),
             "cancelsAt": dunning.at(dunning.cancel_day),
@@ -160,7 +145,7 @@ async def tell(work: Work, account: BillingAccount, dunning: Dunning, subscripti
                 dunning.at(dunning.cancel_day if is_suspended else dunning.suspend_day), now, account.timezone
             ),
             "toConfirm": await _waits_for_cardholder(work, account),
-            "needsMethod": not is_sent and not await list_chargeable(work.session, [account.id]),
+            "needsMethod": not summed["isSent"] and not await list_chargeable(work.session, [account.id]),
         },
     )
 
@@ -184,14 +169,8 @@ async def _waits_for_cardholder(work: Work, account: BillingAccount) -> bool:
 async def tell_given_up(work: Work, account: BillingAccount, subscription: Subscription | None) -> None:
     """Say what was given up and is still owed: it stands between a canceled account and its return."""
     await work.session.flush()
-    given_up = (Invoice.account_id == account.id, Invoice.status == InvoiceStatus.UNCOLLECTIBLE)
-    numbers = await work.session.scalars(
-        select(Invoice.number).where(*given_up).order_by(Invoice.issued_at, Invoice.id).limit(SHOWN_INVOICES)
-    )
-    [(count, due_minor)] = await work.session.execute(
-        select(func.count(), func.coalesce(func.sum(DUE), 0)).select_from(Invoice).where(*given_up)
-    )
-    if not count:
+    summed = await _sum_up(work, account, Invoice.status == InvoiceStatus.UNCOLLECTIBLE)
+    if not summed["count"]:
         await clear_notice(work, account, "PAYMENT_OWED")
         return
     await raise_notice(
@@ -200,16 +179,30 @@ async def tell_given_up(work: Work, account: BillingAccount, subscription: Subsc
         "PAYMENT_OWED",
         severity=NoticeSeverity.BLOCKING,
         params={
-            "invoices": list(numbers),
-            "count": count,
-            "amountMinor": int(due_minor),
-            "currency": account.currency,
-            "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
+            **summed,
             "canReturn": account.closed_at is None
             and subscription is not None
             and subscription.status is SubscriptionStatus.CANCELED,
         },
     )
+
+
+async def _sum_up(work: Work, account: BillingAccount, *which: ColumnElement[bool]) -> dict[str, Any]:
+    """What is due of some of an account's invoices, as banners tell it: the oldest by number, the rest counted."""
+    of = (Invoice.account_id == account.id, *which)
+    numbers = await work.session.scalars(
+        select(Invoice.number).where(*of).order_by(Invoice.issued_at, Invoice.id).limit(SHOWN_INVOICES)
+    )
+    [(count, due_minor)] = await work.session.execute(
+        select(func.count(), func.coalesce(func.sum(DUE), 0)).select_from(Invoice).where(*of)
+    )
+    return {
+        "invoices": list(numbers),
+        "count": count,
+        "amountMinor": int(due_minor),
+        "currency": account.currency,
+        "isSent": account.collection_method is CollectionMethod.SEND_INVOICE,
+    }
 
 
 async def list_chargeable(session: AsyncSession | ReadSession, account_ids: Sequence[UUID]) -> set[UUID]:

@@ -111,7 +111,7 @@ async def _check_room(work: Work, account: BillingAccount) -> None:
         )
 
 
-async def add_part(work: Work, export: Export, number: int, data: bytes) -> None:
+def add_part(work: Work, export: Export, number: int, data: bytes) -> None:
     """Keep a piece of an export's file."""
     work.session.add(ExportPart(export_id=export.id, number=number, account_id=export.account_id, data=data))
 

@@ -11,8 +11,8 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from ..database import ReadSession
-from ..models import BillingAccount, Granularity, MetricKind, UsageRollup
-from .rules.periods import Period, last_buckets, month_of
+from ..models import Granularity, MetricKind, UsageRollup
+from .rules.periods import Period, month_of
 from .usage import UsageFigure
 
 SLACK = {
@@ -22,6 +22,11 @@ SLACK = {
 }
 """A roll-up that was made under a former zone of the account begins beside the buckets of the present one: it counts in
 the one that holds most of it."""
+
+
+def kept_by(granularity: Granularity) -> Granularity:
+    """What roll-ups to sum: months are sums of days."""
+    return Granularity.DAY if granularity is Granularity.MONTH else granularity
 
 
 class HistoryKey(NamedTuple):
@@ -46,7 +51,7 @@ async def load_history(session: ReadSession, keys: Sequence[HistoryKey], granula
         select(UsageRollup.account_id, UsageRollup.metric_key, bucket.label("bucket"), func.sum(UsageRollup.quantity))
         .where(
             UsageRollup.account_id.in_({key.account_id for key in keys}),
-            UsageRollup.granularity == (Granularity.DAY if by_month else granularity),
+            UsageRollup.granularity == kept_by(granularity),
             UsageRollup.start_at >= since,
         )
         .group_by(UsageRollup.account_id, UsageRollup.metric_key, bucket)
@@ -66,16 +71,10 @@ class UsagePoint:
     quantity: int
 
 
-def list_buckets(account: BillingAccount, now: datetime, granularity: Granularity, last: int) -> Sequence[Period]:
-    """The buckets that a history shows, oldest first."""
-    return last_buckets(now, account.timezone, granularity, last)
-
-
 def trace_history(
     figure: UsageFigure, history: History, buckets: Sequence[Period], zone: str, granularity: Granularity
 ) -> list[UsagePoint]:
     """The series of one metric. A gauge is walked back from its level now."""
-
     changes = _sum_by_bucket(figure.metric.key, history, buckets, zone, granularity)
     if figure.metric.kind is MetricKind.COUNTER:
         return [UsagePoint(bucket.start, bucket.end, change) for bucket, change in zip(buckets, changes, strict=True)]

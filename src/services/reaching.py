@@ -4,13 +4,20 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Subquery, and_, literal, null, or_, select, union_all
 
-from ..models import AlertKind, AlertThreshold
+from ..models import AlertKind, AlertThreshold, EffectiveLimit
 from .rules.thresholds import BUILT_IN
 
 
 def has_reached(used: Any, percent: Any, limit: Any) -> ColumnElement[bool]:
     """That a figure stands at a share of a limit or above: any use of a limit of 0 does, none of an unlimited one."""
     return or_(and_(limit == 0, used > 0), and_(limit > 0, used * 100 >= percent * limit))
+
+
+def select_limits() -> Select[*tuple[Any, ...]]:
+    """The limits in force, and since when."""
+    return select(
+        EffectiveLimit.account_id, EffectiveLimit.metric_key, EffectiveLimit.quantity, EffectiveLimit.changed_at
+    )
 
 
 def watch_limits(limits: Select[*tuple[Any, ...]]) -> Subquery:

@@ -12,7 +12,7 @@ from sqlalchemy import Select, case, func, literal_column, or_, select
 
 from ..database import ReadSession
 from ..models import Granularity, Metric, MetricKind, UsageRollup
-from .history import SLACK
+from .history import SLACK, kept_by
 from .rules.periods import Period
 
 BUCKETS_AT_ONCE = 50
@@ -63,7 +63,7 @@ def _changes(
         .where(
             UsageRollup.account_id == account_id,
             UsageRollup.metric_key == metric_key,
-            UsageRollup.granularity == _kept_by(granularity),
+            UsageRollup.granularity == kept_by(granularity),
             UsageRollup.start_at >= (page[0].start - slack if since is None else since),
             UsageRollup.start_at < page[-1].end - slack,
         )
@@ -121,7 +121,7 @@ async def load_series(
         select(UsageRollup.metric_key, UsageRollup.start_at, func.sum(UsageRollup.quantity))
         .where(
             UsageRollup.account_id == account_id,
-            UsageRollup.granularity == _kept_by(granularity),
+            UsageRollup.granularity == kept_by(granularity),
             or_(UsageRollup.start_at >= starts[0], UsageRollup.metric_key.in_(gauges)),
             UsageRollup.start_at < buckets[-1].end - slack,
         )
@@ -135,8 +135,3 @@ async def load_series(
         metric.key: (list(accumulate(found[metric.key])) if metric.kind is MetricKind.GAUGE else found[metric.key])[1:]
         for metric in metrics
     }
-
-
-def _kept_by(granularity: Granularity) -> Granularity:
-    """Months are sums of days."""
-    return Granularity.DAY if granularity is Granularity.MONTH else granularity

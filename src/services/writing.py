@@ -125,7 +125,7 @@ class _File:
         reach("export.part")
         async with self.database.work(self.actor) as work:
             await hold_on(work, self.taken)
-            await add_part(work, self.export, self.parts, data)
+            add_part(work, self.export, self.parts, data)
         self.parts += 1
 
 

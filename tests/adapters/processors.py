@@ -51,6 +51,10 @@ class Stage(ABC):
     async def confirm(self, charge: ChargeResult) -> None:
         """The cardholder does what their bank wants."""
 
+
+class DirectedStage(Stage):
+    """One whose processor fails, sends messages and has disputes as it is told to."""
+
     @abstractmethod
     async def hang(self, customer: str) -> Processor:
         """Let the next call hang, and give who waits for it for a short while only."""
@@ -76,7 +80,7 @@ class Stage(ABC):
         """The bank decides."""
 
 
-class SandboxStage(Stage):
+class SandboxStage(DirectedStage):
     """The embedded processor."""
 
     lacks = frozenset({"methods belong to a customer"})
@@ -113,7 +117,7 @@ class SandboxStage(Stage):
             await set_conduct(work, customer, answers, SandboxMessages.ONCE)
 
 
-class FakeStage(Stage):
+class FakeStage(DirectedStage):
     """The Stripe adapter, against our own fake."""
 
     def __init__(self, fake: FakeStripe) -> None:
@@ -153,7 +157,7 @@ class FakeStage(Stage):
 
 
 class LocalstripeStage(Stage):
-    """The Stripe adapter, against localstripe."""
+    """The Stripe adapter, against localstripe, which always answers."""
 
     lacks = frozenset(
         {
@@ -162,9 +166,7 @@ class LocalstripeStage(Stage):
             "refunds may wait or fail",
             "cards differ",  # one card attaches and is declined, by a code without a reason
             "methods belong to a customer",  # attaching takes them away
-            "disputes",
             "amounts have a minimum",
-            "moods",  # it always answers
         }
     )
     NUMBERS: ClassVar = {"pm_card_authenticationRequired": "4000002760003184"}
@@ -189,24 +191,6 @@ class LocalstripeStage(Stage):
             f"/v1/payment_intents/{charge.processor_id}/_authenticate",
             {"client_secret": charge.client_secret, "success": True},
         )
-
-    async def hang(self, customer: str) -> Processor:
-        raise NotImplementedError
-
-    async def lose_answer(self, customer: str) -> None:
-        raise NotImplementedError
-
-    async def change_amount(self, customer: str) -> None:
-        raise NotImplementedError
-
-    async def behave(self, customer: str) -> None:
-        raise NotImplementedError
-
-    async def messages(self) -> list[Message]:
-        raise NotImplementedError
-
-    async def close_disputes(self, customer: str, *, won: bool) -> None:
-        raise NotImplementedError
 
     async def forget_all(self) -> None:
         """Begin afresh, at the same address."""

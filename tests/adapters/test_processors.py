@@ -20,7 +20,7 @@ from plafond.services.ports import (
     RefundResult,
 )
 
-from .processors import FakeStage, LocalstripeStage, SandboxStage, Stage, serve_localstripe
+from .processors import DirectedStage, FakeStage, LocalstripeStage, SandboxStage, Stage, serve_localstripe
 
 VISA = "pm_card_visa"
 ASKS = "pm_card_authenticationRequired"
@@ -302,11 +302,14 @@ class Contract:
         assert await stage.processor.find(given) is None
         assert (await stage.processor.charge(await order(stage, key="invoice:2:0", amount_minor=50))).processor_id
 
+
+class DirectedContract(Contract):
+    """The cases of those that fail and send messages as they are told to."""
+
     # Disputes and messages
 
     @pytest.mark.parametrize(("won", "status"), [(True, DisputeStatus.WON), (False, DisputeStatus.LOST)])
-    async def test_a_dispute_is_told_of(self, stage: Stage, won: bool, status: DisputeStatus) -> None:
-        stage.need("disputes")
+    async def test_a_dispute_is_told_of(self, stage: DirectedStage, won: bool, status: DisputeStatus) -> None:
         given, charge = await paid(stage, "pm_card_createDispute")
         [subject] = {message.subject for message in await stage.messages() if message.kind is EventKind.DISPUTE}
         facts = await stage.processor.look_up_dispute(subject)
@@ -320,12 +323,10 @@ class Contract:
         after = await stage.processor.look_up_dispute(subject)
         assert after == replace(facts, status=status)
 
-    async def test_an_unknown_dispute_is_none(self, stage: Stage) -> None:
-        stage.need("disputes")
+    async def test_an_unknown_dispute_is_none(self, stage: DirectedStage) -> None:
         assert await stage.processor.look_up_dispute("dp_unknown") is None
 
-    async def test_messages_name_what_they_are_about(self, stage: Stage) -> None:
-        stage.need("disputes")
+    async def test_messages_name_what_they_are_about(self, stage: DirectedStage) -> None:
         given, charge = await paid(stage)
         refund = await stage.processor.refund(refund_of(charge))
         told = {(message.kind, message.subject, message.key) for message in await stage.messages()}
@@ -336,8 +337,7 @@ class Contract:
 
     # When it does not answer, or wrongly
 
-    async def test_one_that_hangs_did_nothing(self, stage: Stage) -> None:
-        stage.need("moods")
+    async def test_one_that_hangs_did_nothing(self, stage: DirectedStage) -> None:
         given = await order(stage)
         brief = await stage.hang(given.customer)
         with pytest.raises(ProcessorFailed):
@@ -358,8 +358,7 @@ class Contract:
         await stage.behave(given.customer)
         assert await stage.processor.find_refund(refund_of(result)) is None
 
-    async def test_a_lost_answer_is_found(self, stage: Stage) -> None:
-        stage.need("moods")
+    async def test_a_lost_answer_is_found(self, stage: DirectedStage) -> None:
         given = await order(stage)
         await stage.lose_answer(given.customer)
         with pytest.raises(ProcessorFailed):
@@ -370,8 +369,7 @@ class Contract:
         await stage.behave(given.customer)
         assert await stage.processor.charge(given) == found
 
-    async def test_a_lost_answer_to_a_refund_is_found(self, stage: Stage) -> None:
-        stage.need("moods")
+    async def test_a_lost_answer_to_a_refund_is_found(self, stage: DirectedStage) -> None:
         given, charge = await paid(stage)
         await stage.lose_answer(given.customer)
         with pytest.raises(ProcessorFailed):
@@ -382,8 +380,7 @@ class Contract:
         await stage.behave(given.customer)
         assert await stage.processor.refund(refund_of(charge)) == found
 
-    async def test_another_amount_is_shown_as_it_was_told(self, stage: Stage) -> None:
-        stage.need("moods")
+    async def test_another_amount_is_shown_as_it_was_told(self, stage: DirectedStage) -> None:
         given = await order(stage)
         await stage.change_amount(given.customer)
         charge = await stage.processor.charge(given)
@@ -393,7 +390,7 @@ class Contract:
         assert refund.amount_minor != 340
 
 
-class TestSandbox(Contract):
+class TestSandbox(DirectedContract):
     """The embedded processor."""
 
     @pytest.fixture
@@ -401,7 +398,7 @@ class TestSandbox(Contract):
         return SandboxStage(bare)
 
 
-class TestStripe(Contract):
+class TestStripe(DirectedContract):
     """The Stripe adapter, against our own fake."""
 
     @pytest.fixture

@@ -106,7 +106,7 @@ async def test_what_an_earlier_try_left_is_no_part_of_it(world: World) -> None:
     async with world.database.work(ACTOR) as work:
         await hold_on(work, Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries))
         for number in range(3):
-            await add_part(work, export, number, b"half a row")
+            add_part(work, export, number, b"half a row")
     world.clock.stands_at += LEASE
     assert await write(world) == 1
     data = b"".join(await parts_of(world, export.id))

@@ -334,7 +334,7 @@ def upgrade() -> None:
     )
     op.create_table('document',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('INVOICE', 'CREDIT_NOTE', 'RECEIPT', 'USAGE_REPORT', name='documentkind', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('INVOICE', 'CREDIT_NOTE', 'RECEIPT', name='documentkind', native_enum=False, length=40), nullable=False),
     sa.Column('subject_id', sa.Uuid(), nullable=False),
     sa.Column('content', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('content_hash', sa.String(), nullable=False),

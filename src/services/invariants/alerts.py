@@ -14,7 +14,6 @@ from ...models import (
     AlertThreshold,
     BillingAccount,
     Counter,
-    EffectiveLimit,
     Metric,
     OutboxEvent,
     Subscription,
@@ -22,7 +21,7 @@ from ...models import (
     TestClock,
 )
 from ...models.types import UTC
-from ..reaching import has_reached, watch_limits
+from ..reaching import has_reached, select_limits, watch_limits
 from ..rules.thresholds import BUILT_IN
 from ..rules.transitions import RUNNING
 from .reading import Findings, key_of_id, key_of_text, stream, sum_of
@@ -194,10 +193,7 @@ async def _check_open(session: ReadSession, found: Findings, now: datetime) -> N
 async def _check_reached(session: ReadSession, found: Findings, now: datetime) -> None:
     """What stands at a threshold has its one open alert, and an open alert of a gauge what it tells of."""
     clock = _clock(now)
-    limits = select(
-        EffectiveLimit.account_id, EffectiveLimit.metric_key, EffectiveLimit.quantity, EffectiveLimit.changed_at
-    )
-    watched = watch_limits(limits)
+    watched = watch_limits(select_limits())
     is_of = and_(
         Alert.account_id == Counter.account_id,
         Alert.subject == Counter.metric_key,

@@ -7,7 +7,7 @@ from sqlalchemy import Column, Table, and_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from ...database import ReadSession
-from ...models import Base, CreditNote, Document, DocumentKind, Export, Invoice, RefundRequest, Transaction
+from ...models import Base, CreditNote, Document, DocumentKind, Invoice, RefundRequest, Transaction
 from .reading import Findings, stream
 
 
@@ -33,7 +33,6 @@ def list_pointers() -> Iterator[_Pointer]:
     yield _Pointer(subject, _column(Invoice, "id"), kind == DocumentKind.INVOICE)
     yield _Pointer(subject, _column(CreditNote, "id"), kind == DocumentKind.CREDIT_NOTE)
     yield _Pointer(subject, _column(Transaction, "id"), kind == DocumentKind.RECEIPT)
-    yield _Pointer(subject, _column(Export, "id"), kind == DocumentKind.USAGE_REPORT)
 
 
 def _column(table: type[Base], name: str) -> Column[object]:
