@@ -56,9 +56,15 @@ T = TypeVar("T")
 POOL_SIZE = 10
 LOCK_WAIT_MS = 10_000
 TRIES = 3
+IDLE_MS = 30_000
+"""How long a transaction may stand still. A process that is frozen in one, or cut off, holds up nobody for longer."""
+PATIENCE_MS = 45_000
+"""How long a statement waits for a lock on PostgreSQL: longer than a frozen process can hold it."""
 PAUSE_S = 0.05
 """The longest pause before the second try; that before the third is twice as long."""
-GIVEN_UP = frozenset({"40001", "40P01"})
+STOOD_STILL = "25P03"
+"""By this PostgreSQL says that it ended the connection of a transaction that stood still for too long."""
+GIVEN_UP = frozenset({"40001", "40P01", STOOD_STILL})
 """By these PostgreSQL says that it gave up a transaction for the sake of others: nothing of it happened."""
 
 log = logging.getLogger("plafond.database")
@@ -303,10 +309,12 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         pool: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
         self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, **pool)
-        event.listen(self.engine.sync_engine, "handle_error", _leave_read_only)
+        event.listen(self.engine.sync_engine, "handle_error", _leave_unusable)
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self.engine.sync_engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine.sync_engine, "connect", _prepare_postgres)
         self._writers = async_sessionmaker(self.engine, expire_on_commit=False)
         self._readers = async_sessionmaker(
             self.engine.execution_options(sqlite_readonly=True), expire_on_commit=False, autoflush=False
@@ -374,15 +382,15 @@ def was_given_up(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in GIVEN_UP
 
 
-def _leave_read_only(context: ExceptionContext) -> OperationalError | None:
-    """Let go of connections that were opened to what could not be written: they would stay so when it can be again."""
+def _leave_unusable(context: ExceptionContext) -> OperationalError | None:
+    """Let go of connections that were ended, or opened to what could not be written: they would stay so."""
     error = context.original_exception
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
         context.is_disconnect = True
-    if getattr(error, "sqlstate", None) != READ_ONLY:
+    if getattr(error, "sqlstate", None) not in {READ_ONLY, STOOD_STILL}:
         return None
     context.is_disconnect = True
-    # The driver calls it an internal error.
+    # The driver calls these internal errors.
     return OperationalError(context.statement, context.parameters, error, connection_invalidated=True)
 
 
@@ -392,6 +400,14 @@ def _prepare_sqlite(connection: DBAPIConnection, record: ConnectionPoolEntry) ->
     for pragma in ("journal_mode=WAL", "foreign_keys=ON", f"busy_timeout={LOCK_WAIT_MS}", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _prepare_postgres(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+    cursor = connection.cursor()
+    cursor.execute(f"SET idle_in_transaction_session_timeout = {IDLE_MS}")
+    cursor.execute(f"SET lock_timeout = {PATIENCE_MS}")
+    cursor.close()
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import func, select
 
-from plafond.database import TRIES
+from plafond.database import TRIES, Work
 from plafond.models import AuditEntry, DueWork, UsageEvent
 from plafond.services.auditing import audit
 
@@ -22,7 +22,7 @@ from ..services.helpers import account_of, used
 from .conftest import Due, check_books
 from .fire import Battlefield
 from .nodes import open_nodes
-from .runner import until
+from .runner import RUNNER, open_database, until
 from .senders import COMMIT, RECORD, RELEASE, RESERVE, make_batches, run_senders
 
 SERIALIZATION, DEADLOCK = "40001", "40P01"
@@ -169,6 +169,36 @@ async def test_a_deadlock_with_somebody_else_is_not_seen(crowded: World, client:
             await other.commit()
             assert await sending == ["ACCEPTED", "ACCEPTED"]
     await _check(crowded)
+
+
+async def test_who_stands_still_in_a_transaction_holds_nobody_up(
+    crowded: World, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is ended and the rows are free; when it goes on, its act is done anew."""
+    account_id = (await account_of(crowded, "acme")).id
+    monkeypatch.setattr("plafond.database.IDLE_MS", 200)
+    frozen = open_database(address)
+    tries, holds, goes_on = 0, asyncio.Event(), asyncio.Event()
+
+    async def stand_still(work: Work) -> int:
+        nonlocal tries
+        tries += 1
+        account = (await work.lock_accounts([account_id]))[account_id]
+        holds.set()
+        await goes_on.wait()
+        return work.emit(account, "account.updated", {})
+
+    try:
+        standing = asyncio.create_task(frozen.run(RUNNER, stand_still))
+        await holds.wait()
+        async with crowded.database.work(RUNNER) as work, asyncio.timeout(30):
+            account = (await work.lock_accounts([account_id]))[account_id]
+            taken = work.emit(account, "account.updated", {})
+        goes_on.set()
+        assert await standing == taken + 1
+        assert tries == 2
+    finally:
+        await frozen.close()
 
 
 async def _check(world: World) -> None:

@@ -185,6 +185,30 @@ async def test_a_process_paused_within_a_transaction_goes_on_with_it(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("point", ["close.after_period", "invoice.after_number"])
+async def test_a_process_frozen_within_a_transaction_holds_nobody_up(
+    due: Due, database: Database, tmp_path: Path, point: str
+) -> None:
+    """PostgreSQL ends its connection after a while, and another does its work; when it wakes, it works on."""
+    if database.is_sqlite:
+        pytest.skip("who holds the file of SQLite is on the same machine, and is seen there")
+    with Processes(due.address, tmp_path) as processes:
+        frozen = processes.start_worker(f"{point}:stop")
+        await until(lambda: is_paused(frozen))
+        await expire_leases(database)
+        processes.start_worker()
+        await wait_until_quiet(database)
+        os.kill(frozen.pid or 0, signal.SIGCONT)
+
+        async def is_refused() -> bool:
+            return "taken over by another worker" in processes.log_of(frozen)
+
+        await until(is_refused)
+        assert frozen.is_alive()
+        await check_books(database, due)
+
+
+@pytest.mark.slow
 async def test_two_servers_and_two_workers_share_what_is_due(long_due: Due, tmp_path: Path) -> None:
     """Nobody is hurt, and everybody works: each effect once."""
     database = open_database(long_due.address)
