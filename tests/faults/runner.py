@@ -193,7 +193,10 @@ async def pass_a_minute(database: Database) -> None:
 
 
 async def pass_time(database: Database, span: timedelta) -> None:
-    """As if time had passed for all that is due by then. What somebody is writing at this moment is passed over."""
+    """As if time had passed for all that is due by then. What somebody is writing at this moment is passed over.
+
+    Who lives works no faster for it, so that what was held is not counted as lost.
+    """
     async with database.work(RUNNER) as work:
         now = work.clock.now()
         rows = await work.session.execute(
@@ -209,7 +212,7 @@ async def pass_time(database: Database, span: timedelta) -> None:
             await work.session.execute(
                 update(DueWork)
                 .where(DueWork.id == work_id, DueWork.done_at.is_(None))
-                .values(due_at=min(due_at, max(due_at - span, now)), leased_until=LONG_AGO)
+                .values(due_at=min(due_at, max(due_at - span, now)), leased_until=None)
             )
 
 
