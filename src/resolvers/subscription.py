@@ -10,11 +10,14 @@ from ..models import BillingAccount as AccountRow
 from ..schema.billing import (
     AccountChange,
     Alert,
+    BillingAccount,
     Invoice,
     MetricUsage,
+    Notice,
     PaymentMethod,
     PlanSubscription,
     Transaction,
+    check_metrics,
     usage_of,
 )
 from ..schema.enums import ChangeKind
@@ -24,6 +27,7 @@ from ..services.access import Right
 from ..services.changes import BILLING_KINDS, Change, check_reader, follow, load_alerts, right_over
 from ..services.cursors import decode_change
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.notices import is_operator_of
 from .access import require_right, subscription
 from .context import Info
 
@@ -86,6 +90,8 @@ async def _follow(
         may_go_on=following.may_go_on or may_go_on,
         following=following,
     ):
+        if change.for_operators and not is_operator_of(context.principal, account.id):
+            continue
         context.forget()
         yield change
 
@@ -114,6 +120,15 @@ async def _find_node(info: Info, account: AccountRow, change: Change) -> Node | 
         async with info.context.read() as session:
             alert = (await load_alerts(session, [change.subject_id]))[change.subject_id]
         return Alert.of(alert, change.sequence)
+    if change.kind in (ChangeKind.COMPANY, ChangeKind.NOTICE):
+        latest = await info.context.load.account(account.id)
+        assert latest is not None, "a foreign key guarantees the account"
+        if change.kind is ChangeKind.COMPANY:
+            return BillingAccount.of(latest)
+        notice = await info.context.load.row(models.Notice, change.subject_id)
+        if notice is None or notice.dismissed_at is not None:
+            return None
+        return Notice.of(notice, latest, info.context.now_for(latest))
     model, show = NODES[change.kind]
     row = await info.context.load.row(model, change.subject_id)
     return None if row is None else show(row, change.sequence)
@@ -136,6 +151,8 @@ class Subscription:
     ) -> AsyncGenerator[AccountChange, None]:
         """All changes of an account in one stream. Without `after` it starts with a SNAPSHOT: read the page then."""
         account = await _open(info, account_id)
+        if kinds == []:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`kinds` names at least one kind: left out, all are sent.")
         if kinds is not None:
             chosen = set(kinds)
             require_right(info, right_over(chosen), account.id)
@@ -179,6 +196,12 @@ class Subscription:
         ] = None,
     ) -> AsyncGenerator[MetricUsage, None]:
         """Each figure as it moves, at most four times a second; the last state is always sent."""
+        if metrics is not None:
+            opened = await _open(info, account_id)
+            if not metrics:
+                told = "`metrics` names at least one metric: left out, all are sent."
+                raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
+            check_metrics(metrics, await info.context.load.figures(opened.id))
         async for account, change in _shorthand(info, account_id, after, ChangeKind.USAGE):
             assert change.metric_key is not None, "usage names its metric"
             if metrics is not None and change.metric_key not in metrics:

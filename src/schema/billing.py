@@ -2276,11 +2276,7 @@ class BillingAccount(Node):
     ) -> list[MetricUsage]:
         """How it stands with each metric. A metric that is not there is refused."""
         figures = await info.context.load.figures(self.account_id)
-        known = {figure.metric.key for figure in figures}
-        unknown = sorted(set(metrics or ()) - known)
-        if unknown:
-            told = f"There is no metric {unknown[0]!r:.80}: known are {', '.join(sorted(known))}."
-            raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
+        check_metrics(metrics, figures)
         return [MetricUsage.of(figure) for figure in figures if metrics is None or figure.metric.key in metrics]
 
     @guarded(Right.READ_BILLING)
@@ -2570,6 +2566,15 @@ class AccountChange:
         """What changed, as it is now; null for SNAPSHOT and GAP, and for what is gone by now."""
         found: Node | None = self.node_
         return found
+
+
+def check_metrics(asked: Sequence[str] | None, figures: Sequence[usage.UsageFigure]) -> None:
+    """Refuse a choice of metrics that names one which is not there."""
+    known = {figure.metric.key for figure in figures}
+    unknown = sorted(set(asked or ()) - known)
+    if unknown:
+        told = f"There is no metric {unknown[0]!r:.80}: known are {', '.join(sorted(known))}."
+        raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
 
 
 def usage_of(figures: Sequence[usage.UsageFigure], metric_key: str, sequence: int | None = None) -> MetricUsage | None:

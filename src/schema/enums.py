@@ -384,6 +384,8 @@ say_enum(
         "SUBSCRIPTION": "The plan started, changed or ended: `node` is the subscription as it is now.",
         "PAYMENT_METHOD": "A payment method came, went or expires soon: `node` is the method as it is now.",
         "EXPORT": "An export is ready, or failed: `node` is the export as it is now.",
+        "NOTICE": "A banner came, says something else, or is gone: `node` is the notice as it is now, null when gone.",
+        "COMPANY": "The company or what frees it from tax changed: `node` is the account, which has both.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
     },

@@ -31,6 +31,8 @@ class ChangeKind(StrEnum):
     SUBSCRIPTION = "SUBSCRIPTION"
     PAYMENT_METHOD = "PAYMENT_METHOD"
     EXPORT = "EXPORT"
+    NOTICE = "NOTICE"
+    COMPANY = "COMPANY"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
@@ -41,6 +43,8 @@ class Told:
 
     events: tuple[str, ...]
     subject_key: str
+    fields: frozenset[str] = frozenset()
+    """Of an account's update: which fields of the account make it this kind."""
     is_about_money: bool = False
 
 
@@ -99,11 +103,23 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
         is_about_money=True,
     ),
     ChangeKind.EXPORT: Told(("export.ready", "export.failed"), "exportId", is_about_money=True),
+    ChangeKind.NOTICE: Told(("account.updated",), "noticeId", frozenset({"notices"}), is_about_money=True),
+    ChangeKind.COMPANY: Told(
+        ("account.updated",), "accountId", frozenset({"company", "taxExemption"}), is_about_money=True
+    ),
 }
 """One line for each kind that events tell of. Usage is not among them: it is read from the figures."""
-KIND_OF_EVENT = {event: kind for kind, told in TOLD_BY_KIND.items() for event in told.events}
+FOLLOWED = frozenset(event for told in TOLD_BY_KIND.values() for event in told.events)
 BILLING_KINDS = frozenset(kind for kind, told in TOLD_BY_KIND.items() if told.is_about_money)
 """Changes of what only those may see who may see money."""
+
+
+def kind_of(event: OutboxEvent) -> ChangeKind | None:
+    """What kind of change an event tells of; none where no stream tells of it."""
+    for kind, told in TOLD_BY_KIND.items():
+        if event.kind in told.events and (not told.fields or told.fields.intersection(event.payload["changed"])):
+            return kind
+    return None
 
 
 def right_over(kinds: Collection[ChangeKind]) -> Right:
@@ -128,6 +144,7 @@ class Change:
     subject_id: UUID | None = None
     """Which object, of changes that an event tells of."""
     metric_key: str | None = None
+    for_operators: bool = False
 
     def cursor(self, account_id: UUID) -> str:
         """What a reader resumes with."""
@@ -140,6 +157,8 @@ class Stretch:
 
     changes: Sequence[Change]
     upto: int
+    is_last: bool
+    """Nothing was behind it."""
 
 
 async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds: Collection[ChangeKind]) -> Stretch:
@@ -148,8 +167,8 @@ async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds
     # figure from after an alert that was not seen yet would put the cursor past that alert.
     head = await session.scalar(select(BillingAccount.sequence).where(BillingAccount.id == account_id)) or 0
     if head <= after:
-        return Stretch((), after)
-    found: list[Change] = []
+        return Stretch((), after, is_last=True)
+    is_last, found = True, list[Change]()
     wanted = [event for kind, told in TOLD_BY_KIND.items() if kind in kinds for event in told.events]
     if wanted:
         events = (
@@ -166,8 +185,8 @@ async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds
             )
         ).all()
         if len(events) == BATCH:
-            head = events[-1].sequence
-        found += _changes_of(events)
+            is_last, head = False, events[-1].sequence
+        found += _changes_of(events, kinds)
     if ChangeKind.USAGE in kinds:
         counters = await session.scalars(
             select(Counter).where(Counter.account_id == account_id, Counter.sequence > after, Counter.sequence <= head)
@@ -176,10 +195,10 @@ async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds
             Change(counter.sequence, ChangeKind.USAGE, counter.changed_at, metric_key=counter.metric_key)
             for counter in counters
         ]
-    return Stretch(sorted(found, key=lambda change: change.sequence), head)
+    return Stretch(sorted(found, key=lambda change: change.sequence), head, is_last)
 
 
-def _changes_of(events: Sequence[OutboxEvent]) -> Collection[Change]:
+def _changes_of(events: Sequence[OutboxEvent], kinds: Collection[ChangeKind]) -> Collection[Change]:
     """What events tell of. Of one object several are one change, told in the place of the last.
 
     Whoever resumes before that place is told again, and whoever resumes behind it has seen it. An alert is told each
@@ -187,10 +206,18 @@ def _changes_of(events: Sequence[OutboxEvent]) -> Collection[Change]:
     """
     found: dict[Hashable, Change] = {}
     for event in events:
-        kind = KIND_OF_EVENT[event.kind]
+        kind = kind_of(event)
+        if kind is None or kind not in kinds:
+            continue
         subject_id = UUID(event.payload[TOLD_BY_KIND[kind].subject_key])
         key = event.sequence if kind is ChangeKind.ALERT else (kind, subject_id)
-        found[key] = Change(event.sequence, kind, event.at, subject_id)
+        found[key] = Change(
+            event.sequence,
+            kind,
+            event.at,
+            subject_id,
+            for_operators=event.payload.get("forOperators", False),
+        )
     return found.values()
 
 
@@ -293,7 +320,7 @@ async def follow(
                 if change.kind is ChangeKind.USAGE:
                     told_usage_at = anyio.current_time()
             after = following.reached = stretch.upto
-            if not stretch.changes:
+            if not stretch.changes and stretch.is_last:
                 if not following.is_endless:
                     following.is_done = True
                     return

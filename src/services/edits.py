@@ -42,8 +42,9 @@ def record_update(
     changed: Collection[str],
     before: dict[str, Any] | None = None,
     after: dict[str, Any] | None = None,
+    about: dict[str, Any] | None = None,
 ) -> None:
-    """Audit and tell what changed of a locked account; `changed` names its fields."""
+    """Audit and tell what changed of a locked account; `changed` names its fields, `about` says more to who is told."""
     account.updated_at = work.clock.now_for(account)
     work.audit(account, action, subject, before=before, after=after)
-    work.emit(account, "account.updated", {"accountId": str(account.id), "changed": sorted(changed)})
+    work.emit(account, "account.updated", {"accountId": str(account.id), "changed": sorted(changed), **(about or {})})

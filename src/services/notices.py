@@ -114,13 +114,19 @@ async def dismiss_notice(work: Work, account_id: UUID, notice_id: UUID) -> Billi
             f"notice:{notice.id}",
             changed=["notices"],
             after={"code": notice.code, "subject": notice.subject},
+            about=_describe(notice),
         )
     return account
 
 
 def is_meant_for(principal: Principal, notice: Notice) -> bool:
     """Whether a caller who may read the account may read this too: some notices are for operators only."""
-    return not notice.for_operators or principal.role_in(notice.account_id) is Role.OPERATOR
+    return not notice.for_operators or is_operator_of(principal, notice.account_id)
+
+
+def is_operator_of(principal: Principal, account_id: UUID) -> bool:
+    """Whether a caller reads what is for operators only."""
+    return principal.role_in(account_id) is Role.OPERATOR
 
 
 async def _find(work: Work, account: BillingAccount, code: str, subject: str) -> Notice | None:
@@ -147,5 +153,10 @@ def _tell(work: Work, account: BillingAccount, notice: Notice) -> None:
     work.emit(
         account,
         "account.updated",
-        {"accountId": str(account.id), "changed": ["notices"], "noticeId": str(notice.id)},
+        {"accountId": str(account.id), "changed": ["notices"], **_describe(notice)},
     )
+
+
+def _describe(notice: Notice) -> dict[str, Any]:
+    """Which notice, and for whom: also when it is gone."""
+    return {"noticeId": str(notice.id), "forOperators": notice.for_operators}

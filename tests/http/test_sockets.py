@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +14,15 @@ import pytest
 from sqlalchemy import select, update
 
 from plafond.database import ACCESS_TOPIC, Actor, account_topic
-from plafond.models import Alert, ApiKey, BillingAccount, Member, Role
+from plafond.models import Alert, ApiKey, BillingAccount, Member, Notice, NoticeSeverity, Role
 from plafond.models.types import new_id
 from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind
+from plafond.services.companies import Certificate, set_tax_exemption, update_company
 from plafond.services.cursors import decode_change, encode_change
 from plafond.services.decisions import decide_add_on
 from plafond.services.metering import record_usage
+from plafond.services.notices import clear_notice, dismiss_notice, raise_notice
 from plafond.services.tokens import revoke_key
 from plafond.services.usage import EventStatus, UsageInput
 
@@ -207,7 +209,8 @@ CHANGES = """subscription($id: ID!, $after: String, $kinds: [ChangeKind!]) {
       ... on Invoice { invoiceStatus: status cursor transactions(first: 5) { nodes { amount { amountMinor } } } }
       ... on Transaction { transactionStatus: status cursor invoice { number } }
       ... on PlanSubscription { cursor addOns { addOn { key } quantity } }
-      ... on PaymentMethod { last4 } } } }"""
+      ... on PaymentMethod { last4 } ... on Notice { code }
+      ... on BillingAccount { company { legalName } taxExemption { reason } } } } }"""
 RAISED = "subscription($id: ID!, $after: String) { alertRaised(accountId: $id, after: $after) { id cursor threshold } }"
 CHANGED = """subscription($id: ID!, $after: String) {
   alertChanged(accountId: $id, after: $after) { id cursor threshold resolvedAt } }"""
@@ -572,6 +575,21 @@ async def test_only_the_metrics_asked_for_come(world: World) -> None:
         assert await socket.next() == {"used": 6, "metric": {"key": "custom_domains"}}
 
 
+@pytest.mark.parametrize(
+    ("query", "choice"),
+    [(CHANGES, {"kinds": []}), (USAGE, {"metrics": []}), (USAGE, {"metrics": ["email_sends", "nope"]})],
+    ids=["no kind", "no metric", "unknown metric"],
+)
+async def test_a_choice_that_nothing_would_ever_come_of_is_refused(
+    world: World, query: str, choice: dict[str, object]
+) -> None:
+    async with connect(world) as socket:
+        await socket.init(world.operator)
+        await socket.subscribe("s", query, id=await id_of(world, "acme"), **choice)
+        assert await socket.end() == ["BAD_USER_INPUT"]
+        await socket.check_alive()
+
+
 @pytest.mark.parametrize("place", ["ahead", "no longer kept"])
 async def test_a_place_that_is_not_there_gives_a_gap_then_a_snapshot(world: World, place: str) -> None:
     account = await account_of(world, "acme")
@@ -760,7 +778,8 @@ async def test_one_stream_gets_a_long_backlog_in_order(world: World) -> None:
     await record(world, "acme", "mail", quantity=1)
     async with connect(world) as socket:
         await socket.init(world.operator)
-        await socket.subscribe("s", CHANGES, id=encode_id("BillingAccount", account.id), after=after)
+        id_ = encode_id("BillingAccount", account.id)
+        await socket.subscribe("s", CHANGES, id=id_, after=after, kinds=["ALERT", "USAGE"])
         changes = [await socket.next() for _ in range(408 + 2)]
     places = [change["cursor"] for change in changes]
     assert len(set(places)) == len(places)
@@ -818,6 +837,87 @@ async def test_a_payment_method_that_comes_and_goes_is_told(world: World) -> Non
         await socket.check_alive()
 
 
+async def test_a_company_and_what_frees_it_from_tax_are_told(world: World) -> None:
+    account = await account_of(world, "acme")
+    async with connect(world) as socket:
+        await socket.init(world.token("Acme", Role.BILLING_ADMIN))
+        id_ = encode_id("BillingAccount", account.id)
+        await socket.subscribe("s", CHANGES, id=id_, kinds=["COMPANY"])
+        assert (await socket.next())["kind"] == "SNAPSHOT"
+        async with world.database.work(ACTOR) as work:
+            await update_company(work, account.id, {"legal_name": "Acme Holding"})
+        change = await socket.next()
+        assert (change["kind"], change["node"]["id"]) == ("COMPANY", id_)
+        assert change["node"]["company"] == {"legalName": "Acme Holding"}
+        async with world.database.work(ACTOR) as work:
+            certificate = Certificate(certificate="7", reason="A school", valid_from=date(2026, 1, 1), valid_to=None)
+            await set_tax_exemption(work, account.id, certificate)
+        assert (await socket.next())["node"]["taxExemption"] == {"reason": "A school"}
+        await socket.check_alive()
+
+
+async def test_banners_are_told_as_they_come_and_go(world: World) -> None:
+    account = await account_of(world, "acme")
+    async with connect(world) as socket:
+        await socket.init(world.token("Acme", Role.BILLING_ADMIN))
+        await socket.subscribe("s", CHANGES, id=encode_id("BillingAccount", account.id), kinds=["NOTICE"])
+        assert (await socket.next())["kind"] == "SNAPSHOT"
+        first = await raise_banner(world, account, "one")
+        other = await raise_banner(world, account, "other")
+        for raised in (first, other):
+            change = await socket.next()
+            assert (change["kind"], change["node"]["code"]) == ("NOTICE", "CARD_EXPIRING")
+            assert change["node"]["id"] == encode_id("Notice", raised.id)
+        async with world.database.work(ACTOR) as work:
+            await dismiss_notice(work, account.id, first.id)
+        change = await socket.next()
+        assert (change["kind"], change["node"]) == ("NOTICE", None)
+        async with world.database.work(ACTOR) as work:
+            await clear_notice(work, (await work.lock_accounts([account.id]))[account.id], "CARD_EXPIRING", "other")
+        change = await socket.next()
+        assert (change["kind"], change["node"]) == ("NOTICE", None)
+        await socket.check_alive()
+
+
+async def test_banners_for_operators_are_told_to_no_tenant(world: World) -> None:
+    """Neither that they came nor that they went, live or resumed."""
+    account = await account_of(world, "acme")
+    after, id_ = await cursor_of(world, "acme"), encode_id("BillingAccount", account.id)
+    async with connect(world) as tenant, connect(world) as operator:
+        await tenant.init(world.token("Acme", Role.TENANT_OWNER))
+        await operator.init(world.operator)
+        for socket in (tenant, operator):
+            await socket.subscribe("s", CHANGES, id=id_, after=after, kinds=["NOTICE"])
+        await raise_banner(world, account, "theirs", for_operators=True)
+        assert (await operator.next())["node"]["code"] == "CARD_EXPIRING"
+        async with world.database.work(ACTOR) as work:
+            await clear_notice(work, (await work.lock_accounts([account.id]))[account.id], "CARD_EXPIRING", "theirs")
+        assert (await operator.next())["node"] is None
+        await tenant.subscribe("again", CHANGES, id=id_, after=after, kinds=["NOTICE"])
+        await raise_banner(world, account, "ours")
+        assert (await operator.next())["node"]["code"] == "CARD_EXPIRING"
+        told = [await tenant.receive() for _ in range(2)]
+        assert {message["id"] for message in told} == {"s", "again"}, "one each, in any order"
+        assert {message["payload"]["data"]["accountChanged"]["node"]["code"] for message in told} == {"CARD_EXPIRING"}
+        for socket in (tenant, operator):
+            await socket.check_alive()
+
+
+async def raise_banner(world: World, account: BillingAccount, subject: str, *, for_operators: bool = False) -> Notice:
+    """A banner that can be put away."""
+    async with world.database.work(ACTOR) as work:
+        return await raise_notice(
+            work,
+            (await work.lock_accounts([account.id]))[account.id],
+            "CARD_EXPIRING",
+            subject,
+            severity=NoticeSeverity.WARNING,
+            params={"last4": "4242", "expMonth": 12, "expYear": 2026},
+            dismissible=True,
+            for_operators=for_operators,
+        )
+
+
 async def test_a_member_is_told_nothing_about_money(world: World) -> None:
     id_, after = await id_of(world, "acme"), await cursor_of(world, "acme")
     async with connect(world) as socket:
@@ -829,7 +929,7 @@ async def test_a_member_is_told_nothing_about_money(world: World) -> None:
         for number, query in enumerate(ABOUT_MONEY):
             await socket.subscribe(f"m{number}", query, id=id_, after=after)
             assert await socket.end(f"m{number}") == ["FORBIDDEN"]
-        for kind in ("INVOICE", "TRANSACTION", "SUBSCRIPTION", "PAYMENT_METHOD"):
+        for kind in ("INVOICE", "TRANSACTION", "SUBSCRIPTION", "PAYMENT_METHOD", "NOTICE", "COMPANY"):
             await socket.subscribe(kind, CHANGES, id=id_, after=after, kinds=["USAGE", kind])
             assert await socket.end(kind) == ["FORBIDDEN"]
         await socket.check_alive()

@@ -50,7 +50,13 @@ async def test_a_notice_is_there_once_per_code_and_subject(world: World, account
     assert len(await rows_of(world, Notice, account)) == 2
     told = (await rows_of(world, OutboxEvent, account))[1:]
     assert [event.payload for event in told] == [
-        {"accountId": str(account.id), "changed": ["notices"], "noticeId": str(notice.id)} for notice in (first, other)
+        {
+            "accountId": str(account.id),
+            "changed": ["notices"],
+            "noticeId": str(notice.id),
+            "forOperators": False,
+        }
+        for notice in (first, other)
     ]
 
 
