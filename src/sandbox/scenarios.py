@@ -6,15 +6,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
+from ..database import ReadSession
 from ..models import BillingAccount, Interval, TestClock
 from ..models.types import new_id
 from ..services import methods
 from ..services.access import Principal
 from ..services.accounts import create_account
+from ..services.catalogue import find_add_on, find_offer, load_metrics
 from ..services.companies import update_company
 from ..services.decisions import Decide, decide_add_on, decide_change, decide_start
 from ..services.endings import cancel_at_period_end, cancel_now, start_trial
-from ..services.errors import InvalidInput
+from ..services.errors import BillingError, Conflict, InvalidInput
 from ..services.idempotency import Request
 from ..services.metering import record_usage
 from ..services.orders import place
@@ -24,6 +26,8 @@ from ..services.usage import EventStatus, UsageInput
 
 MONTH = Interval.MONTH
 YEAR = Interval.YEAR
+EMAILS = "email_sends"
+SEATS = "additional_user"
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Stage:
 async def _trial_ending(stage: Stage) -> None:
     """A trial without a payment method, 20 hours before its end."""
     await start_trial(stage.till, stage.principal, Request(None, "", None), stage.account_id, "professional", MONTH)
-    await stage.use("email_sends", quantity=4_200)
+    await stage.use(EMAILS, quantity=4_200)
     await stage.advance(13.2)
 
 
@@ -84,7 +88,7 @@ async def _at_95_percent(stage: Stage) -> None:
     await stage.give_card()
     await stage.start("professional")
     await stage.advance(12)
-    await stage.use("email_sends", quantity=47_500)
+    await stage.use(EMAILS, quantity=47_500)
 
 
 async def _overage(stage: Stage) -> None:
@@ -92,7 +96,7 @@ async def _overage(stage: Stage) -> None:
     await stage.give_card()
     await stage.start("starter")
     await stage.advance(20)
-    await stage.use("email_sends", quantity=33_000)
+    await stage.use(EMAILS, quantity=33_000)
 
 
 async def _annual_mid_term(stage: Stage) -> None:
@@ -100,9 +104,9 @@ async def _annual_mid_term(stage: Stage) -> None:
     await stage.give_card()
     await stage.start("business", YEAR)
     await stage.advance(40)
-    await stage.add("additional_user", 3)
+    await stage.add(SEATS, 3)
     await stage.advance(175)
-    await stage.use("email_sends", quantity=61_000)
+    await stage.use(EMAILS, quantity=61_000)
 
 
 async def _downgrade_scheduled(stage: Stage) -> None:
@@ -156,10 +160,14 @@ async def _new(stage: Stage) -> None:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A state to be in, and the days that it takes to come there."""
+    """A state to be in, the days that it takes to come there, and what it needs of the catalogue."""
 
     play: Callable[[Stage], Awaitable[None]]
     days: float = 0
+    plans: tuple[str, ...] = ()
+    interval: Interval = MONTH
+    metric: str | None = None
+    add_on: str | None = None
 
     @property
     def meaning(self) -> str:
@@ -169,20 +177,23 @@ class Scenario:
 
 SCENARIOS = {
     "new": Scenario(_new),
-    "trial-ending": Scenario(_trial_ending, 13.2),
-    "at-95-percent": Scenario(_at_95_percent, 12),
-    "overage": Scenario(_overage, 20),
-    "annual-mid-term": Scenario(_annual_mid_term, 215),
-    "downgrade-scheduled": Scenario(_downgrade_scheduled, 35),
-    "cancel-scheduled": Scenario(_cancel_scheduled, 10),
-    "canceled": Scenario(_canceled, 41),
-    "past-due": Scenario(_past_due, 33),
-    "payment-pending": Scenario(_payment_pending, 10),
+    "trial-ending": Scenario(_trial_ending, 13.2, ("professional",), metric=EMAILS),
+    "at-95-percent": Scenario(_at_95_percent, 12, ("professional",), metric=EMAILS),
+    "overage": Scenario(_overage, 20, ("starter",), metric=EMAILS),
+    "annual-mid-term": Scenario(_annual_mid_term, 215, ("business",), YEAR, metric=EMAILS, add_on=SEATS),
+    "downgrade-scheduled": Scenario(_downgrade_scheduled, 35, ("professional", "starter")),
+    "cancel-scheduled": Scenario(_cancel_scheduled, 10, ("starter",)),
+    "canceled": Scenario(_canceled, 41, ("professional",)),
+    "past-due": Scenario(_past_due, 33, ("starter",)),
+    "payment-pending": Scenario(_payment_pending, 10, ("starter", "professional")),
 }
 
 
 async def create_scenario(till: Till, principal: Principal, name: str, now: datetime) -> BillingAccount:
-    """Make an account in a named state, on a test clock of its own that comes to stand at `now`."""
+    """Make an account in a named state, on a test clock of its own that comes to stand at `now`.
+
+    Where the catalogue has not what it takes, nothing is made.
+    """
     scenario = SCENARIOS.get(name)
     if scenario is None:
         raise InvalidInput(f"There is no such scenario: known are {', '.join(SCENARIOS)}.", ["input", "name"])
@@ -208,6 +219,27 @@ async def create_scenario(till: Till, principal: Principal, name: str, now: date
                 "postal_code": "10001",
             },
         )
+        await _check_catalogue(ReadSession(work.session), account, scenario)
     stage = Stage(till, principal, account.id, clock.id)
     await scenario.play(stage)
     return account
+
+
+async def _check_catalogue(session: ReadSession, account: BillingAccount, scenario: Scenario) -> None:
+    """Refuse what the catalogue cannot play, and say all that is missing."""
+    missing: list[str] = []
+    for key in scenario.plans:
+        try:
+            await find_offer(session, account, key, scenario.interval)
+        except BillingError:
+            missing.append(f"plan {key} with a price in {account.currency} per {scenario.interval.lower()}")
+    if scenario.metric is not None and None in await load_metrics(session, [scenario.metric]):
+        missing.append(f"metric {scenario.metric}")
+    if scenario.add_on is not None:
+        try:
+            await find_add_on(session, account, scenario.plans[0], scenario.add_on)
+        except BillingError:
+            missing.append(f"add-on {scenario.add_on} with {scenario.plans[0]} and a price in {account.currency}")
+    if missing:
+        told = "; ".join(missing)
+        raise Conflict(f"This catalogue lacks what the scenario lives on: {told}.", ["input", "name"])

@@ -3,12 +3,16 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
-from plafond.models import Role
+from plafond.database import Actor
+from plafond.models import BillingAccount, Role, TestClock
 from plafond.sandbox.scenarios import SCENARIOS
+from plafond.services.catalogue_changes import archive_plan
 
 from ..conftest import NOW, Client, World
 
+ACTOR = Actor(name="system:test", origin="test")
 CREATE = """
 mutation ($input: CreateScenarioInput!) { createScenario(input: $input) { userErrors { code message field } account {
   status testClock { now } alerts(filter: {open: true}) { totalCount } creditBalance { amountMinor }
@@ -58,6 +62,36 @@ async def test_an_unknown_scenario_is_told_the_known_ones(client: Client, world:
     (error,) = answer["createScenario"]["userErrors"]
     assert (error["code"], error["field"]) == ("INVALID", ["input", "name"])
     assert "trial-ending" in error["message"]
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+async def test_a_catalogue_without_what_it_takes_makes_nothing(client: Client, world: World, name: str) -> None:
+    """What is missing is named; what a scenario plays is what it says that it needs."""
+    scenario = SCENARIOS[name]
+    async with world.database.work(ACTOR) as work:
+        for plan in {"starter", "professional", "business"} - set(scenario.plans):
+            await archive_plan(work, plan)
+    await create(client, world, name)
+    before = await count(world)
+    async with world.database.work(ACTOR) as work:
+        for plan in scenario.plans:
+            await archive_plan(work, plan)
+    if not scenario.plans:
+        return
+    answer: Any = await client.data(world.operator, CREATE, input={"name": name})
+    (error,) = answer["createScenario"]["userErrors"]
+    assert error["code"] == "CONFLICT"
+    assert all(f"plan {plan} " in error["message"] for plan in scenario.plans)
+    assert await count(world) == before
+
+
+async def count(world: World) -> tuple[int | None, int | None]:
+    """Accounts and test clocks."""
+    async with world.database.read() as session:
+        counts = [
+            await session.scalar(select(func.count()).select_from(table)) for table in (BillingAccount, TestClock)
+        ]
+    return counts[0], counts[1]
 
 
 async def test_tenants_make_no_scenarios(client: Client, world: World) -> None:
