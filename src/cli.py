@@ -284,7 +284,8 @@ def ingest(
         named = f" ({broken['event_id']})" if broken["event_id"] else ""
         typer.echo(f"  line {broken['line']}{named}: {broken['reason']}")
     if len(done.rejected) > SHOWN_REJECTIONS:
-        typer.echo(f"  … and {len(done.rejected) - SHOWN_REJECTIONS} more")
+        more = len(done.rejected) - SHOWN_REJECTIONS
+        typer.echo(f"  … and {more} more: `rejected` in {file.name}.progress lists them all.")
     if done.rejected:
         raise typer.Exit(1)
 

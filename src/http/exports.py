@@ -52,7 +52,7 @@ async def _read(database: Database, export: Export, size: int) -> AsyncGenerator
 
 
 def _name(export: Export, account: BillingAccount) -> str:
-    """What the file is called: what it holds, and for which local days."""
+    """What the file is called: what it holds, for which local days, and the end of its id, since others hold more."""
     zone = ZoneInfo(account.timezone)
     first, end = export.start_at.astimezone(zone).date(), export.end_at.astimezone(zone).date()
-    return f"usage-{first}-{end}-by-{export.granularity.lower()}.{export.format.lower()}"
+    return f"usage-{first}-{end}-by-{export.granularity.lower()}-{export.id.hex[-8:]}.{export.format.lower()}"

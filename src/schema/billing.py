@@ -2508,7 +2508,7 @@ class BillingAccount(Node):
             strawberry.argument(description="An instant in the usage period; now when nothing is said."),
         ] = None,
     ) -> AlertCoverage | None:
-        """Each threshold that usage reached in a period, its alert and where that went; null where no period was.
+        """Each threshold that usage reached in a period, its alert and where that went; null where none has begun.
 
         With it anybody can audit that nothing was forgotten, and nothing told twice.
         """

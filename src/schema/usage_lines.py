@@ -1,6 +1,7 @@
 """One usage event as a line of JSON: ours, or a CloudEvent. What files hold and `/usage` takes."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
@@ -141,21 +142,32 @@ def explain_fault(error: ValidationError) -> str:
             faults.append("The line is no JSON object.")
         else:
             place = ".".join(map(str, item["loc"]))
-            faults.append(f"`{place}`: {WORDS.get(item['type'], item['msg'].removeprefix('Value error, '))}")
+            faults.append(f"`{place}`: {_explain(item['type'], item.get('ctx', {}))}")
     return "; ".join(faults)
+
+
+def _explain(fault: str, limits: Mapping[str, Any]) -> str:
+    """A fault that pydantic names, in our words: exactly that one, or one of its kind."""
+    words = WORDS.get(fault) or WORDS.get(fault.partition("_")[0], "is not what is wanted here.")
+    return words.format_map(limits)
 
 
 WORDS = {
     "missing": "is missing.",
     "extra_forbidden": "is not a name that is known here.",
-    "int_type": "is no whole number.",
-    "int_parsing": "is no whole number.",
-    "int_from_float": "is no whole number.",
+    "value_error": "is no whole number.",
+    "int": "is no whole number.",
     "finite_number": "is no whole number.",
-    "dict_type": "is no object.",
-    "model_type": "is no object.",
-    "string_type": "is no text.",
+    "greater_than_equal": "is less than {ge}.",
+    "less_than_equal": "is more than {le}.",
+    "dict": "is no object.",
+    "model": "is no object.",
+    "bool": "is neither true nor false.",
+    "string": "is no text.",
+    "string_too_short": "has fewer than {min_length} characters.",
+    "string_too_long": "has more than {max_length} characters.",
+    "literal_error": "is not {expected}.",
     "timezone_aware": "has no offset: an RFC 3339 instant is wanted, such as 2026-03-01T12:00:00Z.",
-    "datetime_from_date_parsing": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
-    "datetime_parsing": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
+    "datetime": "is no instant: an RFC 3339 one is wanted, such as 2026-03-01T12:00:00Z.",
+    "recursion_loop": "is nested too deeply.",
 }

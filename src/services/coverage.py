@@ -127,14 +127,14 @@ async def cover_alerts(
 ) -> Coverage | None:
     """What the usage period that contains an instant (now, when none is said) reached, and what came of it.
 
-    None where no period contains it. Eight statements at most, whatever is in it.
+    None where no period contains it, or that has not begun. Eight statements at most, whatever is in it.
     """
     subscription = await session.scalar(select(Subscription).where(Subscription.account_id == account.id))
     periods = await session.scalars(
         select(UsagePeriod).where(UsagePeriod.account_id == account.id).order_by(UsagePeriod.start_at)
     )
     period = period_of(account, subscription, periods.all(), now if instant is None else instant)
-    if period is None:
+    if period is None or now < period.start:
         return None
     is_running = period.start <= now < period.end
     is_watched = account.closed_at is None and (subscription is None or subscription.status in RUNNING)

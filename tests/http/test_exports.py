@@ -37,6 +37,7 @@ async def test_a_link_opens_a_table_without_a_token(world: World, monkeypatch: p
     export = await a_written(world)
     parts = await parts_of(world, export.id)
     assert len(parts) > 3
+    name = f"usage-2026-10-26-2026-11-26-by-day-{export.id.hex[-8:]}.csv"
     async with open_desk(world) as desk:
         response = await desk.get(link_to(world, export))
         assert response.status_code == 200
@@ -45,7 +46,7 @@ async def test_a_link_opens_a_table_without_a_token(world: World, monkeypatch: p
         assert dict(response.headers) == {
             "content-type": "text/csv; charset=utf-8",
             "content-length": str(len(response.content)),
-            "content-disposition": 'attachment; filename="usage-2026-10-26-2026-11-26-by-day.csv"',
+            "content-disposition": f'attachment; filename="{name}"',
             "cache-control": "private, no-store",
             "x-content-type-options": "nosniff",
             "etag": f'"{export.bytes_hash}"',
@@ -68,7 +69,7 @@ async def test_a_report_is_a_pdf(world: World) -> None:
     async with open_desk(world) as desk:
         response = await desk.get(link_to(world, export))
         assert response.headers["content-type"] == "application/pdf"
-        assert response.headers["content-disposition"].endswith('by-day.pdf"')
+        assert response.headers["content-disposition"].endswith(f'by-day-{export.id.hex[-8:]}.pdf"')
         assert response.content.startswith(b"%PDF")
 
 
