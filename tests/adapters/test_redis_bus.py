@@ -1,12 +1,10 @@
 """Redis wakes the streams of all processes. Killed, flushed or away, it loses nothing: readers look by themselves."""
 
 import asyncio
-import shutil
-import socket
 import subprocess
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,44 +24,16 @@ from plafond.services.cursors import encode_change
 
 from ..conftest import World
 from ..http.test_sockets import ACTOR, CHANGES, Socket, account_of, connect, readers, revoke, until
-
-
-@dataclass
-class Server:
-    """A Redis of a test's own."""
-
-    port: int
-    folder: Path
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen([*command, "--dir", str(self.folder)], stdout=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
+from ..own_redis import OwnRedis, run_redis
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[Server]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("there is no redis-server here")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = Server(port, tmp_path)
-    server.start()
-    yield server
-    server.kill()
+def redis_server(tmp_path: Path) -> Iterator[OwnRedis]:
+    with run_redis(tmp_path) as server:
+        yield server
 
 
-async def test_what_one_publishes_wakes_the_other_and_itself(redis_server: Server) -> None:
+async def test_what_one_publishes_wakes_the_other_and_itself(redis_server: OwnRedis) -> None:
     one, two = RedisBus(redis_server.url), RedisBus(redis_server.url)
     async with one.running(), two.running():
         await until(lambda: one.is_connected and two.is_connected)
@@ -75,7 +45,7 @@ async def test_what_one_publishes_wakes_the_other_and_itself(redis_server: Serve
             assert not await elsewhere.wait(0.05)
 
 
-async def test_without_a_server_one_s_own_readers_wake_at_once(redis_server: Server) -> None:
+async def test_without_a_server_one_s_own_readers_wake_at_once(redis_server: OwnRedis) -> None:
     redis_server.kill()
     bus = RedisBus(redis_server.url)
     async with bus.running():
@@ -86,7 +56,7 @@ async def test_without_a_server_one_s_own_readers_wake_at_once(redis_server: Ser
         assert bus.look_again_s == bus_module.LOOK_AGAIN_S
 
 
-async def test_a_server_that_comes_back_makes_everybody_look_and_gets_what_waited(redis_server: Server) -> None:
+async def test_a_server_that_comes_back_makes_everybody_look_and_gets_what_waited(redis_server: OwnRedis) -> None:
     one, two = RedisBus(redis_server.url), RedisBus(redis_server.url)
     async with one.running(), two.running():
         await until(lambda: one.is_connected and two.is_connected)
@@ -103,7 +73,7 @@ async def test_a_server_that_comes_back_makes_everybody_look_and_gets_what_waite
 
 
 async def test_more_than_it_keeps_becomes_one_word_to_everybody(
-    redis_server: Server, monkeypatch: pytest.MonkeyPatch
+    redis_server: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_bus, "MAX_UNSENT", 100)
     redis_server.kill()
@@ -120,7 +90,7 @@ async def test_more_than_it_keeps_becomes_one_word_to_everybody(
 
 
 @asynccontextmanager
-async def two_processes(world: World, redis_server: Server) -> AsyncGenerator[tuple[World, World]]:
+async def two_processes(world: World, redis_server: OwnRedis) -> AsyncGenerator[tuple[World, World]]:
     """Two applications on one database, which know of each other through Redis only."""
     async with AsyncExitStack() as stack:
         worlds = []
@@ -148,7 +118,7 @@ async def follow(world: World, socket: Socket, token: str) -> None:
 
 
 @pytest.mark.usefixtures("address")  # the second process writes to it unseen
-async def test_what_another_process_commits_comes_within_a_second(world: World, redis_server: Server) -> None:
+async def test_what_another_process_commits_comes_within_a_second(world: World, redis_server: OwnRedis) -> None:
     account = await account_of(world, "acme")
     async with two_processes(world, redis_server) as (here, there), connect(here) as socket:
         await follow(here, socket, here.operator)
@@ -161,7 +131,7 @@ async def test_what_another_process_commits_comes_within_a_second(world: World, 
 
 @pytest.mark.usefixtures("address")
 async def test_a_key_that_another_process_revokes_ends_its_streams_within_a_second(
-    world: World, redis_server: Server
+    world: World, redis_server: OwnRedis
 ) -> None:
     token = world.token("Acme", Role.TENANT_OWNER)
     async with two_processes(world, redis_server) as (here, there), connect(here) as socket:
@@ -174,7 +144,7 @@ async def test_a_key_that_another_process_revokes_ends_its_streams_within_a_seco
 
 @pytest.mark.usefixtures("address")
 async def test_redis_killed_flushed_and_restarted_loses_nothing(
-    world: World, redis_server: Server, monkeypatch: pytest.MonkeyPatch
+    world: World, redis_server: OwnRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bus_module, "LOOK_AGAIN_S", 0.3)
     monkeypatch.setattr(admission, "LOOK_AGAIN_S", 0.3)
