@@ -1,4 +1,4 @@
-"""Sockets: the protocol's rules, and streams that miss nothing, repeat nothing, and end with the right."""
+"""Sockets: the protocol's rules, and streams that miss and repeat nothing, and end with the right (hard case 33)."""
 
 import asyncio
 import json
