@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +36,6 @@ POLL_S = 0.02
 SEED = os.environ.get("PLAFOND_TEST_SEED") or secrets.token_hex(4)
 """Of the blind kills. A failure prints it; given again, the kills come at the same times."""
 ROUNDS = int(os.environ.get("PLAFOND_FAULT_ROUNDS", "10"))
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["__main__", f"{__package__}.preload"])
@@ -178,12 +177,15 @@ def open_database(address: str) -> Database:
 
 
 async def expire_leases(database: Database) -> None:
-    """As if a minute had passed: who died holds nothing any more, and who lives has lost what it holds."""
+    """As if a minute had passed: who died holds nothing any more, and who lives has lost what it holds.
+
+    Neither is counted as lost: what is killed again and again within seconds would be given up for it.
+    """
     async with database.work(RUNNER) as work:
         await work.session.execute(
             update(DueWork)
             .where(DueWork.done_at.is_(None), DueWork.leased_until.is_not(None))
-            .values(leased_until=LONG_AGO)
+            .values(leased_until=None)
         )
 
 
@@ -195,7 +197,7 @@ async def pass_a_minute(database: Database) -> None:
 async def pass_time(database: Database, span: timedelta) -> None:
     """As if time had passed for all that is due by then. What somebody is writing at this moment is passed over.
 
-    Who lives works no faster for it, so that what was held is not counted as lost.
+    Nothing of it is counted as lost, for the reason above.
     """
     async with database.work(RUNNER) as work:
         now = work.clock.now()
