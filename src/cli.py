@@ -19,17 +19,17 @@ from .adapters.pdf import PdfPool
 from .api import print_schema
 from .app import WORK_GRACE_S, create_app, make_bus, make_link_key, make_processor
 from .clock import SystemClock
-from .database import Actor, Database
+from .database import Actor, Database, take_snapshot
 from .demo import run_demo
 from .faults import rehearse
-from .ingest import IngestFailed, ingest_file
+from .ingest import IngestFailed, ingest_file, rejected_of
 from .ingest import Progress as IngestProgress
 from .migrations import DatabaseNotReady, check_database, migrate_database
 from .models import BillingAccount
 from .sandbox.scenarios import SCENARIOS, create_scenario
 from .services.access import Principal, PrincipalKind, Scope
 from .services.accounts import find_by_external_id
-from .services.auditing import audit, measure_books, name_accounts, take_snapshot
+from .services.auditing import audit, measure_books, name_accounts
 from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.duties import release_account
@@ -285,7 +285,7 @@ def ingest(
         typer.echo(f"  line {broken['line']}{named}: {broken['reason']}")
     if len(done.rejected) > SHOWN_REJECTIONS:
         more = len(done.rejected) - SHOWN_REJECTIONS
-        typer.echo(f"  … and {more} more: `rejected` in {file.name}.progress lists them all.")
+        typer.echo(f"  … and {more} more: {rejected_of(file).name} lists them all.")
     if done.rejected:
         raise typer.Exit(1)
 

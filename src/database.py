@@ -15,7 +15,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     JSON,
-    ColumnClause,
     ColumnElement,
     Connection,
     FromClause,
@@ -23,13 +22,13 @@ from sqlalchemy import (
     Table,
     bindparam,
     cast,
-    column,
     event,
     func,
     literal,
     make_url,
     or_,
     select,
+    text,
     type_coerce,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -203,33 +202,55 @@ class Work:
             return
         statement = _insert_many(_dialect_of(self.session), table, names, setting, adding)
         if _dialect_of(self.session) == "postgresql":
-            # As one document: the driver would send row by row, and builds arrays slowly.
-            await self.session.execute(statement, {"rows": _write_json(names, rows)})
+            # As a document for each column: the driver would send row by row, and builds arrays slowly.
+            await self.session.execute(
+                statement, dict(zip(names, _write_columns(zip(*rows, strict=True)), strict=True))
+            )
         else:
             await self.session.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
 
 
-def _write_json(names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
-    return json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str)
+def _write_columns(columns: Iterable[Sequence[Any]]) -> list[str]:
+    write = _Texts().__getitem__
+    return [json.dumps(values, default=write) for values in columns]
 
 
-def _read_json(text: ColumnElement[str], columns: Sequence[ColumnClause[Any]]) -> FromClause:
-    """The rows of a document as PostgreSQL reads them."""
-    return func.json_to_recordset(cast(text, JSON)).table_valued(*columns, name="given").render_derived(with_types=True)
+class _Texts(dict[Any, str]):
+    """Ids and instants as JSON holds them. Rows share most of theirs."""
+
+    def __missing__(self, value: object) -> str:
+        text = self[value] = str(value)
+        return text
+
+
+def _read_column(text: ColumnElement[str], type_: TypeEngine[Any]) -> ColumnElement[Any]:
+    """The values of a document as PostgreSQL reads them, one to a row: several such columns go in step."""
+    return cast(func.json_array_elements_text(cast(text, JSON)), type_)
 
 
 def given_rows(session: AsyncSession, **columns: tuple[TypeEngine[Any], Sequence[Any]]) -> FromClause:
-    """Rows of texts and ids to join with: one parameter, however many they are."""
-    rows = list(zip(*(values for _, values in columns.values()), strict=True))
+    """Rows of texts and ids to join with: the same few parameters, however many they are."""
     if _dialect_of(session) == "postgresql":
-        named = [column(name, type_) for name, (type_, _) in columns.items()]
-        return _read_json(literal(_write_json(list(columns), rows)), named)
+        written = _write_columns(values for _, values in columns.values())
+        read = [
+            _read_column(literal(text), type_).label(name)
+            for text, (name, (type_, _)) in zip(written, columns.items(), strict=True)
+        ]
+        return select(*read).subquery("given")
+    rows = list(zip(*(values for _, values in columns.values()), strict=True))
     each = func.json_each(json.dumps(rows, default=lambda id_: id_.hex)).table_valued("value", name="each")
     cells = [
         type_coerce(func.json_extract(each.c.value, f"$[{place}]"), type_).label(name)
         for place, (name, (type_, _)) in enumerate(columns.items())
     ]
     return select(*cells).subquery("given")
+
+
+async def take_snapshot(session: ReadSession) -> None:
+    """Have all statements of a transaction that has not begun yet see one state, whatever is written meanwhile."""
+    # SQLite's transactions do so by themselves.
+    if _dialect_of(session) == "postgresql":
+        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
 def _dialect_of(session: AsyncSession) -> str:
@@ -275,8 +296,8 @@ def _insert_many(
         statement = statement.on_conflict_do_update(index_elements=keys, set_=changes)
     if dialect != "postgresql":
         return statement
-    named = [column(name, rows.c[name].type) for name in names]
-    return statement.from_select(names, select(*named).select_from(_read_json(bindparam("rows", type_=String), named)))
+    read = [_read_column(bindparam(name, type_=String), rows.c[name].type) for name in names]
+    return statement.from_select(names, select(*read))
 
 
 def hash_audit_entry(entry: AuditEntry) -> str:

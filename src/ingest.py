@@ -4,7 +4,7 @@ import asyncio
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -187,9 +187,22 @@ async def ingest_file(
             for task in sending:
                 task.cancel()
             await asyncio.gather(*sending, return_exceptions=True)
-    journal.unlink(missing_ok=True)
     progress.rejected.sort(key=lambda broken: broken["line"])
+    _list_rejected(rejected_of(file), progress.rejected)
+    journal.unlink(missing_ok=True)
     return progress
+
+
+def rejected_of(file: Path) -> Path:
+    """What of a file was rejected stands there, a line each with place and reason; where nothing was, there is none."""
+    return file.with_name(file.name + ".rejected")
+
+
+def _list_rejected(place: Path, rejected: Sequence[dict[str, Any]]) -> None:
+    if rejected:
+        place.write_text("".join(json.dumps(broken, ensure_ascii=False) + "\n" for broken in rejected), "utf-8")
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _resume(file: Path, address: str, journal: Path) -> Progress:

@@ -66,6 +66,11 @@ def make_config(app: Starlette) -> uvicorn.Config:
 class Sockets(Protocol):
     """Those that are open."""
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a query or a mutation is under way on one."""
+        ...
+
     async def close_all(self) -> None:
         """Close them, so that their clients come back elsewhere."""
         ...
@@ -137,6 +142,9 @@ class Server(uvicorn.Server):
         ends = time.monotonic() + self._drain_s
         while time.monotonic() < ends and not self.force_exit:  # noqa: ASYNC110 - a signal handler sets no event
             await asyncio.sleep(min(LOOK_S, self._drain_s))
+        ends = time.monotonic() + GRACE_S
+        while self._sockets.is_answering and time.monotonic() < ends and not self.force_exit:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await self._sockets.close_all()

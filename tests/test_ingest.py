@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from plafond.app import create_app
 from plafond.clock import SetClock
 from plafond.database import Database
-from plafond.ingest import Broken, IngestFailed, Progress, ingest_file, read_events, usage_address
+from plafond.ingest import Broken, IngestFailed, Progress, ingest_file, read_events, rejected_of, usage_address
 from plafond.models import BillingAccount, Counter, Role
 from plafond.schema.usage_lines import MAX_LINE, UsageLine
 from plafond.serving import bind_port, make_config
@@ -303,6 +303,11 @@ async def test_a_file_is_counted_and_its_faults_are_listed(address: str, url: st
     assert told[0] == (4, 2)
     assert told[-1] == (6, 3)
     assert not journal_of(file).exists()
+    assert [json.loads(line) for line in rejected_of(file).read_text("utf-8").splitlines()] == done.rejected
+
+    write_lines(file, sends("a", 1))
+    done = await ingest_file(file, url=url, token=token, tell=lambda _: None)
+    assert (done.rejected, rejected_of(file).exists()) == ([], False)
 
 
 async def test_broken_lines_at_the_end_are_listed_too(url: str, token: str, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ CLOSE_WAIT_S = 5.0
 class SocketOperation(Operation[Context, None]):
     """An operation on a socket. A stream reads alone until it has caught up, and stands in a line from then on."""
 
-    __slots__ = ("asked", "following", "head", "line", "seen", "token", "verdict")
+    __slots__ = ("asked", "following", "has_begun", "head", "line", "seen", "token", "verdict")
 
     handler: "SocketHandler"
 
@@ -64,6 +64,7 @@ class SocketOperation(Operation[Context, None]):
         self.following = Following(is_endless=False)
         self.line: Line | None = None
         self.seen = NOTHING
+        self.has_begun = False
         self.verdict: Principal | RequestRefused | None = None
         """What was said of the token while the stream was beginning."""
 
@@ -190,9 +191,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _run_alone(self, operation: SocketOperation) -> None:
         """Read until a stream has caught up, or the socket has no room any more: then it is called again."""
         turn: AbstractAsyncContextManager[Any] = nullcontext()
-        if operation.seen != NOTHING:
+        if operation.has_begun:
             await self.outbox.wait_for_room()
             turn = self.view.turns
+        operation.has_begun = True
         async with turn:
             following = operation.following = Following(
                 resume=None if operation.seen == NOTHING else operation.seen, is_endless=False
@@ -312,9 +314,18 @@ class SocketEndpoint(GraphQL[Context, None]):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def close_all(self, grace_s: float = CLOSE_WAIT_S) -> None:
+    @property
+    def is_answering(self) -> bool:
+        """Whether a query or a mutation is under way on a socket."""
+        return any(
+            operation.following.account_id is None and operation.task is not None and not operation.task.done()
+            for handler in self.handlers
+            for operation in handler.operations.values()
+        )
+
+    async def close_all(self) -> None:
         """Close every socket 1001: the server goes away, and clients resume elsewhere by their cursors."""
-        with anyio.move_on_after(grace_s):
+        with anyio.move_on_after(CLOSE_WAIT_S):
             async with anyio.create_task_group() as group:
                 for handler in tuple(self.handlers):
                     group.start_soon(handler.close, 1001, "Going away")

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .base import Base, Entity
@@ -36,6 +36,12 @@ class Alert(Entity, kw_only=True, eq=False):
     __table_args__ = (
         UniqueConstraint("account_id", "kind", "subject", "threshold", "period_start", "episode"),
         Index(None, "account_id", "sequence"),
+        Index(
+            "ix_alert_open",
+            "account_id",
+            sqlite_where=text("resolved_at IS NULL"),
+            postgresql_where=text("resolved_at IS NULL"),
+        ),
         Index(None, "resolved_at", "period_end"),
     )
 

@@ -55,8 +55,10 @@ class UsageRating(Base, kw_only=True, eq=False):
     period_end: Mapped[datetime]
     limit_quantity: Mapped[int | None]
     """The limit in force just before the close."""
+    may_pass: Mapped[bool]
+    """Whether anything might pass the limit then: on a running paid plan."""
     block: Mapped[int | None]
-    """How many units the price covers; none where overage was not sold, and what passes the limit is rejected."""
+    """How many units the price covers; none where overage was not sold, and only `ALLOW` lets anything pass."""
     price_minor: Mapped[int]
     invoiced_minor: Mapped[int] = mapped_column(default=0)
     """What finalised lines charge for it, corrections included."""

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from aiodataloader import DataLoader
 
-from ..database import Database, ReadSession
+from ..database import Database, ReadSession, take_snapshot
 from ..models import (
     AddOn,
     Alert,
@@ -207,6 +207,7 @@ class Loaders:
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
         """Whether an account's usage period was told of completely."""
         async with self._database.read() as session:
+            await take_snapshot(session)
             return await cover_alerts(session, account, now, instant)
 
     def history(self, granularity: Granularity, key: HistoryKey) -> Awaitable[History]:

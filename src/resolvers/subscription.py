@@ -24,7 +24,7 @@ from ..schema.enums import ChangeKind
 from ..schema.exports import Export
 from ..schema.node import Node, key_of
 from ..services.access import Right
-from ..services.changes import BILLING_KINDS, Change, check_reader, follow, load_alerts, right_over
+from ..services.changes import BILLING_KINDS, Change, check_reader, follow, right_over
 from ..services.cursors import decode_change
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.notices import is_operator_of
@@ -40,6 +40,7 @@ ResumeArgument: TypeAlias = Annotated[
 ]
 
 NODES: dict[ChangeKind, tuple[type[models.Base], Callable[[Any, int], Node]]] = {
+    ChangeKind.ALERT: (models.Alert, Alert.of),
     ChangeKind.INVOICE: (models.Invoice, Invoice.of),
     ChangeKind.TRANSACTION: (models.Transaction, Transaction.of),
     ChangeKind.SUBSCRIPTION: (models.Subscription, PlanSubscription.of),
@@ -116,10 +117,6 @@ async def _find_node(info: Info, account: AccountRow, change: Change) -> Node | 
         return usage_of(await info.context.load.figures(account.id), change.metric_key, change.sequence)
     if change.subject_id is None:
         return None
-    if change.kind is ChangeKind.ALERT:
-        async with info.context.read() as session:
-            alert = (await load_alerts(session, [change.subject_id]))[change.subject_id]
-        return Alert.of(alert, change.sequence)
     if change.kind in (ChangeKind.COMPANY, ChangeKind.NOTICE):
         latest = await info.context.load.account(account.id)
         assert latest is not None, "a foreign key guarantees the account"
@@ -169,9 +166,9 @@ class Subscription:
         """Each alert as it is raised; without `after` only those raised from now on."""
         async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
             assert change.subject_id is not None, "alerts name theirs"
-            async with info.context.read() as session:
-                row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
-            if row.sequence == change.sequence:  # raised by this change, not acknowledged or resolved by it
+            row = await info.context.load.row(models.Alert, change.subject_id)
+            # Raised by this change, not acknowledged or resolved by it.
+            if row is not None and row.sequence == change.sequence:
                 yield Alert.of(row)
 
     @subscription(Right.READ_USAGE)
@@ -179,11 +176,10 @@ class Subscription:
         self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
     ) -> AsyncGenerator[Alert, None]:
         """Each alert as it is raised, acknowledged or resolved; without `after` only changes from now on."""
-        async for _, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
-            assert change.subject_id is not None, "alerts name theirs"
-            async with info.context.read() as session:
-                row = (await load_alerts(session, [change.subject_id]))[change.subject_id]
-            yield Alert.of(row, change.sequence)
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.ALERT):
+            found = await _find_node(info, account, change)
+            if isinstance(found, Alert):
+                yield found
 
     @subscription(Right.READ_USAGE)
     async def usage_changed(

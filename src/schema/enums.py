@@ -386,7 +386,8 @@ say_enum(
         "EXPORT": "An export is ready, or failed: `node` is the export as it is now.",
         "NOTICE": "A banner came, says something else, or is gone: `node` is the notice as it is now, null when gone.",
         "COMPANY": "The company or what frees it from tax changed: `node` is the account, which has both.",
-        "SNAPSHOT": "The stream starts here: read the page again, then apply what follows.",
+        "SNAPSHOT": "The stream starts here: read the page again, then apply what follows. What is selected under the "
+        "event's `account` is of this very place, also where queries read a replica that lags.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
     },
 )

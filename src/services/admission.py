@@ -49,10 +49,11 @@ class Admissions:
 
     def admit(self, token: str, proof: Proof, follower: Follower) -> None:
         """Look after a follower from now on. The last proof of a token is what holds for all."""
-        admission = self._by_token.get(token)
-        if admission is None:
-            admission = self._by_token[token] = Admission(proof)
-            self._wait_for_expiry(token, admission, proof.lasts_s)
+        admission = self._by_token.setdefault(token, Admission(proof))
+        admission.proof = proof
+        if admission.expiry is not None:
+            admission.expiry.cancel()
+        self._wait_for_expiry(token, admission, proof.lasts_s)
         admission.followers.add(follower)
 
     def dismiss(self, token: str, follower: Follower) -> None:

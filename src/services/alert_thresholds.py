@@ -15,7 +15,7 @@ from .errors import BillingError, InvalidInput, NotFound, Refusals
 from .permissions import Action, require_action
 from .rules.thresholds import BUILT_IN, HIGHEST, LOWEST
 from .rules.transitions import RUNNING
-from .usage import load_figures
+from .usage import load_figures, tell_usage
 
 MAX_OWN = 10
 """How many thresholds of its own an account has for a metric."""
@@ -97,11 +97,7 @@ async def _evaluate(work: Work, account: BillingAccount, metric: Metric) -> None
     if account.closed_at is not None or (subscription is not None and subscription.status not in RUNNING):
         return
     figures = await load_figures(ReadSession(work.session), [account.id], work.clock.now())
-    await evaluate_usage(
-        work,
-        [
-            Reading(account, metric, figure.period, figure.used, figure.limit)
-            for figure in figures[account.id]
-            if figure.metric.key == metric.key
-        ],
-    )
+    for figure in figures[account.id]:
+        if figure.metric.key == metric.key:
+            await evaluate_usage(work, [Reading(account, metric, figure.period, figure.used, figure.limit)])
+            await tell_usage(work, account, metric.key, figure.period)  # its level may be another

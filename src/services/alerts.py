@@ -141,7 +141,7 @@ async def read_own_thresholds(
 
 
 async def _read_last(session: AsyncSession, keys: Sequence[_Key]) -> dict[tuple[_Key, int], _Known]:
-    """The last episode of each threshold. A gauge that comes and goes has many before it, which are not read."""
+    """The last episode of each threshold. A gauge that comes and goes has many before it; they stay there."""
     place = func.row_number().over(
         partition_by=(Alert.account_id, Alert.subject, Alert.period_start, Alert.threshold),
         order_by=Alert.episode.desc(),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from ..database import ReadSession
 from ..models import BillingAccount, Invoice, LedgerEntry
@@ -22,13 +22,13 @@ from .invariants.charges import check_charges, check_messages, check_sandbox_cha
 from .invariants.documents import check_documents, check_drawn, check_receipts
 from .invariants.numbers import check_numbers
 from .invariants.periods import check_causes, check_plan_lines, check_subscriptions, check_usage_periods
-from .invariants.reading import Finding, Findings, dialect_of, is_finalised
+from .invariants.reading import Finding, Findings, is_finalised
 from .invariants.refunds import check_payments, check_refunds, check_requests
 from .invariants.tenants import check_tenants
 from .invariants.usage import check_usage
 from .invariants.waiting import check_waiting
 
-__all__ = ["Finding", "Size", "audit", "measure_books", "name_accounts", "take_snapshot"]
+__all__ = ["Finding", "Size", "audit", "measure_books", "name_accounts"]
 
 CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
     check_entries,
@@ -71,13 +71,6 @@ class Size:
     accounts: int
     invoices: int
     entries: int
-
-
-async def take_snapshot(session: ReadSession) -> None:
-    """Have all statements of a transaction that has not begun yet see one state, whatever is written meanwhile."""
-    # SQLite's transactions do so by themselves.
-    if dialect_of(session) == "postgresql":
-        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
 async def measure_books(session: ReadSession) -> Size:

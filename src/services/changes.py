@@ -10,7 +10,7 @@ import anyio
 from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Database, ReadSession, account_topic
-from ..models import Alert, BillingAccount, Counter, OutboxEvent
+from ..models import BillingAccount, Counter, OutboxEvent
 from .access import Principal, Right, require
 from .cursors import encode_change
 from .errors import ErrorCode, RequestRefused
@@ -18,6 +18,8 @@ from .ports import Bus, Listener
 
 USAGE_PAUSE_S = 0.25
 """Usage is told at most once in this time; the last state always is."""
+LOOK_S = 0.05
+"""How soon it looks whether something else came while usage waits."""
 BATCH = 200
 
 
@@ -109,7 +111,6 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ),
 }
 """One line for each kind that events tell of. Usage is not among them: it is read from the figures."""
-FOLLOWED = frozenset(event for told in TOLD_BY_KIND.values() for event in told.events)
 BILLING_KINDS = frozenset(kind for kind, told in TOLD_BY_KIND.items() if told.is_about_money)
 """Changes of what only those may see who may see money."""
 
@@ -309,8 +310,9 @@ async def follow(
             if stretch.changes and all(change.kind is ChangeKind.USAGE for change in stretch.changes):
                 pause = told_usage_at + USAGE_PAUSE_S - anyio.current_time()
                 if pause > 0:
-                    await anyio.sleep(pause)
-                    told_usage_at = -USAGE_PAUSE_S
+                    # Something else may come meanwhile, and does not wait. Looking has its price, too.
+                    await anyio.sleep(min(pause, LOOK_S))
+                    await wakeups.wait(max(0, pause - LOOK_S))
                     continue
             if stretch.changes:
                 await may_go_on()
@@ -327,8 +329,3 @@ async def follow(
                 await wakeups.wait(bus.look_again_s)
                 if not following.is_shared:
                     await may_go_on()
-
-
-async def load_alerts(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-    """Alerts by id."""
-    return {alert.id: alert for alert in await session.scalars(select(Alert).where(Alert.id.in_(ids)))}

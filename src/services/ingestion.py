@@ -1,7 +1,6 @@
 """Usage events in: each is counted once, under its account's lock. The same few statements for 1 and for 1,000."""
 
 import hashlib
-import json
 from bisect import bisect_right, insort
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -173,6 +172,7 @@ def _take(
         )
     check_shape(event.event_id, event.properties, is_ours=is_promised)
     metric = find_metric(metrics, event.metric)
+    is_gauge = metric.kind is MetricKind.GAUGE
     at = tally.now if event.occurred_at is None else event.occurred_at.astimezone(UTC)
     content_hash = hash_content(event, None if event.occurred_at is None else at)
     known = tally.known.get(event.event_id)
@@ -182,16 +182,16 @@ def _take(
                 RejectionCode.CONFLICT, "An event with this `eventId` and other content was accepted before."
             )
         return EventResult(index=index, event_id=event.event_id, status=EventStatus.DUPLICATE)
-    _check_quantity(event, metric, principal, tally.account.id)
+    _check_quantity(event, metric, principal, tally.account_id)
     period = check_moment(tally, at)
     # Somebody who wants to come back on a smaller plan must be able to reduce what is in use.
     only_lower = is_canceled(tally, at)
-    if only_lower and (metric.kind is not MetricKind.GAUGE or not principal.may(Right.CORRECT_USAGE, tally.account.id)):
+    if only_lower and (not is_gauge or not principal.may(Right.CORRECT_USAGE, tally.account_id)):
         raise canceled()
     workspace = str(event.properties.get("workspace", ""))
     row_id = new_id()
-    figure = tally.figure_of(metric, None if metric.kind is MetricKind.GAUGE else period)
-    if metric.kind is MetricKind.GAUGE:
+    figure = tally.figure_of(metric, None if is_gauge else period)
+    if is_gauge:
         change = _move_gauge(
             tally, metric, figure, event, at, workspace, row_id, only_lower=only_lower, is_promised=is_promised
         )
@@ -199,9 +199,9 @@ def _take(
         assert event.quantity is not None, "checked"
         change = event.quantity
         _move(figure, change, metric, is_promised=is_promised)
-        _add_rollups(tally, metric.key, at, workspace, change)
+        _add_rollups(tally, event.metric, at, workspace, change)
     figure.changed = True
-    account_id = tally.account.id
+    account_id = tally.account_id
     tally.known[event.event_id] = content_hash
     tally.ids.append((account_id, event.event_id, content_hash, tally.now))
     tally.events.append(
@@ -209,7 +209,7 @@ def _take(
             row_id,
             account_id,
             event.event_id,
-            metric.key,
+            event.metric,
             event.quantity,
             event.level,
             change,
@@ -303,7 +303,7 @@ def _check_quantity(event: UsageInput, metric: Metric, principal: Principal, acc
 def check_moment(tally: Tally, at: datetime) -> Period:
     """The usage period that usage of an instant counts in, where the account takes any."""
     subscription = tally.subscription
-    if tally.account.closed_at is not None or tally.status is SubscriptionStatus.EXPIRED:
+    if tally.is_closed or tally.status is SubscriptionStatus.EXPIRED:
         raise Rejected(RejectionCode.ACCOUNT_CANCELED, "The account is closed and takes no usage.")
     if at > tally.now + AHEAD:
         raise Rejected(
@@ -343,7 +343,8 @@ def canceled() -> Rejected:
 def hash_content(event: UsageInput, at: datetime | None) -> str:
     """What makes two events with one id the same: metric, quantity or level, instant (in UTC), properties."""
     instant = at.isoformat() if at is not None else ""
-    properties = json.dumps(event.properties, sort_keys=True) if event.properties else ""
+    # Plain values only: so written, the same ones are the same text, and others are another.
+    properties = ascii(sorted(event.properties.items())) if event.properties else ""
     content = f"{event.metric}\n{event.quantity}\n{event.level}\n{instant}\n{properties}"
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -444,7 +445,7 @@ def _move_gauge(
 
 
 def _add_rollups(tally: Tally, metric_key: str, at: datetime, workspace: str, change: int) -> None:
-    hour, day, month = buckets_of(at, tally.account.timezone)
+    hour, day, month = buckets_of(at, tally.zone)
     tally.rollups[metric_key, Granularity.HOUR, hour, workspace, month] += change
     tally.rollups[metric_key, Granularity.DAY, day, workspace, month] += change
 
@@ -466,7 +467,9 @@ async def _write(work: Work, tallies: Collection[Tally], metrics: dict[str, Metr
         ],
         adding=("quantity",),
     )
-    readings = await _write_counters(work, touched, metrics)
+    # What the accounts' rows have to say is sent once, further below.
+    with work.session.no_autoflush:
+        readings = await _write_counters(work, touched, metrics)
     for tally in touched:
         work.audit(
             tally.account,

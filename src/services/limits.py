@@ -18,7 +18,7 @@ from ..models import (
 from . import alerts
 from .plan_limits import Limits
 from .rules.periods import Period
-from .usage import MAX_FIGURE, UsageFigure
+from .usage import MAX_FIGURE, UsageFigure, tell_usage
 
 
 def add_units(limits: Mapping[str, int | None], units: Iterable[tuple[AddOn, int]]) -> Limits:
@@ -107,7 +107,7 @@ async def set_limits(
         )
         .order_by(Counter.metric_key, Counter.period_start)
     )
-    readings = []
+    readings, told = [], set[str]()
     for counter in counters:
         key = counter.metric_key
         period = None if counter.period_end is None else Period(counter.period_start, counter.period_end)
@@ -118,6 +118,9 @@ async def set_limits(
         )
         if key in changed:
             counter.sequence, counter.changed_at = work.advance(account), now  # streams tell the new limit
+            told.add(key)
+    for key in sorted((changed & known.keys()) - told):
+        await tell_usage(work, account, key, None if metrics[key].kind is MetricKind.GAUGE else usage)
     if is_watched:
         await alerts.evaluate_usage(work, readings)
     else:

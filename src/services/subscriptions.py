@@ -41,7 +41,7 @@ from .rules.overage import excess_over
 from .rules.periods import MONTHS, Period, to_wall
 from .rules.transitions import Step, next_status
 from .standing import Standing, Terms
-from .usage import UsageFigure
+from .usage import UsageFigure, tell_counter
 
 TRIAL = timedelta(days=14)
 KEPT_AFTER_CANCELING = timedelta(days=90)
@@ -180,11 +180,16 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
                     period_start=start,
                     period_end=at,
                     limit_quantity=figure.limit,
+                    may_pass=figure.may_pass,
                     block=metric.overage_block if figure.is_sold else None,
                     price_minor=(figure.overage_price_minor or 0) if figure.is_sold else 0,
                 )
             )
     await session.flush()
+    for metric_key in await session.scalars(
+        select(Counter.metric_key).where(Counter.account_id == account.id, Counter.period_start == start)
+    ):
+        await tell_counter(work, account, metric_key, start)  # its figure starts anew
     await resolve_ended(work, [account], at)
     return moved
 

@@ -37,7 +37,7 @@ from ..models import (
 from .access import Principal, Right
 from .calendars import period_of
 from .plan_limits import Limits, load_free_limits
-from .rules.overage import UsageTerms, ceiling_of, policy_in_force
+from .rules.overage import UsageTerms, ceiling_of, choose_policy, policy_in_force
 from .rules.periods import Period
 from .usage import AHEAD, LATE, UsageInput, is_sound_id
 
@@ -121,6 +121,14 @@ class Tally:
     """What closed periods are priced and limited by, by metric and start."""
     free_limits: Limits = field(default_factory=dict[str, "int | None"])
     last_period: Period | None = None
+    account_id: UUID = field(init=False)
+    zone: str = field(init=False)
+    is_closed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Asked for by each event: a row's own attributes cost a multiple.
+        self.account_id, self.zone = self.account.id, self.account.timezone
+        self.is_closed = self.account.closed_at is not None
 
     @property
     def status(self) -> SubscriptionStatus | None:
@@ -157,7 +165,7 @@ class Tally:
         key = (metric.key, period.start if period else GAUGE_PERIOD)
         rating = self.ratings.get(key)
         if rating is not None:
-            policy = OveragePolicy.BLOCK if rating.block is None else setting or OveragePolicy.CHARGE
+            policy = choose_policy(may_pass=rating.may_pass, is_sold=rating.block is not None, setting=setting)
             limit, block, price_minor = rating.limit_quantity, rating.block, rating.price_minor
         elif period is not None and self._is_without_subscription(period):
             policy, limit, block, price_minor = OveragePolicy.BLOCK, self.free_limits.get(metric.key, 0), None, 0
@@ -260,7 +268,8 @@ async def _open(work: Work, accounts: dict[UUID, BillingAccount], now: datetime 
 class _Asked:
     """What a batch asks about, by account."""
 
-    ids: set[tuple[UUID, str]] = field(default_factory=set[tuple[UUID, str]])
+    ids: dict[tuple[UUID, str], None] = field(default_factory=dict[tuple[UUID, str], None])
+    """The events, in the order given."""
     starts: set[datetime] = field(default_factory=set[datetime])
     gauges: dict[tuple[UUID, str], datetime] = field(default_factory=dict[tuple[UUID, str], datetime])
     """The earliest event of each gauge."""
@@ -290,7 +299,7 @@ def _find_asked(tallies: Tallies, metrics: dict[str, Metric], events: Sequence[U
         metric = metrics.get(event.metric)
         if tally is None or metric is None or not is_sound_id(event.event_id):
             continue
-        asked.ids.add((tally.account.id, event.event_id))
+        asked.ids[tally.account_id, event.event_id] = None
         at = event.occurred_at or tally.now
         period = None if at > tally.now + AHEAD else tally.period_of(at)
         if period is None or tally.now >= period.end + LATE:
@@ -364,13 +373,12 @@ async def _read_held(work: Work, tallies: Tallies) -> None:
 
 
 async def _read_known(work: Work, tallies: Tallies, asked: _Asked) -> None:
-    named = sorted(asked.ids)  # in one order, as they are inserted later
-    if not named:
+    if not asked.ids:
         return
     given = given_rows(
         work.session,
-        account_id=(UsageEventId.account_id.type, [account_id for account_id, _ in named]),
-        event_id=(UsageEventId.event_id.type, [event_id for _, event_id in named]),
+        account_id=(UsageEventId.account_id.type, [account_id for account_id, _ in asked.ids]),
+        event_id=(UsageEventId.event_id.type, [event_id for _, event_id in asked.ids]),
     )
     for account_id, event_id, content_hash in await work.session.execute(
         select(UsageEventId.account_id, UsageEventId.event_id, UsageEventId.content_hash).join(

@@ -126,6 +126,8 @@ class UsageFigure:
     """The one that the account chose; none where it chose nothing."""
     approval: OverageApproval | None
     """What was approved in the running usage period."""
+    may_pass: bool
+    """Whether anything may pass the limit at all."""
     is_sold: bool
     """Whether what passes the limit is rated when the period closes, whatever the policy is by then."""
     overage_price_minor: int | None
@@ -256,6 +258,7 @@ async def load_figures(
             policy=policy_in_force(metric, status, tier, price, setting),
             setting=setting,
             approval=approval,
+            may_pass=may_pass(status, tier),
             is_sold=may_pass(status, tier) and is_sold(metric, price),
             overage_price_minor=price,
             sequence=current.sequence if current else 0,

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from ..database import Actor, Database, ReadSession, Work
+from ..database import Actor, Database, ReadSession, Work, take_snapshot
 from ..faults import reach
 from ..models import BillingAccount, Export, ExportFormat, ExportStatus, Metric, NoticeSeverity, WorkKind
 from . import catalogue
 from .accounts import load_accounts
-from .auditing import take_snapshot
 from .due_work import Fenced, Taken, claim, finish, give_back, hold_on, postpone
 from .exports import add_part, drop_parts, expire_export, mark_failed, mark_ready
 from .notices import clear_notice, raise_notice

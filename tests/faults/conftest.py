@@ -14,7 +14,7 @@ from dateutil.relativedelta import relativedelta
 from sqlalchemy import func, select, update
 
 from plafond.clock import SetClock
-from plafond.database import Database
+from plafond.database import Database, take_snapshot
 from plafond.migrations import migrate_database
 from plafond.models import (
     BillingAccount,
@@ -33,7 +33,7 @@ from plafond.models import (
     WorkKind,
 )
 from plafond.services import decisions
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 from plafond.settings import Environment
 
 from ..conftest import _address, _create_postgres, _drop_postgres

@@ -23,7 +23,7 @@ from sqlalchemy import func, select, update
 
 from plafond.adapters.sandbox_processor import set_conduct
 from plafond.clock import SetClock
-from plafond.database import Database
+from plafond.database import Database, take_snapshot
 from plafond.migrations import migrate_database
 from plafond.models import (
     BillingAccount,
@@ -52,7 +52,7 @@ from plafond.models import (
 from plafond.schema.node import encode_id
 from plafond.services import decisions
 from plafond.services.access import Scope
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 from plafond.services.duties import do_due
 from plafond.services.ports import Processor
 from plafond.services.tills import Till

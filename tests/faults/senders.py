@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from plafond.database import Database
+from plafond.database import Database, take_snapshot
 from plafond.models import (
     Alert,
     Counter,
@@ -31,7 +31,7 @@ from plafond.models import (
     UsageRollup,
 )
 from plafond.schema.node import decode_id, encode_id
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 from plafond.services.usage import RESERVED_IDS
 
 from .fire import BOUND_S, Battlefield, Fight, Front, Kind, copy_of, hold_back

@@ -17,9 +17,10 @@ import pytest
 from sqlalchemy import func, select
 
 from plafond.adapters.stripe_processor import StripeProcessor
+from plafond.database import take_snapshot
 from plafond.migrations import migrate_database
 from plafond.models import Notice, SandboxAnswers, SandboxMessages, Transaction, TransactionStatus
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 from plafond.settings import Environment
 
 from ..adapters.stripe_fake import SECRET_KEY, WEBHOOK_SECRET, FakeStripe, Fault, serve_fake, sign

@@ -20,10 +20,10 @@ import httpx2
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
-from plafond.database import driver_url
+from plafond.database import driver_url, take_snapshot
 from plafond.migrations import check_database, compare_database, migrate_database
 from plafond.models import Role
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 from plafond.serving import bind_port
 from plafond.settings import Environment
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import delete, func, insert, select
 
-from plafond.database import Database
+from plafond.database import Database, take_snapshot
 from plafond.models import (
     Base,
     SandboxCharge,
@@ -26,7 +26,7 @@ from plafond.models import (
     SandboxRefund,
     Transaction,
 )
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 
 from ..conftest import _address, _create_postgres, _drop_postgres
 from .fire import Battlefield, Fight, fight

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from uuid import UUID
@@ -12,14 +11,14 @@ import jwt
 import pytest
 from sqlalchemy import select, update
 
-from plafond.database import ReadSession
 from plafond.http.lines import Asked, name_cursor, share_key
 from plafond.models import Alert, ApiKey, Member, Role
 from plafond.models.types import new_id
 from plafond.resolvers.context import Context
+from plafond.schema import billing as shown
 from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind, Scope
-from plafond.services.changes import ChangeKind, Following, load_alerts, read_stretch
+from plafond.services.changes import ChangeKind, Following, read_stretch
 from plafond.services.cursors import decode_change, encode_change
 from plafond.services.tokens import create_key, revoke_key
 
@@ -194,15 +193,16 @@ async def test_a_shared_stream_that_fails_is_taken_up_by_its_readers(
 ) -> None:
     async with AsyncExitStack() as stack:
         sockets = [await join(stack, world, world.operator, RAISED, "birchwood") for _ in range(2)]
-        calls: list[Sequence[UUID]] = []
+        calls: list[UUID] = []
+        show = shown.Alert.of
 
-        async def fail_once(session: ReadSession, ids: Sequence[UUID]) -> dict[UUID, Alert]:
-            calls.append(ids)
+        def fail_once(row: Alert) -> shown.Alert:
+            calls.append(row.id)
             if len(calls) == 1:
                 raise RuntimeError("for once")
-            return await load_alerts(session, ids)
+            return show(row)
 
-        monkeypatch.setattr("plafond.resolvers.subscription.load_alerts", fail_once)
+        monkeypatch.setattr(shown.Alert, "of", fail_once)
         await record(world, "birchwood", "one", quantity=500)
         assert [(await socket.next())["threshold"] for socket in sockets] == [80, 80]
         await until(lambda: readers(world) == 2)

@@ -11,11 +11,12 @@ from uuid import UUID
 
 import anyio
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from plafond.database import ACCESS_TOPIC, Actor, account_topic
 from plafond.models import Alert, ApiKey, BillingAccount, Member, Notice, NoticeSeverity, Role
 from plafond.models.types import new_id
+from plafond.schema import billing as shown
 from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind
 from plafond.services.companies import Certificate, set_tax_exemption, update_company
@@ -1008,8 +1009,52 @@ async def test_what_is_gone_by_now_is_told_without_it(world: World) -> None:
         await socket.check_alive()
 
 
+async def test_streams_go_on_behind_alerts_that_are_gone(world: World) -> None:
+    """An account's data is deleted some time after its end; what its outbox told of is not there any more."""
+    account = await account_of(world, "birchwood")
+    after, id_ = await cursor_of(world, "birchwood"), encode_id("BillingAccount", account.id)
+    await record(world, "birchwood", "one", quantity=500)
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(delete(Alert).where(Alert.account_id == account.id))
+    async with connect(world) as socket:
+        await socket.init(world.operator)
+        await socket.subscribe("s", CHANGES, id=id_, after=after, kinds=["ALERT"])
+        change = await socket.next()
+        assert (change["kind"], change["node"]) == ("ALERT", None)
+        for name, query in (("r", RAISED), ("c", CHANGED)):
+            await socket.subscribe(name, query, id=id_, after=after)
+        await until(lambda: readers(world) == 3)
+        await record(world, "birchwood", "two", quantity=1_000)
+        seen: set[str] = set()
+        while len(seen) < 3:
+            seen.add((await socket.receive())["id"])
+
+
+async def test_a_query_under_way_on_a_socket_is_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that stops lets it end; a stream is no such thing."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def take_long(*_: object, **__: object) -> None:
+        begun.set()
+        await go_on.wait()
+
+    sockets = world.app.state.sockets
+    async with connect(world) as socket:
+        await socket.init(world.operator)
+        await socket.subscribe("s", RAISED, id=await id_of(world, "birchwood"))
+        await until(lambda: readers(world) == 1)
+        assert not sockets.is_answering
+        monkeypatch.setattr("plafond.resolvers.query.find_node", take_long)
+        await socket.subscribe("q", '{ node(id: "x") { id } }')
+        await begun.wait()
+        assert sockets.is_answering
+        go_on.set()
+        assert await socket.next("q") is None
+        await until(lambda: not sockets.is_answering)
+
+
 async def test_a_fault_of_ours_in_a_stream_tells_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("secret detail")
 
     async with connect(world) as socket:
@@ -1017,7 +1062,7 @@ async def test_a_fault_of_ours_in_a_stream_tells_nothing(world: World, monkeypat
         await socket.subscribe(
             "s", RAISED, id=await id_of(world, "birchwood"), after=await cursor_of(world, "birchwood")
         )
-        monkeypatch.setattr("plafond.resolvers.subscription.load_alerts", fail)
+        monkeypatch.setattr(shown.Alert, "of", fail)
         await record(world, "birchwood", "one", quantity=500)
         message = await socket.receive()
         assert "secret" not in json.dumps(message)

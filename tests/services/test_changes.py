@@ -7,20 +7,26 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from plafond.database import ReadSession
 from plafond.models import BillingAccount, OutboxEvent
-from plafond.services import changes
+from plafond.services import calendars, changes
+from plafond.services.accounts import create_account
+from plafond.services.alert_thresholds import set_thresholds
 from plafond.services.changes import (
     BILLING_KINDS,
-    FOLLOWED,
     TOLD_BY_KIND,
     Change,
     ChangeKind,
     kind_of,
     read_stretch,
 )
+from plafond.services.limits import set_limits
+from plafond.services.plan_limits import load_free_limits
+from plafond.worker import do_due_work
 
 from ..conftest import World
-from .helpers import account_of, emails, send
+from .engine import open_till
+from .helpers import ACTOR, OPERATOR, account_of, emails, period_of, send
 
 ONLY_AUDITED = {
     "payment.recorded",
@@ -31,6 +37,7 @@ ONLY_AUDITED = {
     "export.expired",
 }
 WITHOUT_AN_OBJECT = {"invoice.upcoming"}
+FOLLOWED = {event for told in TOLD_BY_KIND.values() for event in told.events}
 
 
 def test_every_event_about_what_is_followed_is_in_the_table() -> None:
@@ -95,6 +102,42 @@ async def test_the_last_state_of_everything_comes_however_small_a_batch_is(
         ChangeKind.ALERT,
         *(BILLING_KINDS - {ChangeKind.EXPORT}),
     }
+
+
+async def metrics_told(world: World, account: BillingAccount) -> set[str | None]:
+    """Whose figures streams tell that have read up to now."""
+    async with world.database.read() as session:
+        stretch = await read_stretch(session, account.id, account.sequence, {ChangeKind.USAGE})
+    return {change.metric_key for change in stretch.changes}
+
+
+async def test_figures_that_start_anew_with_a_period_are_told(world: World) -> None:
+    await send(world, emails("one", 5))
+    account, period = await account_of(world), await period_of(world)
+    world.clock.stands_at = period.end
+    while await do_due_work(open_till(world.database)):
+        pass
+    assert "email_sends" in await metrics_told(world, account)
+
+
+async def test_limits_that_change_are_told_where_nothing_was_used_yet(world: World) -> None:
+    async with world.database.work(ACTOR) as work:
+        account = await create_account(work, "anew", {"name": "Anew", "currency": "USD", "timezone": "UTC"})
+    account = await account_of(world, "anew")
+    async with world.database.work(ACTOR) as work:
+        locked = (await work.lock_accounts([account.id]))[account.id]
+        limits = dict(await load_free_limits(ReadSession(work.session)))
+        running = calendars.period_of(locked, None, [], world.clock.now())
+        assert running is not None
+        await set_limits(work, locked, limits | {"email_sends": 77, "workspaces": 7}, running, "test")
+    assert await metrics_told(world, account) == {"email_sends", "workspaces"}
+
+
+async def test_a_level_that_own_thresholds_change_is_told(world: World) -> None:
+    account = await account_of(world)
+    async with world.database.work(ACTOR) as work:
+        await set_thresholds(work, OPERATOR, account.id, "email_sends", [20])
+    assert await metrics_told(world, account) == {"email_sends"}
 
 
 async def test_one_statement_reads_the_events_of_all_kinds(world: World) -> None:

@@ -3,10 +3,15 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
-from plafond.models import Role
+from plafond.models import Price, PriceKind, Role
+from plafond.services.usage import EventStatus
+from plafond.worker import do_due_work
 
-from ..conftest import Client, World
+from ..conftest import NOW, Client, World
+from .engine import open_till
+from .helpers import ACTOR, emails, period_of, send
 
 SET = """
 mutation ($input: SetOveragePolicyInput!) {
@@ -134,6 +139,18 @@ async def test_what_is_allowed_is_never_charged(acme: Acme) -> None:
     assert await acme.send(1) == "ACCEPTED"
     overage = await acme.overage()
     assert (overage["allowed"], overage["blocks"], overage["amount"]) == (13_450, 1, {"amountMinor": 1_000})
+
+
+async def test_what_comes_late_keeps_what_was_allowed_without_a_price(acme: Acme, world: World) -> None:
+    async with world.database.work(ACTOR) as work:
+        await work.session.execute(delete(Price).where(Price.kind == PriceKind.OVERAGE))
+    assert await acme.choose("ALLOW") == []
+    assert await acme.send(40_000) == "ACCEPTED"
+    world.clock.stands_at = (await period_of(world)).end
+    while await do_due_work(open_till(world.database)):
+        pass
+    (late,) = await send(world, emails("late", 10, occurred_at=NOW))
+    assert (late.status, late.code) == (EventStatus.ACCEPTED, None)
 
 
 async def test_only_operators_allow_and_set_what_is_not_sold(acme: Acme, world: World) -> None:

@@ -12,12 +12,12 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from plafond.clock import SetClock
-from plafond.database import Database
+from plafond.database import Database, take_snapshot
 from plafond.migrations import compare_database, downgrade_database
 from plafond.models import BillingAccount, Counter, TestClock, UsageEvent, UsageEventId, UsagePeriod, UsageRollup
 from plafond.models.types import first_id_at, new_id
 from plafond.services import partitions
-from plafond.services.auditing import audit, take_snapshot
+from plafond.services.auditing import audit
 from plafond.services.partitions import Month, is_only_waiting, let_go, make_partitions
 from plafond.stopping import Stopping
 from plafond.worker import run_upkeep

@@ -252,6 +252,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('account_id', 'kind', 'subject', 'threshold', 'period_start', 'episode', name=op.f('uq_alert_account_id_kind_subject_threshold_period_start_episode'))
     )
     with op.batch_alter_table('alert', schema=None) as batch_op:
+        batch_op.create_index('ix_alert_open', ['account_id'], unique=False, sqlite_where=sa.text('resolved_at IS NULL'), postgresql_where=sa.text('resolved_at IS NULL'))
         batch_op.create_index(batch_op.f('ix_alert_account_id_sequence'), ['account_id', 'sequence'], unique=False)
         batch_op.create_index(batch_op.f('ix_alert_resolved_at_period_end'), ['resolved_at', 'period_end'], unique=False)
 
@@ -715,6 +716,7 @@ def upgrade() -> None:
     sa.Column('period_start', sa.DateTime(timezone=True), nullable=False),
     sa.Column('period_end', sa.DateTime(timezone=True), nullable=False),
     sa.Column('limit_quantity', sa.BigInteger(), nullable=True),
+    sa.Column('may_pass', sa.Boolean(), nullable=False),
     sa.Column('block', sa.BigInteger(), nullable=True),
     sa.Column('price_minor', sa.BigInteger(), nullable=False),
     sa.Column('invoiced_minor', sa.BigInteger(), nullable=False),

@@ -45,11 +45,16 @@ def policy_in_force(
 
     `CHARGE` where it chose nothing. `ALLOW` needs no price.
     """
-    if not may_pass(status, tier):
+    return choose_policy(may_pass=may_pass(status, tier), is_sold=is_sold(metric, price_minor), setting=setting)
+
+
+def choose_policy(*, may_pass: bool, is_sold: bool, setting: OveragePolicy | None) -> OveragePolicy:
+    """The same by what holds: also of a closed period, which keeps that."""
+    if not may_pass:
         return OveragePolicy.BLOCK
     if setting is OveragePolicy.ALLOW:
         return setting
-    return setting or OveragePolicy.CHARGE if is_sold(metric, price_minor) else OveragePolicy.BLOCK
+    return setting or OveragePolicy.CHARGE if is_sold else OveragePolicy.BLOCK
 
 
 def ceiling_of(terms: UsageTerms) -> int | None:

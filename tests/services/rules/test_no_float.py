@@ -56,6 +56,7 @@ ALLOWED = {
     "services/tokens.py:_prove_key": "how long a token is good, in seconds",
     "models/types.py:first_id_at": "an instant in milliseconds",
     "services/changes.py:USAGE_PAUSE_S": "how long to wait, in seconds",
+    "services/changes.py:LOOK_S": "how long to wait, in seconds",
     "services/invariants/documents.py:_show_tax": "shows a rate in percent to operators",
     "services/links.py:open_link": "an instant in seconds",
     "services/links.py:sign_link": "an instant in seconds",
