@@ -2000,7 +2000,7 @@ class AlertCoverage:
     crossings: list[AlertCrossing] = said(
         "As they happened; of gauges those raised in the period, or open in it. What should be there is reckoned from "
         "events, figures and limits, and not taken from what was raised: of a period that is over, from the limits that "
-        "its close kept. Before the close, and without a subscription, a period that is over shows what was raised only."
+        "its close kept. Before it, and without a subscription, what is over shows what was raised only."
     )
 
     @classmethod
