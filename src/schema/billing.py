@@ -1999,8 +1999,8 @@ class AlertCoverage:
     has_more: bool = said(f"Whether there were more than {coverage.MAX_CROSSINGS} alerts: then the newest are listed.")
     crossings: list[AlertCrossing] = said(
         "As they happened; of gauges those raised in the period, or open in it. What should be there is reckoned from "
-        "events, figures and limits, and not taken from what was raised: of a period that is over, from the limits that its "
-        "close kept. Before the close, and without a subscription, it shows what was raised only."
+        "events, figures and limits, and not taken from what was raised: of a period that is over, from the limits "
+        "that its close kept. Before the close, and without a subscription, it shows what was raised only."
     )
 
     @classmethod
