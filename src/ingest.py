@@ -4,6 +4,7 @@ import asyncio
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,7 @@ class IngestFailed(Exception):
     """The file could not be sent to its end. What was acknowledged is counted; the same command goes on from there."""
 
 
+WHOLE = re.compile(r"-?[0-9]{1,19}")
 CSV_NAMES = {info.alias or name for name, info in UsageLine.model_fields.items()} - {"properties"}
 
 
@@ -119,16 +121,25 @@ def _read_csv(file: Path) -> Iterator[tuple[int, UsageLine | Broken]]:
 
 
 def _read_row(number: int, header: list[str], row: list[str]) -> UsageLine | Broken:
-    given = {name: value for name, value in zip(header, row, strict=False) if name and value}
+    if len(row) != len(header):
+        return Broken(number, "", f"The row has {len(row)} fields, and the first row names {len(header)}.")
+    given = {name: value for name, value in zip(header, row, strict=True) if name and value}
     try:
         "".join([*given, *given.values()]).encode()
-        known = {name: value for name, value in given.items() if name in CSV_NAMES}
+        known = {name: _read_cell(name, value) for name, value in given.items() if name in CSV_NAMES}
         more = {name: value for name, value in given.items() if name not in CSV_NAMES}
         return UsageLine.model_validate({**known, "properties": more})
     except UnicodeEncodeError:
         return Broken(number, "", "Not UTF-8.")
     except ValidationError as error:
         return Broken(number, given.get("eventId", ""), explain_fault(error))
+
+
+def _read_cell(name: str, text: str) -> object:
+    """What a cell holds: a table has texts only."""
+    if name in ("quantity", "level") and WHOLE.fullmatch(text):
+        return int(text)
+    return {"true": True, "false": False}.get(text.lower(), text) if name == "correction" else text
 
 
 async def ingest_file(
@@ -200,7 +211,10 @@ def rejected_of(file: Path) -> Path:
 
 def _list_rejected(place: Path, rejected: Sequence[dict[str, Any]]) -> None:
     if rejected:
-        place.write_text("".join(json.dumps(broken, ensure_ascii=False) + "\n" for broken in rejected), "utf-8")
+        lines = (
+            {"line": broken["line"], "eventId": broken["event_id"], "reason": broken["reason"]} for broken in rejected
+        )
+        place.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), "utf-8")
     else:
         place.unlink(missing_ok=True)
 

@@ -87,6 +87,16 @@ def test_csv_is_read_with_a_bom_and_extra_columns_become_properties(tmp_path: Pa
         "c,email_sends,birchwood,many,,,",
         "d,email_sends,birchwood,7,,,",
     )
+    corrections = write_lines(
+        tmp_path / "corrections.csv",
+        "eventId,metric,quantity,correction",
+        "a,email_sends,-3,TRUE",
+        "b,email_sends,3,false",
+    )
+    assert [(event.quantity, event.correction) for event in read_sound(corrections).values()] == [
+        (-3, True),
+        (3, False),
+    ]
     events = read_sound(file)
     assert list(events) == [2, 4, 6]
     assert events[2].event_id == "a"
@@ -198,6 +208,9 @@ def test_a_broken_line_is_listed_with_its_reason_and_loses_nothing(case: str, tm
         pytest.param(b"x,email_sends,birchwood,nan,", id="NaN"),
         pytest.param(b"x,email_sends,birchwood,1.5,", id="fraction"),
         pytest.param(b",email_sends,birchwood,1,", id="no id"),
+        pytest.param(b"x,email_sends,birchwood,1,000,main", id="one field too many"),
+        pytest.param(b"x,email_sends,birchwood,1", id="one field too few"),
+        pytest.param(b"x,email_sends,birchwood,1_000,", id="underscore"),
     ],
 )
 def test_a_broken_csv_row_is_listed_and_loses_nothing(row: bytes, tmp_path: Path) -> None:
@@ -303,7 +316,9 @@ async def test_a_file_is_counted_and_its_faults_are_listed(address: str, url: st
     assert told[0] == (4, 2)
     assert told[-1] == (6, 3)
     assert not journal_of(file).exists()
-    assert [json.loads(line) for line in rejected_of(file).read_text("utf-8").splitlines()] == done.rejected
+    assert [json.loads(line) for line in rejected_of(file).read_text("utf-8").splitlines()] == [
+        {"line": item["line"], "eventId": item["event_id"], "reason": item["reason"]} for item in done.rejected
+    ]
 
     write_lines(file, sends("a", 1))
     done = await ingest_file(file, url=url, token=token, tell=lambda _: None)

@@ -148,8 +148,9 @@ class Subscription:
     ) -> AsyncGenerator[AccountChange, None]:
         """All changes of an account in one stream. Without `after` it starts with a SNAPSHOT: read the page then."""
         account = await _open(info, account_id)
-        if kinds == []:
-            raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`kinds` names at least one kind: left out, all are sent.")
+        if kinds is not None and not set(kinds) - {ChangeKind.SNAPSHOT, ChangeKind.GAP}:
+            told = "`kinds` names at least one kind of change: left out, all are sent. SNAPSHOT and GAP come anyway."
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
         if kinds is not None:
             chosen = set(kinds)
             require_right(info, right_over(chosen), account.id)

@@ -133,8 +133,10 @@ async def cover_alerts(
     periods = await session.scalars(
         select(UsagePeriod).where(UsagePeriod.account_id == account.id).order_by(UsagePeriod.start_at)
     )
-    period = period_of(account, subscription, periods.all(), now if instant is None else instant)
-    if period is None or now < period.start:
+    at = now if instant is None else instant
+    # What is to come lies in the running period, or in none that has begun.
+    period = period_of(account, subscription, periods.all(), min(at, now))
+    if period is None or at >= period.end:
         return None
     is_running = period.start <= now < period.end
     is_watched = account.closed_at is None and (subscription is None or subscription.status in RUNNING)

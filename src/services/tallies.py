@@ -1,13 +1,13 @@
 """What a batch of usage needs to know of each account: read once before, moved in memory, written once after."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, tuple_
 
 from ..database import ReadSession, Work, given_rows
 from ..models import (
@@ -407,8 +407,6 @@ async def _read_gauge_history(
     work: Work, tallies: Tallies, metrics: dict[str, Metric], earliest: dict[tuple[UUID, str], datetime]
 ) -> None:
     """The steps of each gauge from the earliest event on: what comes late finds its place among them."""
-    accounts: Collection[UUID] = {account_id for account_id, _ in earliest}
-    keys: Collection[str] = {metric_key for _, metric_key in earliest}
     for row in await work.session.execute(
         select(
             UsageEvent.id,
@@ -421,8 +419,7 @@ async def _read_gauge_history(
             UsageEvent.workspace,
         )
         .where(
-            UsageEvent.account_id.in_(accounts),
-            UsageEvent.metric_key.in_(keys),
+            tuple_(UsageEvent.account_id, UsageEvent.metric_key).in_(earliest),
             UsageEvent.occurred_at >= min(earliest.values()),
         )
         .order_by(UsageEvent.occurred_at)

@@ -578,8 +578,13 @@ async def test_only_the_metrics_asked_for_come(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("query", "choice"),
-    [(CHANGES, {"kinds": []}), (USAGE, {"metrics": []}), (USAGE, {"metrics": ["email_sends", "nope"]})],
-    ids=["no kind", "no metric", "unknown metric"],
+    [
+        (CHANGES, {"kinds": []}),
+        (CHANGES, {"kinds": ["GAP", "SNAPSHOT"]}),
+        (USAGE, {"metrics": []}),
+        (USAGE, {"metrics": ["email_sends", "nope"]}),
+    ],
+    ids=["no kind", "no kind of change", "no metric", "unknown metric"],
 )
 async def test_a_choice_that_nothing_would_ever_come_of_is_refused(
     world: World, query: str, choice: dict[str, object]

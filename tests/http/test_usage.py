@@ -128,6 +128,7 @@ async def test_lines_are_counted_and_told_in_the_order_given(world: World, sende
         {"eventId": "half", "metric": "\ud800", "quantity": 1},
         sends("d", 300) | {"properties": {"workspace": "main"}},
         sends("e" * 256),
+        sends("zero") | {"occurredAt": "0001-01-01T00:00:00+01:00"},  # what some languages write for no time at all
     )
     results, end = await sender.send(body)
     assert [(row["index"], row["line"], row["eventId"], row["status"], row["code"]) for row in results] == [
@@ -136,13 +137,14 @@ async def test_lines_are_counted_and_told_in_the_order_given(world: World, sende
         (2, 4, "b", "ACCEPTED", None),
         (3, 5, "c", "REJECTED", "UNKNOWN_METRIC"),
         (4, 6, "a", "DUPLICATE", None),
-        (5, 7, "", "REJECTED", "INVALID_EVENT"),
+        (5, 7, "half", "REJECTED", "INVALID_EVENT"),
         (6, 8, "d", "ACCEPTED", None),
         (7, 9, "e" * 255, "REJECTED", "INVALID_EVENT"),
+        (8, 10, "zero", "REJECTED", "INVALID_EVENT"),
     ]
-    assert results[1]["message"].startswith("Not a JSON object")
+    assert results[1]["message"].startswith("Not JSON: ")
     assert (results[6]["used"], results[6]["limit"]) == (results[0]["used"] + 320, 50_000)
-    assert end == {"accepted": 3, "duplicates": 1, "rejected": 4, "error": None}
+    assert end == {"accepted": 3, "duplicates": 1, "rejected": 5, "error": None}
     assert await figure(world) == before + 321
 
 

@@ -190,6 +190,6 @@ async def test_over_the_api(client: Client, world: World) -> None:
     live, notice = last["deliveries"]
     assert (live["channel"], live["status"], live["sequence"]) == ("LIVE", "DELIVERED", last["sequence"])
     assert (notice["channel"], notice["status"], notice["sequence"]) == ("NOTICE", "DELIVERED", None)
-    for elsewhere in ("2001-01-01T00:00:00Z", "2027-06-01T00:00:00Z"):
+    for elsewhere in ("2001-01-01T00:00:00Z", "2027-06-01T00:00:00Z", "9999-12-31T23:59:59Z"):
         none: Any = await client.data(token, COVERAGE, external="calder", period=elsewhere)
         assert none["billingAccount"]["alertCoverage"] is None, "it is over for long, or has not begun"
