@@ -35,7 +35,8 @@ def decode_cursor(order: str, cursor: str, kinds: Sequence[type]) -> tuple[Any, 
         return tuple(_read(value, kind) for value, kind in zip(values, kinds, strict=True))
     except (ValueError, TypeError, RecursionError) as error:
         raise RequestRefused(
-            ErrorCode.BAD_USER_INPUT, "The cursor is not one of this list: take it unchanged from an earlier answer."
+            ErrorCode.BAD_USER_INPUT,
+            "The cursor is of another list or account, or was changed: take one from an earlier answer to the same.",
         ) from error
 
 

@@ -462,12 +462,12 @@ _NOTICES = {
         "至急、上位のプランを選択するか、使用量を減らしてください。",
     ),
     "USAGE_LIMIT_REACHED": (
-        "What passes the limit is refused or charged, as your overage settings say.",
-        "Was das Limit übersteigt, wird je nach Einstellung abgelehnt oder berechnet.",
-        "Ce qui dépasse la limite est refusé ou facturé, selon vos réglages de dépassement.",
-        "Lo que supere el límite se rechaza o se cobra, según su configuración de excedentes.",
-        "Wat boven de limiet komt, wordt geweigerd of berekend, volgens uw instellingen.",
-        "上限を超えた分は、超過設定に応じて拒否または課金されます。",
+        "What passes the limit is treated as its overage policy says.",
+        "Was das Limit übersteigt, wird nach der eingestellten Überschreitungsregel behandelt.",
+        "Ce qui dépasse la limite est traité selon la règle de dépassement en vigueur.",
+        "Lo que supere el límite se trata según la política de excedentes vigente.",
+        "Wat boven de limiet komt, wordt behandeld volgens het geldende overschrijdingsbeleid.",
+        "上限を超えた分は、設定されている超過ポリシーに従って扱われます。",
     ),
 }
 
