@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -197,10 +198,16 @@ def heard(number: int, kind: EventKind) -> Heard:
 SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 13))]
 
 
+@cache
+def moment_of(address: str) -> datetime:  # noqa: ARG001  # what it is remembered by
+    """One for all that is compared: revenue is earned by the second."""
+    return datetime.now(UTC)
+
+
 async def _tell_charge(template: Battlefield, folder: Path, ends: str, places: Sequence[int]) -> State:
     """An open charge of an invoice, of which results are written down in an order."""
     with copy_of(template, folder) as field_:
-        database = Database(field_.address, SetClock(datetime.now(UTC)), lambda _: None)
+        database = Database(field_.address, SetClock(moment_of(template.address)), lambda _: None)
         till = open_till(database)
         [party] = field_.of(Kind.DEBTOR)
         await behave(database, [party], SandboxAnswers.HANGS)
@@ -238,7 +245,7 @@ async def test_stale_word_of_a_charge(battlefield: Battlefield, tmp_path: Path, 
 async def _tell_refund(template: Battlefield, folder: Path, last: int, places: Sequence[int]) -> State:
     """A refund that is with the bank, of which results are written down in an order."""
     with copy_of(template, folder) as field_:
-        database = Database(field_.address, SetClock(datetime.now(UTC)), lambda _: None)
+        database = Database(field_.address, SetClock(moment_of(template.address)), lambda _: None)
         till = open_till(database)
         [party] = field_.of(Kind.PATIENT)
         await _refund(till, party, 1_000)
@@ -276,7 +283,7 @@ async def test_stale_word_of_a_refund(battlefield: Battlefield, tmp_path: Path, 
 
 async def _tell_dispute(template: Battlefield, folder: Path, ends: str, places: Sequence[int]) -> State:
     with copy_of(template, folder) as field_:
-        database = Database(field_.address, SetClock(datetime.now(UTC)), lambda _: None)
+        database = Database(field_.address, SetClock(moment_of(template.address)), lambda _: None)
         [party] = field_.of(Kind.UNHAPPY)
         assert party.charge_id is not None, "it paid"
         results = [
