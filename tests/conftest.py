@@ -25,6 +25,8 @@ from plafond.models import Role
 from plafond.sandbox.seeds import SandboxToken, seed_sandbox
 from plafond.settings import Environment, Settings
 
+from .own_redis import OwnRedis, run_redis
+
 MEMORY = Path("/dev/shm")  # noqa: S108
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
     # A commit waits for the disk, and tests commit very often: where there is a disk in memory they use that.
@@ -285,3 +287,10 @@ async def client(world: World) -> AsyncGenerator[Client]:
     transport = httpx2.ASGITransport(world.app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://plafond.test") as http:
         yield Client(http)
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[OwnRedis]:
+    """A Redis that the test may kill."""
+    with run_redis(tmp_path) as server:
+        yield server

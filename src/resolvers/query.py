@@ -52,6 +52,7 @@ from ..services.refundables import ORDER as REQUESTS_ORDER
 from ..services.refundables import list_requests
 from .access import query, require_operator
 from .context import Info
+from .showing import show_notice
 
 MAX_NODES = 100
 MAX_VIEWER_ACCOUNTS = 100
@@ -120,11 +121,7 @@ async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
 
 
 async def _show_notice(row: models.Notice, info: Info) -> Notice | None:
-    if not is_meant_for(info.context.principal, row):
-        return None
-    account = await info.context.load.account(row.account_id)
-    assert account is not None, "a foreign key guarantees the account"
-    return Notice.of(row, account, info.context.now_for(account))
+    return await show_notice(info, row) if is_meant_for(info.context.principal, row) else None
 
 
 async def _show_quote(row: models.Quote, info: Info) -> Quote:

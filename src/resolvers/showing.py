@@ -1,10 +1,10 @@
-"""What mutations answer with: objects as they are after the commit."""
+"""What mutations and streams answer with: objects as they are after a commit."""
 
 from typing import Any
 from uuid import UUID
 
 from .. import models
-from ..schema.billing import BillingAccount, Invoice, PendingChange, PlanSubscription, Transaction, pending_of
+from ..schema.billing import BillingAccount, Invoice, Notice, PendingChange, PlanSubscription, Transaction, pending_of
 from ..services.orders import Placed
 from .context import Info
 
@@ -33,6 +33,13 @@ async def show_transaction(info: Info, transaction_id: UUID | None) -> Transacti
     """A transaction by its key."""
     row = None if transaction_id is None else await info.context.load.row(models.Transaction, transaction_id)
     return None if row is None else Transaction.of(row)
+
+
+async def show_notice(info: Info, row: models.Notice) -> Notice:
+    """A banner, in its account's language and at its time."""
+    account = await info.context.load.account(row.account_id)
+    assert account is not None, "a foreign key guarantees the account"
+    return Notice.of(row, account, info.context.now_for(account))
 
 
 async def _show_pending(info: Info, pending_id: UUID | None) -> PendingChange | None:

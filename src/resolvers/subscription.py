@@ -1,6 +1,6 @@
 """The fields of Subscription: rows read from a cursor on, woken by the bus. A session per look, none per stream."""
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import Annotated, Any, TypeAlias
 
 import strawberry
@@ -30,6 +30,7 @@ from ..services.errors import ErrorCode, RequestRefused
 from ..services.notices import is_operator_of
 from .access import require_right, subscription
 from .context import Info
+from .showing import show_account, show_notice
 
 AccountArgument: TypeAlias = Annotated[strawberry.ID, strawberry.argument(description="Which account.")]
 ResumeArgument: TypeAlias = Annotated[
@@ -38,16 +39,6 @@ ResumeArgument: TypeAlias = Annotated[
         description="The cursor of the last thing seen: what came since is sent first; nothing is missed or sent twice."
     ),
 ]
-
-NODES: dict[ChangeKind, tuple[type[models.Base], Callable[[Any, int], Node]]] = {
-    ChangeKind.ALERT: (models.Alert, Alert.of),
-    ChangeKind.INVOICE: (models.Invoice, Invoice.of),
-    ChangeKind.TRANSACTION: (models.Transaction, Transaction.of),
-    ChangeKind.SUBSCRIPTION: (models.Subscription, PlanSubscription.of),
-    ChangeKind.PAYMENT_METHOD: (models.PaymentMethod, lambda row, _: PaymentMethod.of(row)),
-    ChangeKind.EXPORT: (models.Export, Export.of),
-}
-"""What changed, by its row as it is now, for the kinds that only need that."""
 
 
 async def _open(info: Info, account_id: str, right: Right = Right.READ_USAGE) -> AccountRow:
@@ -111,24 +102,53 @@ async def _shorthand(
             yield account, change
 
 
+Find: TypeAlias = Callable[[Info, AccountRow, Change], Awaitable[Node | None]]
+
+
+def _by_row(model: type[models.Base], show: Callable[[Any, int], Node]) -> Find:
+    """What changed, by its row as it is now."""
+
+    async def find(info: Info, account: AccountRow, change: Change) -> Node | None:  # noqa: ARG001  # as all of them
+        assert change.subject_id is not None, "its event names it"
+        row = await info.context.load.row(model, change.subject_id)
+        return None if row is None else show(row, change.sequence)
+
+    return find
+
+
+async def _find_usage(info: Info, account: AccountRow, change: Change) -> MetricUsage | None:
+    assert change.metric_key is not None, "usage names its metric"
+    return usage_of(await info.context.load.figures(account.id), change.metric_key, change.sequence)
+
+
+async def _find_notice(info: Info, account: AccountRow, change: Change) -> Notice | None:  # noqa: ARG001
+    assert change.subject_id is not None, "its event names it"
+    row = await info.context.load.row(models.Notice, change.subject_id)
+    return None if row is None or row.dismissed_at is not None else await show_notice(info, row)
+
+
+async def _find_company(info: Info, account: AccountRow, change: Change) -> BillingAccount:  # noqa: ARG001
+    return await show_account(info, account.id)
+
+
+FINDERS: dict[ChangeKind, Find] = {
+    ChangeKind.USAGE: _find_usage,
+    ChangeKind.ALERT: _by_row(models.Alert, Alert.of),
+    ChangeKind.INVOICE: _by_row(models.Invoice, Invoice.of),
+    ChangeKind.TRANSACTION: _by_row(models.Transaction, Transaction.of),
+    ChangeKind.SUBSCRIPTION: _by_row(models.Subscription, PlanSubscription.of),
+    ChangeKind.PAYMENT_METHOD: _by_row(models.PaymentMethod, lambda row, _: PaymentMethod.of(row)),
+    ChangeKind.EXPORT: _by_row(models.Export, Export.of),
+    ChangeKind.NOTICE: _find_notice,
+    ChangeKind.COMPANY: _find_company,
+}
+"""What changed, as it is now, by the kind of change. SNAPSHOT and GAP are about nothing that changed."""
+
+
 async def _find_node(info: Info, account: AccountRow, change: Change) -> Node | None:
     """What changed, as it is now; none where it is gone by now."""
-    if change.metric_key is not None:
-        return usage_of(await info.context.load.figures(account.id), change.metric_key, change.sequence)
-    if change.subject_id is None:
-        return None
-    if change.kind in (ChangeKind.COMPANY, ChangeKind.NOTICE):
-        latest = await info.context.load.account(account.id)
-        assert latest is not None, "a foreign key guarantees the account"
-        if change.kind is ChangeKind.COMPANY:
-            return BillingAccount.of(latest)
-        notice = await info.context.load.row(models.Notice, change.subject_id)
-        if notice is None or notice.dismissed_at is not None:
-            return None
-        return Notice.of(notice, latest, info.context.now_for(latest))
-    model, show = NODES[change.kind]
-    row = await info.context.load.row(model, change.subject_id)
-    return None if row is None else show(row, change.sequence)
+    find = FINDERS.get(change.kind)
+    return None if find is None else await find(info, account, change)
 
 
 @strawberry.type(description="What can be followed live. Each event carries a cursor to resume from.")
@@ -200,12 +220,10 @@ class Subscription:
                 raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
             check_metrics(metrics, await info.context.load.figures(opened.id))
         async for account, change in _shorthand(info, account_id, after, ChangeKind.USAGE):
-            assert change.metric_key is not None, "usage names its metric"
             if metrics is not None and change.metric_key not in metrics:
                 continue
-            figures = await info.context.load.figures(account.id)
-            found = usage_of(figures, change.metric_key, change.sequence)
-            if found is not None:
+            found = await _find_node(info, account, change)
+            if isinstance(found, MetricUsage):
                 yield found
 
     @subscription(Right.READ_BILLING)

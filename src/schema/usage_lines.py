@@ -23,6 +23,7 @@ from .node import NOBODY, key_of
 from .scalars import parse_datetime
 
 MAX_LINE = 64 * 1024
+TOO_MUCH = "Not to be read as JSON: a number is too long, or it is nested too deeply."
 
 
 def _check_whole(value: object) -> object:
@@ -130,7 +131,7 @@ def read_line(line: bytes) -> UsageLine | Unread:
     except json.JSONDecodeError as error:
         return Unread("", f"Not JSON: {error.msg} at character {error.pos + 1}.")
     except (ValueError, RecursionError):
-        return Unread("", "Not to be read as JSON: a number is too long, or it is nested too deeply.")
+        return Unread("", TOO_MUCH)
     return read_event(given)
 
 
@@ -138,8 +139,10 @@ def read_event(given: object) -> UsageLine | Unread:
     """The event in a value that came as JSON."""
     try:
         json.dumps(given, ensure_ascii=False).encode()  # a lone surrogate passes JSON, but no wire
-    except (ValueError, RecursionError):
+    except UnicodeEncodeError:
         return Unread(_id_in(given), "A text in it is half a character: a surrogate without its other half.")
+    except RecursionError:
+        return Unread("", TOO_MUCH)
     try:
         if isinstance(given, dict) and "specversion" in given:
             return CloudEvent.model_validate(given).to_line()

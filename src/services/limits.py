@@ -18,7 +18,7 @@ from ..models import (
 from . import alerts
 from .plan_limits import Limits
 from .rules.periods import Period
-from .usage import MAX_FIGURE, UsageFigure, tell_usage
+from .usage import MAX_FIGURE, UsageFigure
 
 
 def add_units(limits: Mapping[str, int | None], units: Iterable[tuple[AddOn, int]]) -> Limits:
@@ -107,7 +107,7 @@ async def set_limits(
         )
         .order_by(Counter.metric_key, Counter.period_start)
     )
-    readings, told = [], set[str]()
+    readings, untold = [], changed & known.keys()
     for counter in counters:
         key = counter.metric_key
         period = None if counter.period_end is None else Period(counter.period_start, counter.period_end)
@@ -118,9 +118,20 @@ async def set_limits(
         )
         if key in changed:
             counter.sequence, counter.changed_at = work.advance(account), now  # streams tell the new limit
-            told.add(key)
-    for key in sorted((changed & known.keys()) - told):
-        await tell_usage(work, account, key, None if metrics[key].kind is MetricKind.GAUGE else usage)
+            untold.discard(key)
+    for key in sorted(untold):  # nothing was used of it yet
+        is_gauge = metrics[key].kind is MetricKind.GAUGE
+        session.add(
+            Counter(
+                account_id=account.id,
+                metric_key=key,
+                period_start=GAUGE_PERIOD if is_gauge else usage.start,
+                period_end=None if is_gauge else usage.end,
+                used=0,
+                changed_at=now,
+                sequence=work.advance(account),
+            )
+        )
     if is_watched:
         await alerts.evaluate_usage(work, readings)
     else:

@@ -41,7 +41,7 @@ from .rules.overage import excess_over
 from .rules.periods import MONTHS, Period, to_wall
 from .rules.transitions import Step, next_status
 from .standing import Standing, Terms
-from .usage import UsageFigure, tell_counter
+from .usage import UsageFigure
 
 TRIAL = timedelta(days=14)
 KEPT_AFTER_CANCELING = timedelta(days=90)
@@ -186,10 +186,14 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
                 )
             )
     await session.flush()
-    for metric_key in await session.scalars(
-        select(Counter.metric_key).where(Counter.account_id == account.id, Counter.period_start == start)
+    now = work.clock.now_for(account)
+    for counter in await session.scalars(
+        select(Counter)
+        .where(Counter.account_id == account.id, Counter.period_start == start)
+        .order_by(Counter.metric_key)
+        .execution_options(populate_existing=True)
     ):
-        await tell_counter(work, account, metric_key, start)  # its figure starts anew
+        counter.sequence, counter.changed_at = work.advance(account), now  # streams tell that it starts anew
     await resolve_ended(work, [account], at)
     return moved
 

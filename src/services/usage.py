@@ -246,6 +246,7 @@ async def load_figures(
         if current is None and metric.key in found[account.id]:
             continue
         status = subscription.status if subscription else None
+        passes = may_pass(status, tier)
         found[account.id][metric.key] = UsageFigure(
             account_id=account.id,
             metric=metric,
@@ -258,8 +259,8 @@ async def load_figures(
             policy=policy_in_force(metric, status, tier, price, setting),
             setting=setting,
             approval=approval,
-            may_pass=may_pass(status, tier),
-            is_sold=may_pass(status, tier) and is_sold(metric, price),
+            may_pass=passes,
+            is_sold=passes and is_sold(metric, price),
             overage_price_minor=price,
             sequence=current.sequence if current else 0,
         )

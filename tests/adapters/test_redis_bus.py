@@ -2,10 +2,9 @@
 
 import asyncio
 import subprocess
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -24,13 +23,7 @@ from plafond.services.cursors import encode_change
 
 from ..conftest import World
 from ..http.test_sockets import ACTOR, CHANGES, Socket, account_of, connect, readers, revoke, until
-from ..own_redis import OwnRedis, run_redis
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[OwnRedis]:
-    with run_redis(tmp_path) as server:
-        yield server
+from ..own_redis import OwnRedis
 
 
 async def test_what_one_publishes_wakes_the_other_and_itself(redis_server: OwnRedis) -> None:

@@ -2,22 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ..own_redis import OwnRedis, run_redis
+from ..own_redis import OwnRedis
 from .fire import Battlefield
 from .runner import SEED, until
 from .senders import Run, all_listen, make_batches, run_senders
-
-
-@pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[OwnRedis]:
-    with run_redis(tmp_path) as server:
-        yield server
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.slow)])
