@@ -37,6 +37,7 @@ from .database import AWAY
 from .resolvers.account_mutation import AccountMutation
 from .resolvers.alert_mutation import AlertMutation
 from .resolvers.batches import ReadsBatches
+from .resolvers.budget_mutation import BudgetMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
 from .resolvers.export_mutation import ExportMutation
@@ -321,6 +322,7 @@ class ProductionMutation(
     UsageMutation,
     ReservationMutation,
     AlertMutation,
+    BudgetMutation,
     CatalogueMutation,
     PlanMutation,
     MoneyMutation,

@@ -111,6 +111,18 @@ class Work:
     clock: Clock
     actor: Actor
     topics: set[str] = field(default_factory=set[str])
+    _last_acts: "dict[tuple[LastAct, UUID], tuple[BillingAccount, set[str]]]" = field(default_factory=dict)
+
+    def before_commit(self, act: "LastAct", account: BillingAccount, about: Collection[str] = ()) -> None:
+        """Have something done for a locked account when all else of the transaction is: once, however often asked."""
+        self._last_acts.setdefault((act, account.id), (account, set()))[1].update(about)
+
+    async def finish(self) -> None:
+        """Do what was left for last."""
+        while self._last_acts:
+            key = next(iter(self._last_acts))
+            account, about = self._last_acts.pop(key)
+            await key[0](self, account, about)
 
     async def lock_accounts(
         self, ids: Collection[UUID], *, external_ids: Collection[str] = (), among: Collection[UUID] | None = None
@@ -208,6 +220,10 @@ class Work:
             )
         else:
             await self.session.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+
+
+LastAct = Callable[[Work, BillingAccount, Collection[str]], Awaitable[None]]
+"""What is done last for an account, and what of it that is about."""
 
 
 def _write_columns(columns: Iterable[Sequence[Any]]) -> list[str]:
@@ -363,6 +379,7 @@ class Database:
         async with self._writing, self._writers.begin() as session:
             work = Work(session=session, clock=self.clock, actor=actor)
             yield work
+            await work.finish()
         self._on_commit(work.topics)
 
     async def run(

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..database import AWAY
 from ..resolvers.context import Context
+from ..schema.node import encode_id
 from ..schema.usage_lines import Unread
 from ..services.access import Right, require
 from ..services.errors import ErrorCode, RequestRefused
@@ -304,6 +305,7 @@ def _show(index: int, line: int | None, result: EventResult) -> dict[str, Any]:
         "message": result.message,
         "used": result.used,
         "limit": result.limit,
+        **({} if result.budget_id is None else {"budgetId": encode_id("Budget", result.budget_id)}),
     }
 
 

@@ -16,6 +16,7 @@ from .account import (
 from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity
 from .base import Base, Entity
 from .books import Deferral, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
+from .budget import Budget, BudgetAction, BudgetPeriod, BudgetScope
 from .catalogue import AddOn, Interval, Metric, MetricKind, Plan, PlanLimit, PlanVersion, Price, PriceKind, TaxTableRow
 from .document import (
     Document,
@@ -28,9 +29,6 @@ from .document import (
     ExportStatus,
 )
 from .money import (
-    Budget,
-    BudgetAction,
-    BudgetScope,
     CreditNote,
     CreditNoteLine,
     CreditNoteTax,
@@ -82,6 +80,7 @@ from .usage import (
     OverageSetting,
     Reservation,
     ReservationStatus,
+    UsageCost,
     UsageEvent,
     UsageEventId,
     UsagePeriod,
@@ -104,6 +103,7 @@ __all__ = [
     "BillingAccount",
     "Budget",
     "BudgetAction",
+    "BudgetPeriod",
     "BudgetScope",
     "ChangeAct",
     "CollectionMethod",
@@ -189,6 +189,7 @@ __all__ = [
     "Transaction",
     "TransactionKind",
     "TransactionStatus",
+    "UsageCost",
     "UsageEvent",
     "UsageEventId",
     "UsagePeriod",

@@ -1,4 +1,4 @@
-"""What was demanded and paid: invoices, their lines and tax rows, transactions, payment methods, budgets."""
+"""What was demanded and paid: invoices, their lines and tax rows, transactions, payment methods."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -137,22 +137,6 @@ PAID = "kind = 'CHARGE' AND status = 'SUCCEEDED' AND excess_minor < amount_minor
 """A charge that paid something of its invoice, as SQL: there is at most one per invoice."""
 
 
-class BudgetScope(StrEnum):
-    """What a budget limits the spend of."""
-
-    ACCOUNT = "ACCOUNT"
-    METRIC = "METRIC"
-    WORKSPACE = "WORKSPACE"
-
-
-class BudgetAction(StrEnum):
-    """What happens when a budget is spent."""
-
-    ALERT_ONLY = "ALERT_ONLY"
-    BLOCK_OVERAGE = "BLOCK_OVERAGE"
-    UPGRADE = "UPGRADE"
-
-
 class PaymentMethod(Entity, kw_only=True, eq=False):
     """How an account pays: what the processor tells of a card, and its token. Never a card number."""
 
@@ -275,6 +259,8 @@ class InvoiceLine(Entity, kw_only=True, eq=False):
     plan_key: Mapped[str | None] = mapped_column(ForeignKey("plan.key"), default=None)
     add_on_key: Mapped[str | None] = mapped_column(ForeignKey("add_on.key"), default=None)
     credited_line_id: Mapped[UUID | None] = mapped_column(ForeignKey("invoice_line.id"), index=True, default=None)
+    usage_periods: Mapped[int] = mapped_column(default=1)
+    """Over how many usage periods its amount is spent, in equal parts."""
 
     @property
     def tax_category(self) -> str:
@@ -588,22 +574,3 @@ class SandboxMessage(Base, kw_only=True, eq=False):
     """How often it is still sent."""
     is_shuffled: Mapped[bool]
     created_at: Mapped[datetime]
-
-
-class Budget(Entity, kw_only=True, eq=False):
-    """A ceiling on net spend per usage period: of the account, a metric or a workspace."""
-
-    __tablename__ = "budget"
-    __table_args__ = (
-        UniqueConstraint("account_id", "scope", "subject"),
-        CheckConstraint("limit_minor > 0", "positive"),
-    )
-
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
-    scope: Mapped[BudgetScope] = mapped_column(default=BudgetScope.ACCOUNT)
-    subject: Mapped[str] = mapped_column(default="")
-    """The metric's key or the workspace; empty for the account's own."""
-    limit_minor: Mapped[int]
-    thresholds: Mapped[list[Any]]
-    """Whole percents, ascending."""
-    action: Mapped[BudgetAction]

@@ -198,6 +198,8 @@ class Reservation(Entity, kw_only=True, eq=False):
     period_start: Mapped[datetime]
     """The usage period that it counts in; of a gauge `GAUGE_PERIOD`."""
     quantity: Mapped[int]
+    workspace: Mapped[str] = mapped_column(default="")
+    """Whose it is held for; empty where its properties name none."""
     committed: Mapped[int] = mapped_column(default=0)
     """What of it became usage."""
     status: Mapped[ReservationStatus] = mapped_column(default=ReservationStatus.HELD)
@@ -220,3 +222,22 @@ class UsageRollup(Base, kw_only=True, eq=False):
     month: Mapped[date]
     """The first day of the local month, so that months are sums of days in any SQL."""
     quantity: Mapped[int]
+
+
+class UsageCost(Base, kw_only=True, eq=False):
+    """What usage of a day and workspace cost: the price of the blocks of overage that its events began.
+
+    The sums over a metric and usage period are its overage so far, to the minor unit.
+    """
+
+    __tablename__ = "usage_cost"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
+    period_start: Mapped[datetime] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    """The day in the account's zone on which it was used."""
+    workspace: Mapped[str] = mapped_column(primary_key=True)
+    """Empty where events name none."""
+    cost_minor: Mapped[int]
+    """Net; corrections may take it below 0 on a day."""

@@ -14,6 +14,7 @@ from ..models import (
     Alert,
     Base,
     BillingAccount,
+    Budget,
     CreditNote,
     Granularity,
     Interval,
@@ -28,6 +29,7 @@ from ..models import (
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.advice import Buyer, Fit, Market, find_fit, load_market
+from ..services.budget_states import BudgetState, Holds, load_holds, state_of
 from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
 from ..services.history import History, HistoryKey, load_history
@@ -36,6 +38,7 @@ from ..services.quotes import QuoteView, suppose_change, view_quote
 from ..services.refundables import Refundable, load_refundables
 from ..services.relations import (
     METHODS_OF_ACCOUNT,
+    PERIODS_OF_BUDGET,
     Agreement,
     Filter,
     HeldAddOn,
@@ -178,6 +181,25 @@ class Loaders:
             return [found[id_] for id_ in ids]
 
         return self._loader("figures", read).load(account_id)
+
+    async def budget_state(self, budget: Budget) -> BudgetState:
+        """How a budget stands."""
+        account_id = budget.account_id
+        account, periods, figures, holds = await asyncio.gather(
+            self.account(account_id),
+            self.related(PERIODS_OF_BUDGET, budget.id),
+            self.figures(account_id),
+            self._holds(account_id),
+        )
+        assert account is not None, "a foreign key guarantees the account"
+        return state_of(account, budget, periods, figures, holds, self._database.clock.now_for(account))
+
+    def _holds(self, account_id: UUID) -> Awaitable[Holds]:
+
+        async def read(session: ReadSession, ids: Sequence[UUID]) -> list[Holds]:
+            return await load_holds(session, ids, self._database.clock.now())
+
+        return self._loader("holds", read).load(account_id)
 
     def watches(self, account_id: UUID) -> Awaitable[Watches]:
         """What watches each metric of an account."""

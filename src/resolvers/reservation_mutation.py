@@ -24,7 +24,7 @@ from ..services import reservations
 from ..services.access import Principal, Right
 from ..services.errors import NotFound
 from ..services.idempotency import Request, idempotent
-from ..services.metering import ask_for_approval
+from ..services.metering import ask_for_approval, tell_of_block
 from ..services.overage import approve_overage, set_overage_policy
 from ..services.reservations import ReservationInput
 from .access import find_account_id, find_id, mutation
@@ -56,6 +56,9 @@ class ReservationMutation:
         except reservations.ApprovalMissing as missing:
             # In a transaction of its own: that of the refusal has rolled back.
             await info.context.run(ask_for_approval, missing.asking)
+            raise
+        except reservations.BudgetSpent as spent:
+            await info.context.run(tell_of_block, spent.blocking)
             raise
         info.context.note_replay(replayed=outcome.replayed)
         return await _show(info, UUID(outcome.answer["reservationId"]))

@@ -11,6 +11,7 @@ from ..schema.billing import (
     AccountChange,
     Alert,
     BillingAccount,
+    Budget,
     Invoice,
     MetricUsage,
     Notice,
@@ -18,6 +19,7 @@ from ..schema.billing import (
     PlanSubscription,
     Transaction,
     check_metrics,
+    show_budget,
     usage_of,
 )
 from ..schema.enums import ChangeKind
@@ -84,6 +86,8 @@ async def _follow(
     ):
         if change.for_operators and not is_operator_of(context.principal, account.id):
             continue
+        if change.is_about_money and not context.principal.may(Right.READ_BILLING, account.id):
+            continue
         context.forget()
         yield change
 
@@ -127,6 +131,12 @@ async def _find_notice(info: Info, account: AccountRow, change: Change) -> Notic
     return None if row is None or row.dismissed_at is not None else await show_notice(info, row)
 
 
+async def _find_budget(info: Info, account: AccountRow, change: Change) -> Budget | None:  # noqa: ARG001
+    assert change.subject_id is not None, "its event or its row names it"
+    row = await info.context.load.row(models.Budget, change.subject_id)
+    return None if row is None else await show_budget(info.context, row, change.sequence)
+
+
 async def _find_company(info: Info, account: AccountRow, change: Change) -> BillingAccount:  # noqa: ARG001
     return await show_account(info, account.id)
 
@@ -140,6 +150,7 @@ FINDERS: dict[ChangeKind, Find] = {
     ChangeKind.PAYMENT_METHOD: _by_row(models.PaymentMethod, lambda row, _: PaymentMethod.of(row)),
     ChangeKind.EXPORT: _by_row(models.Export, Export.of),
     ChangeKind.NOTICE: _find_notice,
+    ChangeKind.BUDGET: _find_budget,
     ChangeKind.COMPANY: _find_company,
 }
 """What changed, as it is now, by the kind of change. SNAPSHOT and GAP are about nothing that changed."""
@@ -224,6 +235,16 @@ class Subscription:
                 continue
             found = await _find_node(info, account, change)
             if isinstance(found, MetricUsage):
+                yield found
+
+    @subscription(Right.READ_BILLING)
+    async def budget_changed(
+        self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
+    ) -> AsyncGenerator[Budget, None]:
+        """Each budget as its spend or it itself changes, at most four times a second; the last state is always sent."""
+        async for account, change in _shorthand(info, account_id, after, ChangeKind.BUDGET):
+            found = await _find_node(info, account, change)
+            if isinstance(found, Budget):
                 yield found
 
     @subscription(Right.READ_BILLING)

@@ -14,8 +14,7 @@ from ..adapters.sandbox_processor import SandboxProcessor
 from ..clock import SetClock
 from ..database import Actor, Database, Work
 from ..models import (
-    Budget,
-    BudgetAction,
+    BudgetScope,
     DueWork,
     Interval,
     Issuer,
@@ -28,6 +27,7 @@ from ..models import (
 from ..services import methods
 from ..services.access import Principal, PrincipalKind, Scope
 from ..services.accounts import create_account
+from ..services.budgets import BudgetInput, set_budget
 from ..services.catalogue_files import apply_catalogue, read_catalogue
 from ..services.companies import CompanyFields, update_company
 from ..services.decisions import decide_add_on, decide_start
@@ -305,15 +305,8 @@ async def _start(till: Till, tenant: Tenant, now: datetime) -> _Seeded:
         )
         await update_company(work, account.id, {"legal_name": tenant.name, **tenant.company})
         if tenant.budget_minor is not None:
-            work.session.add(
-                Budget(
-                    created_at=work.clock.now(),
-                    account_id=account.id,
-                    limit_minor=tenant.budget_minor,
-                    thresholds=[80, 100],
-                    action=BudgetAction.ALERT_ONLY,
-                )
-            )
+            asked = BudgetInput(scope=BudgetScope.ACCOUNT, limit_minor=tenant.budget_minor, currency=tenant.currency)
+            await set_budget(work, SEEDER, account.id, asked)
     if tenant.card is not None:
         await _give_card(till, account.id, tenant.card)
     request = Request(None, "", None)

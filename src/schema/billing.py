@@ -1,5 +1,6 @@
 """The types of billing. They mention each other, so they live together. Each is made by `of` from what is stored."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from datetime import date as datetime_date
@@ -13,8 +14,10 @@ from ..services import charges, coverage, usage
 from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
-from ..services.alerts import ACTIONS_BY_LEVEL
+from ..services.alerts import list_actions
 from ..services.bills import BillLine, taxes_of
+from ..services.budget_periods import KEPT_PERIODS
+from ..services.budget_states import BudgetState
 from ..services.changes import Change
 from ..services.cursors import encode_change
 from ..services.documents import language_of
@@ -37,7 +40,7 @@ from ..services.refunds import MAX_LINES as MAX_REFUNDED_LINES
 from ..services.refunds import check_asked
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
-    BUDGET_OF_ACCOUNT,
+    BUDGETS_OF_ACCOUNT,
     CHARGES_OF_PENDING,
     COMPANY_OF_ACCOUNT,
     CREDIT_NOTES_OF_ACCOUNT,
@@ -52,6 +55,7 @@ from ..services.relations import (
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
     PENDING_OF_ACCOUNT,
+    PERIODS_OF_BUDGET,
     POSTINGS_OF_ENTRY,
     REFUNDS_OF_CHARGE,
     REFUNDS_OF_REQUEST,
@@ -81,8 +85,10 @@ from ..services.standing import Standing
 from ..services.texts import (
     REFUND_FAILURE,
     alert_message,
+    budget_message,
     failure_message,
     is_retryable,
+    name_budget,
     notice_actions,
     notice_params,
     notice_text,
@@ -138,6 +144,7 @@ from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
 
 MAX_POINTS = 400
+MAX_KEPT = KEPT_PERIODS + 1
 MAX_FILTER_VALUES = 100
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 END = datetime(9999, 12, 31, tzinfo=UTC)
@@ -1750,43 +1757,110 @@ class BudgetThreshold:
     level: AlertLevel = said("The level that reaching it gives.")
 
 
+@strawberry.type(description="What was spent under a budget in one usage period.")
+class BudgetPeriod:
+    """A usage period of a budget."""
+
+    start: datetime = said("When it began.")
+    end: datetime = said("When it ends, exclusive.")
+    limit: Money = said("The ceiling; of a period that is over the last one in it.")
+    spent: Money = said("What was spent, net. Of a period that is over, late usage may still move it for 35 days.")
+    percent: float = said("The share spent, cut to two places; may pass 100.")
+
+    @classmethod
+    def of(cls, row: models.BudgetPeriod, currency: str) -> Self:
+        """A usage period from its row."""
+        return cls(
+            start=row.period_start,
+            end=row.period_end,
+            limit=Money.of(row.limit_minor, currency),
+            spent=Money.of(row.spent_minor, currency),
+            percent=percent_of(row.spent_minor, row.limit_minor) or 0.0,
+        )
+
+
 @strawberry.type(description="A ceiling on net spend per usage period.")
 class Budget(Node):
     """A budget."""
 
     account_id: AccountId
+    row: strawberry.Private[models.Budget]
+    currency: strawberry.Private[str]
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the budget again.")
+    cursor: str = said("Its place in the account's stream: a subscription given this as `after` goes on behind it.")
     scope: BudgetScope = said("What it limits the spend of.")
-    limit: Money = said("The ceiling.")
-    spent: Money = said("Plan (an annual one in twelfths), add-ons and overage so far in this usage period, net.")
-    remaining: Money = said("What is left, never below 0.")
+    workspace: str | None = said("Of scope WORKSPACE: which one, as events name it by their property `workspace`.")
+    limit: Money = said("The ceiling on what is spent in a usage period, net.")
+    spent: Money = said(
+        "What is spent in the usage period: of the account its plan (an annual one in twelfths), add-ons, prorations "
+        "and overage so far; of a metric its add-ons and overage; of a workspace what its events cost."
+    )
+    held: Money = said("What open reservations would cost on top.")
+    remaining: Money = said("What is left beside what is spent and held, never below 0.")
     percent: float = said("The share spent, cut to two places; may pass 100.")
     level: AlertLevel = said("From the highest threshold reached.")
     thresholds: list[BudgetThreshold] = said("The shares at which alerts are raised, ascending.")
     action: BudgetAction = said("What happens when it is spent.")
+    upgrade_ceiling: Money | None = said("Of the action UPGRADE: what a plan may cost per month at most, net.")
+    period_start: datetime | None = said("When the usage period began that is shown; null where none has begun.")
+    period_end: datetime | None = said("When that usage period ends, exclusive: then it starts from 0.")
+    blocked_at: datetime | None = said("When it first stopped usage in that period, under the limit of now.")
     created_at: datetime = said("When it was made.")
-    updated_at: datetime = said("When it last changed.")
+    updated_at: datetime = said("When it itself last changed.")
 
     @classmethod
-    def of(cls, state: charges.BudgetState) -> Self:
-        """A budget from its row and spend."""
-        row, currency, spent = state.budget, state.currency, state.spent_minor
+    def of(cls, state: BudgetState, sequence: int | None = None) -> Self:
+        """A budget from its row and spend; in a stream at the place of the change."""
+        row, currency, period = state.budget, state.currency, state.period
+        spent = period.spent_minor if period else 0
+        place = (period.sequence if period else 0) if sequence is None else sequence
         percents = [int(percent) for percent in row.thresholds]
         reached = list_reached(percents, spent, row.limit_minor)
+        ceiling = row.upgrade_ceiling_minor
         return cls(
             account_id=row.account_id,
+            row=row,
+            currency=currency,
             id=encode_id("Budget", row.id),
+            cursor=encode_change(row.account_id, place),
             scope=row.scope,
+            workspace=row.subject if row.scope is BudgetScope.WORKSPACE else None,
             limit=Money.of(row.limit_minor, currency),
             spent=Money.of(spent, currency),
-            remaining=Money.of(max(0, row.limit_minor - spent), currency),
+            held=Money.of(state.held_minor, currency),
+            remaining=Money.of(max(0, row.limit_minor - spent - state.held_minor), currency),
             percent=percent_of(spent, row.limit_minor) or 0.0,
             level=level_of_threshold(reached[-1]) if reached else AlertLevel.OK,
             thresholds=[BudgetThreshold(percent=percent, level=level_of_threshold(percent)) for percent in percents],
             action=row.action,
+            upgrade_ceiling=None if ceiling is None else Money.of(ceiling, currency),
+            period_start=period.period_start if period else None,
+            period_end=period.period_end if period else None,
+            blocked_at=period.blocked_at if period else None,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
+
+    @field
+    async def metric(self, info: Info) -> Metric | None:
+        """Of scope METRIC: which one; null for the other scopes."""
+        found = await info.context.load.metric(self.row.subject) if self.scope is BudgetScope.METRIC else None
+        return None if found is None else Metric.of(found)
+
+    @field
+    async def history(
+        self,
+        info: Info,
+        last: Annotated[
+            int, strawberry.argument(description=f"How many usage periods, the running one included: 1 to {MAX_KEPT}.")
+        ] = 12,
+    ) -> list[BudgetPeriod]:
+        """What was spent in each usage period since it was set, newest first; 24 are kept beside the running one."""
+        if not 1 <= last <= MAX_KEPT:
+            told = f"`last` is a whole number from 1 to {MAX_KEPT}, not {last}."
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
+        rows = await info.context.load.related(PERIODS_OF_BUDGET, self.row.id)
+        return [BudgetPeriod.of(row, self.currency) for row in rows[:last]]
 
 
 # --- alerts and notices ----------------------------------------------------------------------------------------------
@@ -1827,6 +1901,7 @@ class RecommendedAction:
 ACTION_LABELS = {
     RecommendedActionKind.UPGRADE_PLAN: "Change to a larger plan",
     RecommendedActionKind.REDUCE_USAGE: "Use less",
+    RecommendedActionKind.CHANGE_BUDGET: "Change the budget",
 }
 
 
@@ -1884,12 +1959,16 @@ class Alert(Node):
         self, info: Info
     ) -> Annotated[Metric | Budget, strawberry.union("AlertSubject", description="What an alert is about.")] | None:
         """The metric or budget it is about; null where it is gone."""
-        if self.kind is not AlertKind.USAGE:
-            return None
+        if self.kind is AlertKind.BUDGET:
+            return await self._budget(info)
         for figure in await info.context.load.figures(self.account_id):
             if figure.metric.key == self.row.subject:
                 return Metric.of(figure.metric)
         return None
+
+    async def _budget(self, info: Info) -> Budget | None:
+        row = await info.context.load.row(models.Budget, UUID(self.row.subject))
+        return None if row is None else await show_budget(info.context, row)
 
     @guarded(Right.READ_BILLING)
     async def spent(self, info: Info) -> Money | None:
@@ -1910,6 +1989,11 @@ class Alert(Node):
     @field
     async def message(self, info: Info) -> str:
         """For people to read."""
+        if self.kind is AlertKind.BUDGET:
+            budget = await self._budget(info)
+            name = "A budget that was removed" if budget is None else name_budget(budget.scope, budget.row.subject)
+            account = await _account(info.context, self.account_id)
+            return budget_message(self.row, name, account.currency)
         figures = await info.context.load.figures(self.account_id)
         names = {figure.metric.key: figure.metric.name for figure in figures}
         return alert_message(self.row, names.get(self.row.subject, self.row.subject))
@@ -1918,8 +2002,7 @@ class Alert(Node):
     def recommended_actions(self) -> list[RecommendedAction]:
         """What to do about it."""
         return [
-            RecommendedAction(alert=self.row, kind=kind, label=ACTION_LABELS[kind])
-            for kind in ACTIONS_BY_LEVEL.get(self.row.level, ())
+            RecommendedAction(alert=self.row, kind=kind, label=ACTION_LABELS[kind]) for kind in list_actions(self.row)
         ]
 
 
@@ -2074,9 +2157,9 @@ class Notice(Node):
 
 def _show_ids(params: dict[str, Any]) -> dict[str, Any]:
     """The figures of a notice with the ids in them as `node(id:)` takes them."""
-    if "transactionId" not in params:
-        return params
-    return {**params, "transactionId": encode_id("Transaction", params["transactionId"])}
+    kinds = {"transactionId": "Transaction", "budgetId": "Budget"}
+    ids = {name: encode_id(kind, params[name]) for name, kind in kinds.items() if name in params}
+    return {**params, **ids}
 
 
 @strawberry.type(description="Advice that would save money or trouble.")
@@ -2089,12 +2172,9 @@ class Recommendation:
     saving: Money = said("What it would save per month.")
 
 
-async def show_budget(context: Context, row: models.Budget) -> Budget:
-    """An account's own budget with what is spent of it."""
-    account = await _account(context, row.account_id)
-    standing = await _standing(context, row.account_id)
-    spent = charges.spend_so_far_minor(standing, context.now_for(account))
-    return Budget.of(charges.BudgetState(row, account.currency, spent))
+async def show_budget(context: Context, row: models.Budget, sequence: int | None = None) -> Budget:
+    """A budget with what is spent and held of it."""
+    return Budget.of(await context.load.budget_state(row), sequence)
 
 
 # --- account ---------------------------------------------------------------------------------------------------------
@@ -2468,8 +2548,15 @@ class BillingAccount(Node):
     @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:
         """The account's own budget; null before one was set."""
-        rows = await info.context.load.related(BUDGET_OF_ACCOUNT, self.account_id)
-        return await show_budget(info.context, rows[0]) if rows else None
+        rows = await info.context.load.related(BUDGETS_OF_ACCOUNT, self.account_id)
+        own = [row for row in rows if row.scope is BudgetScope.ACCOUNT]
+        return await show_budget(info.context, own[0]) if own else None
+
+    @guarded(Right.READ_BILLING)
+    async def budgets(self, info: Info) -> list[Budget] | None:
+        """All its budgets, at most 20: its own, and those of metrics and workspaces; oldest first."""
+        rows = await info.context.load.related(BUDGETS_OF_ACCOUNT, self.account_id)
+        return list(await asyncio.gather(*(show_budget(info.context, row) for row in rows)))
 
     @field
     async def alerts(

@@ -12,6 +12,7 @@ from ..models import (
     Alert,
     Base,
     BillingAccount,
+    Budget,
     Document,
     Export,
     Granularity,
@@ -26,6 +27,7 @@ from ..models import (
 )
 from ..services.access import Principal
 from ..services.advice import Fit
+from ..services.budget_states import BudgetState
 from ..services.coverage import Coverage
 from ..services.dunning import DunningState
 from ..services.history import History, HistoryKey
@@ -110,6 +112,10 @@ class Loads(Protocol):
 
     def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
         """An account's usage figures."""
+        ...
+
+    async def budget_state(self, budget: Budget) -> BudgetState:
+        """How a budget stands."""
         ...
 
     def watches(self, account_id: UUID) -> Awaitable[Watches]:

@@ -362,6 +362,7 @@ say_enum(
         "CONFLICT": "The event id was used with other content: send a new event with a new id.",
         "UNKNOWN_ACCOUNT": "No such account for this caller: check `accountId` or `externalId`.",
         "UNKNOWN_METRIC": "No such metric: `metrics` lists them.",
+        "BUDGET_EXCEEDED": "It would cost more than a budget leaves room for: `budgetId` names it.",
         "LIMIT_EXCEEDED": "The limit would be passed, and the policy in force is BLOCK: raise the limit first.",
         "OVERAGE_APPROVAL_REQUIRED": "The limit would be passed, and the policy is ASK: see `approveOverage`.",
         "ACCOUNT_SUSPENDED": "The account is suspended: retry once its invoices are paid.",
@@ -385,6 +386,7 @@ say_enum(
         "PAYMENT_METHOD": "A payment method came, went or expires soon: `node` is the method as it is now.",
         "EXPORT": "An export is ready, or failed: `node` is the export as it is now.",
         "NOTICE": "A banner came, says something else, or is gone: `node` is the notice as it is now, null when gone.",
+        "BUDGET": "A budget was set or removed, or what is spent of it moved: `node` is the budget as it is now.",
         "COMPANY": "The company or what frees it from tax changed: `node` is the account, which has both.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows. What is selected under the "
         "event's `account` is of this very place, also where queries read a replica that lags.",
@@ -409,6 +411,7 @@ say_enum(
         "UPDATE_ACCOUNT": "`updateBillingAccount`.",
         "UPDATE_COMPANY": "`updateCompany`.",
         "SET_ALERT_THRESHOLDS": "`setAlertThresholds`.",
+        "SET_BUDGET": "`setBudget` and `removeBudget`.",
         "ACKNOWLEDGE_ALERTS": "`acknowledgeAlerts`.",
         "ADD_PAYMENT_METHOD": "`addPaymentMethod`.",
         "START_TRIAL": "`startTrial`.",
@@ -488,6 +491,8 @@ say_enum(
         "REFUND": "Pays a refund.",
         "SUSPEND": "Suspends an account that did not pay.",
         "GIVE_UP": "Ends the subscription of an account that did not pay.",
+        "RECKON_SPEND": "Reckons what is spent anew, after the price of overage changed.",
+        "UPGRADE_PLAN": "Changes to the next plan, because a budget is spent.",
     },
 )
 say_enum(
@@ -511,6 +516,7 @@ say_enum(
     RecommendedActionKind,
     {
         "UPGRADE_PLAN": "Change to a plan with a higher limit.",
+        "CHANGE_BUDGET": "Raise the budget, or let it do something else when it is spent.",
         "REDUCE_USAGE": "Use less: give back what a gauge counts; a counter starts anew with its period.",
     },
 )
@@ -564,6 +570,7 @@ say_enum(
         "INVOICE_PAID": "A paid or credited invoice cannot be withdrawn: credit it instead.",
         "REFUND_NOT_ALLOWED": "There is nothing that could go back, or not so much.",
         "FORBIDDEN": "Your role or scopes do not allow it.",
+        "BUDGET_EXCEEDED": "A budget that stops overage leaves no room for what it would cost: raise the budget.",
         "LIMIT_EXCEEDED": "The limit holds, and would be passed: less, or a larger plan or add-on.",
         "OVERAGE_APPROVAL_REQUIRED": "The limit would be passed, and nobody approved that yet: `approveOverage` does.",
         "RESERVATION_EXPIRED": "What was reserved is not held any more: reserve anew.",

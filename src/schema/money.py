@@ -54,6 +54,14 @@ class Money:
         )
 
 
+@strawberry.input(description="An amount in one currency.")
+class MoneyInput:
+    """An amount that somebody gives."""
+
+    amount_minor: BigInt = said("In the currency's minor unit: 14900 is 149.00 USD, but 14,900 yen.")
+    currency: CurrencyCode = said("The account's own, so that nobody mistakes it.")
+
+
 def _pattern(locale: Locale, amount: Decimal) -> str:
     # The locale's own pattern, but with as many decimals as ISO 4217 gives the currency.
     exponent = amount.as_tuple().exponent

@@ -10,7 +10,7 @@ from ..services.usage import EventResult, UsageInput
 from .enums import EventStatus, RejectionCode
 from .errors import UserError
 from .fields import field, said
-from .node import NOBODY, key_of
+from .node import NOBODY, encode_id, key_of
 from .scalars import BigInt, JsonObject, parse_big_int, parse_datetime, parse_json
 
 
@@ -130,6 +130,7 @@ class UsageEventResult:
     message: str | None = said("What to do about it, for people to read.")
     used: BigInt | None = said("The metric's figure after it.")
     limit: BigInt | None = said("The limit in force; null when unlimited, or with nothing to say.")
+    budget_id: strawberry.ID | None = said("Of BUDGET_EXCEEDED: the budget that leaves no room, for `node(id:)`.")
 
     @classmethod
     def of(cls, result: EventResult) -> Self:
@@ -142,6 +143,7 @@ class UsageEventResult:
             message=result.message,
             used=None if result.used is None else BigInt(result.used),
             limit=None if result.limit is None else BigInt(result.limit),
+            budget_id=None if result.budget_id is None else encode_id("Budget", result.budget_id),
         )
 
 

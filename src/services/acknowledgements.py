@@ -6,13 +6,13 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import Work
-from ..models import Alert, AlertKind, BillingAccount
+from ..models import Alert, BillingAccount
 from .accounts import lock_account
+from .alerts import describe_alert
 from .errors import InvalidInput, NotFound, Refusals
 
 MAX_ALERTS = 100
 """How many alerts are acknowledged at once."""
-_EVENTS = {AlertKind.USAGE: "usage.alert_acknowledged", AlertKind.BUDGET: "budget.alert_acknowledged"}
 
 
 async def acknowledge_alerts(work: Work, account_id: UUID, ids: Sequence[UUID | None]) -> BillingAccount:
@@ -42,12 +42,7 @@ async def acknowledge_alerts(work: Work, account_id: UUID, ids: Sequence[UUID | 
     for alert in fresh:
         alert.acknowledged_at = alert.updated_at = now
         alert.acknowledged_by = work.actor.name
-        subject = "metric" if alert.kind is AlertKind.USAGE else "budgetId"
-        work.emit(
-            account,
-            _EVENTS[alert.kind],
-            {"alertId": str(alert.id), subject: alert.subject, "threshold": alert.threshold},
-        )
+        work.emit(account, f"{alert.kind.lower()}.alert_acknowledged", describe_alert(alert))
     if fresh:
         work.audit(
             account,

@@ -9,7 +9,7 @@ from ..database import ReadSession, Work
 from ..models import AlertKind, AlertThreshold, BillingAccount, Metric, Subscription
 from .access import Principal
 from .accounts import lock_account
-from .alerts import Reading, evaluate_usage, read_own_thresholds, resolve_thresholds
+from .alerts import evaluate, read_own_thresholds, read_usage, resolve_thresholds
 from .edits import record_update
 from .errors import BillingError, InvalidInput, NotFound, Refusals
 from .permissions import Action, require_action
@@ -65,7 +65,7 @@ async def set_thresholds(
         after={"percents": wanted},
     )
     await work.session.flush()
-    await resolve_thresholds(work, account, metric.key, gone)
+    await resolve_thresholds(work, account, AlertKind.USAGE, metric.key, gone)
     await _evaluate(work, account, metric)
     return account
 
@@ -99,5 +99,5 @@ async def _evaluate(work: Work, account: BillingAccount, metric: Metric) -> None
     figures = await load_figures(ReadSession(work.session), [account.id], work.clock.now())
     for figure in figures[account.id]:
         if figure.metric.key == metric.key:
-            await evaluate_usage(work, [Reading(account, metric, figure.period, figure.used, figure.limit)])
+            await evaluate(work, [read_usage(account, metric, figure.period, figure.used, figure.limit)])
             await tell_usage(work, account, metric.key, figure.period)  # its level may be another

@@ -32,30 +32,44 @@ RESOLVE_BATCH = 500
 
 @dataclass(frozen=True)
 class Reading:
-    """Where a metric of an account stands now, right after a change. The account's row is locked."""
+    """Where a metric or budget of an account stands now, right after a change. The account's row is locked."""
 
     account: BillingAccount
-    metric: Metric
+    kind: AlertKind
+    subject: str
+    """The metric's key, or the budget's id."""
     period: Period | None
     used: int
     limit: int | None
-    limit_changed: bool = False
-    """Whether what changed is (also) the limit: then an alert that does not hold under it is resolved."""
+    may_resolve: bool
+    """Whether it can undo what was reached: a counter that is corrected, and what that costs, do not."""
+    thresholds: Sequence[int] | None = None
+    """Of a budget its own; a metric has the built-in ones, and those of the account."""
 
     @property
     def key(self) -> "_Key":
         """What its alerts are kept under."""
-        return _Key(self.account.id, self.metric.key, self.period.start if self.period else GAUGE_PERIOD)
+        return _Key(self.account.id, self.kind, self.subject, self.period.start if self.period else GAUGE_PERIOD)
 
-    @property
-    def may_resolve(self) -> bool:
-        """Whether it can undo what was reached: a counter that is corrected does not."""
-        return self.limit_changed or self.metric.kind is MetricKind.GAUGE
+
+def read_usage(
+    account: BillingAccount,
+    metric: Metric,
+    period: Period | None,
+    used: int,
+    limit: int | None,
+    *,
+    limit_changed: bool = False,
+) -> Reading:
+    """Where a metric stands. Where what changed is (also) the limit, what does not hold under it is resolved."""
+    may_resolve = limit_changed or metric.kind is MetricKind.GAUGE
+    return Reading(account, AlertKind.USAGE, metric.key, period, used, limit, may_resolve)
 
 
 class _Key(NamedTuple):
     account_id: UUID
-    metric_key: str
+    kind: AlertKind
+    subject: str
     period_start: datetime
 
 
@@ -64,6 +78,7 @@ class _Known(NamedTuple):
 
     id: UUID
     account_id: UUID
+    kind: AlertKind
     subject: str
     threshold: int
     period_start: datetime
@@ -75,6 +90,7 @@ class _Known(NamedTuple):
 _COLUMNS = (
     Alert.id,
     Alert.account_id,
+    Alert.kind,
     Alert.subject,
     Alert.threshold,
     Alert.period_start,
@@ -84,7 +100,7 @@ _COLUMNS = (
 )
 
 
-async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
+async def evaluate(work: Work, readings: Sequence[Reading]) -> None:
     """Raise what is newly reached, ascending, and resolve what a gauge fell below, or what a new limit undoes.
 
     Earlier periods never raise. The same few statements for one reading and for a thousand; where nothing is reached
@@ -97,10 +113,7 @@ async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
     ]
     if not current:
         return
-    own = await read_own_thresholds(work.session, {reading.account.id for reading in current})
-    thresholds = {
-        reading.key: list_thresholds(own.get((reading.account.id, reading.metric.key), ())) for reading in current
-    }
+    thresholds = await _list_thresholds(work.session, current)
     telling = [
         reading
         for reading in current
@@ -118,11 +131,22 @@ async def evaluate_usage(work: Work, readings: Sequence[Reading]) -> None:
             if is_reached(threshold, reading.used, reading.limit):
                 if not is_open:
                     _raise(work, reading, threshold, episode=last.episode + 1 if last else 1)
-                    moved.add(Subject(reading.account.id, reading.metric.key))
+                    moved.add(Subject(reading.account.id, reading.kind, reading.subject))
             elif is_open and last is not None and reading.may_resolve:
                 resolved.append(last)
     accounts = {reading.account.id: reading.account for reading in telling}
     await _resolve(work, accounts, resolved, moved)
+
+
+async def _list_thresholds(session: AsyncSession, readings: Sequence[Reading]) -> dict["_Key", Sequence[int]]:
+    watched = {reading.account.id for reading in readings if reading.thresholds is None}
+    own = await read_own_thresholds(session, watched) if watched else {}
+    return {
+        reading.key: list_thresholds(own.get((reading.account.id, reading.subject), ()))
+        if reading.thresholds is None
+        else reading.thresholds
+        for reading in readings
+    }
 
 
 async def read_own_thresholds(
@@ -143,20 +167,17 @@ async def read_own_thresholds(
 async def _read_last(session: AsyncSession, keys: Sequence[_Key]) -> dict[tuple[_Key, int], _Known]:
     """The last episode of each threshold. A gauge that comes and goes has many before it; they stay there."""
     place = func.row_number().over(
-        partition_by=(Alert.account_id, Alert.subject, Alert.period_start, Alert.threshold),
+        partition_by=(Alert.account_id, Alert.kind, Alert.subject, Alert.period_start, Alert.threshold),
         order_by=Alert.episode.desc(),
     )
     ranked = (
         select(*_COLUMNS, place.label("place"))
-        .where(
-            Alert.kind == AlertKind.USAGE,
-            tuple_(Alert.account_id, Alert.subject, Alert.period_start).in_(keys),
-        )
+        .where(tuple_(Alert.account_id, Alert.kind, Alert.subject, Alert.period_start).in_(keys))
         .subquery()
     )
     rows = await session.execute(select(*list(ranked.c)[:-1]).where(ranked.c.place == 1))
     found = (_Known(*row) for row in rows)
-    return {(_Key(row.account_id, row.subject, row.period_start), row.threshold): row for row in found}
+    return {(_Key(row.account_id, row.kind, row.subject, row.period_start), row.threshold): row for row in found}
 
 
 def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> None:
@@ -165,8 +186,8 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
     alert = Alert(
         created_at=now,
         account_id=reading.account.id,
-        kind=AlertKind.USAGE,
-        subject=reading.metric.key,
+        kind=reading.kind,
+        subject=reading.subject,
         threshold=threshold,
         level=level_of_threshold(threshold),
         period_start=reading.key.period_start,
@@ -177,20 +198,24 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
         sequence=0,
         raised_at=now,
     )
+    figures = (
+        {"used": alert.used, "limit": alert.ceiling}
+        if reading.kind is AlertKind.USAGE
+        else {"spentMinor": alert.used, "limitMinor": alert.ceiling, "currency": reading.account.currency}
+    )
     alert.sequence = work.emit(
         reading.account,
-        "usage.alert_raised",
-        {
-            "alertId": str(alert.id),
-            "metric": alert.subject,
-            "threshold": threshold,
-            "level": alert.level,
-            "used": alert.used,
-            "limit": alert.ceiling,
-        },
+        f"{reading.kind.lower()}.alert_raised",
+        {**describe_alert(alert), "level": alert.level, **figures},
     )
     work.session.add(alert)
     reach("alert.raised")
+
+
+def describe_alert(alert: "Alert | _Known") -> dict[str, Any]:
+    """How events name an alert, and what it is about."""
+    subject = "metric" if alert.kind is AlertKind.USAGE else "budgetId"
+    return {"alertId": str(alert.id), subject: alert.subject, "threshold": alert.threshold}
 
 
 async def _resolve(
@@ -202,21 +227,16 @@ async def _resolve(
         account = accounts[alert.account_id]
         now = work.clock.now_for(account)
         changes.append({"id": alert.id, "resolved_at": now, "updated_at": now})
-        work.emit(
-            account,
-            "usage.alert_resolved",
-            {"alertId": str(alert.id), "metric": alert.subject, "threshold": alert.threshold},
-        )
+        work.emit(account, f"{alert.kind.lower()}.alert_resolved", describe_alert(alert))
     if changes:
         await work.session.execute(update(Alert), changes)
-    await put_banners(work, accounts, {*moved, *(Subject(alert.account_id, alert.subject) for alert in resolved)})
+    about = {Subject(alert.account_id, alert.kind, alert.subject) for alert in resolved}
+    await put_banners(work, accounts, {*moved, *about})
 
 
 def _select_open(account_ids: Collection[UUID]) -> Select[*tuple[Any, ...]]:
     return (
-        select(*_COLUMNS)
-        .where(Alert.account_id.in_(account_ids), Alert.kind == AlertKind.USAGE, Alert.resolved_at.is_(None))
-        .order_by(Alert.sequence)
+        select(*_COLUMNS).where(Alert.account_id.in_(account_ids), Alert.resolved_at.is_(None)).order_by(Alert.sequence)
     )
 
 
@@ -253,18 +273,21 @@ async def cut_periods(work: Work, account: BillingAccount, at: datetime) -> None
 
 
 async def resolve_all(work: Work, account: BillingAccount) -> None:
-    """Resolve all open usage alerts of a locked account: its subscription is over, and nothing is watched any more."""
+    """Resolve all open alerts of a locked account: its subscription is over, and nothing is watched any more."""
     rows = await work.session.execute(_select_open([account.id]))
     await _resolve(work, {account.id: account}, [_Known(*row) for row in rows])
 
 
-async def resolve_thresholds(work: Work, account: BillingAccount, metric_key: str, thresholds: Collection[int]) -> None:
-    """Resolve the open alerts of thresholds of a locked account's metric that are no more."""
-    if not thresholds:
+async def resolve_thresholds(
+    work: Work, account: BillingAccount, kind: AlertKind, subject: str, thresholds: Collection[int] | None = None
+) -> None:
+    """Resolve the open alerts of thresholds of a locked account's metric or budget that are no more; all without."""
+    if thresholds is not None and not thresholds:
         return
-    rows = await work.session.execute(
-        _select_open([account.id]).where(Alert.subject == metric_key, Alert.threshold.in_(thresholds))
-    )
+    open_ones = _select_open([account.id]).where(Alert.kind == kind, Alert.subject == subject)
+    if thresholds is not None:
+        open_ones = open_ones.where(Alert.threshold.in_(thresholds))
+    rows = await work.session.execute(open_ones)
     await _resolve(work, {account.id: account}, [_Known(*row) for row in rows])
 
 
@@ -291,8 +314,17 @@ class RecommendedActionKind(StrEnum):
 
     UPGRADE_PLAN = "UPGRADE_PLAN"
     REDUCE_USAGE = "REDUCE_USAGE"
+    CHANGE_BUDGET = "CHANGE_BUDGET"
 
 
+def list_actions(alert: Alert) -> tuple[RecommendedActionKind, ...]:
+    """What to do about an alert."""
+    if alert.kind is AlertKind.BUDGET:
+        return ACTIONS_OF_BUDGETS
+    return ACTIONS_BY_LEVEL.get(alert.level, ())
+
+
+ACTIONS_OF_BUDGETS = (RecommendedActionKind.CHANGE_BUDGET, RecommendedActionKind.REDUCE_USAGE)
 ACTIONS_BY_LEVEL: dict[AlertLevel, tuple[RecommendedActionKind, ...]] = {
     AlertLevel.UPGRADE_SUGGESTION: (RecommendedActionKind.UPGRADE_PLAN,),
     AlertLevel.URGENT: (RecommendedActionKind.UPGRADE_PLAN, RecommendedActionKind.REDUCE_USAGE),

@@ -1,17 +1,19 @@
-"""The banner of a metric that is near its limit: one per metric, of the highest alert that is open."""
+"""The banner of a metric or budget near its limit: one for each, of the highest alert that is open."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import and_, select, tuple_
 
 from ..database import Work
-from ..models import Alert, AlertKind, AlertLevel, BillingAccount, Metric, Notice, NoticeSeverity
+from ..models import Alert, AlertKind, AlertLevel, BillingAccount, Budget, Metric, Notice, NoticeSeverity
 from .notices import Said, change_notice, clear_standing, raise_new
 
 USAGE_THRESHOLD = "USAGE_THRESHOLD"
+CODES = {AlertKind.USAGE: USAGE_THRESHOLD, AlertKind.BUDGET: "BUDGET_THRESHOLD"}
+"""What the banner of a kind of alert is known by. A kind that is not here has none of these."""
 SEVERITIES = {
     AlertLevel.WARNING: NoticeSeverity.WARNING,
     AlertLevel.UPGRADE_SUGGESTION: NoticeSeverity.WARNING,
@@ -22,70 +24,83 @@ SEVERITIES = {
 
 
 class Subject(NamedTuple):
-    """A metric of an account."""
+    """A metric or budget of an account."""
 
     account_id: UUID
-    metric_key: str
+    kind: AlertKind
+    subject: str
+    """The metric's key, or the budget's id."""
 
 
 async def put_banners(work: Work, accounts: Mapping[UUID, BillingAccount], subjects: Collection[Subject]) -> None:
-    """Put the banners of metrics right, after alerts of locked accounts were raised or resolved.
+    """Put the banners of metrics and budgets right, after alerts of locked accounts were raised or resolved.
 
-    Two statements read whatever number of them. What was put away comes back for an alert that is newer or higher than
-    the one that it spoke of, not when that one is resolved.
+    Three statements at most read whatever number of them. What was put away comes back for an alert that is newer or
+    higher than the one that it spoke of, not when that one is resolved.
     """
-    if not subjects:
+    shown = sorted(subject for subject in subjects if subject.kind in CODES)
+    if not shown:
         return
-    keys = [tuple(subject) for subject in sorted(subjects)]
     highest: dict[Subject, Said] = {}
     rows = await work.session.execute(
-        select(
-            Alert.account_id,
-            Alert.subject,
-            Alert.threshold,
-            Alert.level,
-            Alert.used,
-            Alert.ceiling,
-            Alert.raised_at,
-            Metric.name,
-        )
-        .join(Metric, Metric.key == Alert.subject)
+        select(Alert, Metric.name)
+        .outerjoin(Metric, and_(Metric.key == Alert.subject, Alert.kind == AlertKind.USAGE))
         .where(
-            Alert.kind == AlertKind.USAGE,
             Alert.resolved_at.is_(None),
-            tuple_(Alert.account_id, Alert.subject).in_(keys),
+            tuple_(Alert.account_id, Alert.kind, Alert.subject).in_([tuple(subject) for subject in shown]),
         )
         .order_by(Alert.threshold, Alert.sequence)
     )
-    for account_id, metric_key, threshold, level, used, ceiling, raised_at, name in rows:
-        if level in SEVERITIES:
-            highest[Subject(account_id, metric_key)] = Said(
-                severity=SEVERITIES[level],
-                dismissible=True,
-                params={
-                    "metric": metric_key,
-                    "metricName": name,
-                    "threshold": threshold,
-                    "level": level,
-                    "used": used,
-                    "limit": ceiling,
-                    "raisedAt": raised_at,
-                },
+    budgets = await _read_budgets(work, shown)
+    for alert, name in rows:
+        if alert.level in SEVERITIES:
+            about = (
+                {"metric": alert.subject, "metricName": name, "used": alert.used, "limit": alert.ceiling}
+                if alert.kind is AlertKind.USAGE
+                else _describe(accounts[alert.account_id], budgets[alert.subject], alert)
             )
+            highest[Subject(alert.account_id, alert.kind, alert.subject)] = Said(
+                severity=SEVERITIES[alert.level],
+                dismissible=True,
+                params={**about, "threshold": alert.threshold, "level": alert.level, "raisedAt": alert.raised_at},
+            )
+    kinds = {code: kind for kind, code in CODES.items()}
     standing = {
-        Subject(notice.account_id, notice.subject): notice
+        Subject(notice.account_id, kinds[notice.code], notice.subject): notice
         for notice in await work.session.scalars(
-            select(Notice).where(Notice.code == USAGE_THRESHOLD, tuple_(Notice.account_id, Notice.subject).in_(keys))
+            select(Notice).where(
+                tuple_(Notice.account_id, Notice.code, Notice.subject).in_(
+                    [(account_id, CODES[kind], subject) for account_id, kind, subject in shown]
+                )
+            )
         )
     }
-    for subject in sorted(subjects):
+    for subject in shown:
         account, notice, said = accounts[subject.account_id], standing.get(subject), highest.get(subject)
         if notice is None and said is not None:
-            raise_new(work, account, USAGE_THRESHOLD, subject.metric_key, said)
+            raise_new(work, account, CODES[subject.kind], subject.subject, said)
         elif notice is not None and said is not None:
             change_notice(work, account, notice, said, is_news=_place(said.params) > _place(notice.params))
         elif notice is not None:
             await clear_standing(work, account, notice)
+
+
+async def _read_budgets(work: Work, subjects: Collection[Subject]) -> dict[str, Budget]:
+    ids = [UUID(subject.subject) for subject in subjects if subject.kind is AlertKind.BUDGET]
+    if not ids:
+        return {}
+    return {str(row.id): row for row in await work.session.scalars(select(Budget).where(Budget.id.in_(ids)))}
+
+
+def _describe(account: BillingAccount, budget: Budget, alert: Alert) -> dict[str, Any]:
+    return {
+        "budgetId": alert.subject,
+        "scope": budget.scope,
+        "subject": budget.subject,
+        "spentMinor": alert.used,
+        "limitMinor": alert.ceiling,
+        "currency": account.currency,
+    }
 
 
 def _place(params: Mapping[str, Any]) -> tuple[datetime, int]:

@@ -45,6 +45,8 @@ class BillLine(_Frozen):
     plan_key: str | None = None
     add_on_key: str | None = None
     credited: Credited | None = None
+    usage_periods: int = 1
+    """How many usage periods it touches: in each an equal part of it is spent."""
 
     @property
     def period(self) -> Period:

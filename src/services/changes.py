@@ -10,14 +10,14 @@ import anyio
 from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Database, ReadSession, account_topic
-from ..models import BillingAccount, Counter, OutboxEvent
+from ..models import AlertKind, BillingAccount, BudgetPeriod, Counter, OutboxEvent
 from .access import Principal, Right, require
 from .cursors import encode_change
 from .errors import ErrorCode, RequestRefused
 from .ports import Bus, Listener
 
 USAGE_PAUSE_S = 0.25
-"""Usage is told at most once in this time; the last state always is."""
+"""Usage, and what it spends, is told at most once in this time; the last state always is."""
 LOOK_S = 0.05
 """How soon it looks whether something else came while usage waits."""
 BATCH = 200
@@ -34,9 +34,14 @@ class ChangeKind(StrEnum):
     PAYMENT_METHOD = "PAYMENT_METHOD"
     EXPORT = "EXPORT"
     NOTICE = "NOTICE"
+    BUDGET = "BUDGET"
     COMPANY = "COMPANY"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
+
+
+COALESCED = frozenset({ChangeKind.USAGE, ChangeKind.BUDGET})
+"""What moves with every event."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,10 @@ class Told:
 
 
 TOLD_BY_KIND: dict[ChangeKind, Told] = {
-    ChangeKind.ALERT: Told(("usage.alert_raised", "usage.alert_resolved", "usage.alert_acknowledged"), "alertId"),
+    ChangeKind.ALERT: Told(
+        tuple(f"{kind.lower()}.alert_{step}" for kind in AlertKind for step in ("raised", "resolved", "acknowledged")),
+        "alertId",
+    ),
     ChangeKind.INVOICE: Told(
         (
             "invoice.finalized",
@@ -106,11 +114,13 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ),
     ChangeKind.EXPORT: Told(("export.ready", "export.failed"), "exportId", is_about_money=True),
     ChangeKind.NOTICE: Told(("account.updated",), "noticeId", frozenset({"notices"}), is_about_money=True),
+    ChangeKind.BUDGET: Told(("account.updated",), "budgetId", frozenset({"budgets"}), is_about_money=True),
     ChangeKind.COMPANY: Told(
         ("account.updated",), "accountId", frozenset({"company", "taxExemption"}), is_about_money=True
     ),
 }
-"""One line for each kind that events tell of. Usage is not among them: it is read from the figures."""
+"""One line for each kind that events tell of. Usage is not among them: it is read from the figures. What is spent under
+a budget is read so too; events tell of budgets that were set or removed."""
 BILLING_KINDS = frozenset(kind for kind, told in TOLD_BY_KIND.items() if told.is_about_money)
 """Changes of what only those may see who may see money."""
 
@@ -146,6 +156,8 @@ class Change:
     """Which object, of changes that an event tells of."""
     metric_key: str | None = None
     for_operators: bool = False
+    is_about_money: bool = False
+    """Whether only those may see it who may see money, although others follow its kind."""
 
     def cursor(self, account_id: UUID) -> str:
         """What a reader resumes with."""
@@ -196,6 +208,13 @@ async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds
             Change(counter.sequence, ChangeKind.USAGE, counter.changed_at, metric_key=counter.metric_key)
             for counter in counters
         ]
+    if ChangeKind.BUDGET in kinds:
+        spent = await session.scalars(
+            select(BudgetPeriod).where(
+                BudgetPeriod.account_id == account_id, BudgetPeriod.sequence > after, BudgetPeriod.sequence <= head
+            )
+        )
+        found += [Change(row.sequence, ChangeKind.BUDGET, row.changed_at, row.budget_id) for row in spent]
     return Stretch(sorted(found, key=lambda change: change.sequence), head, is_last)
 
 
@@ -218,6 +237,7 @@ def _changes_of(events: Sequence[OutboxEvent], kinds: Collection[ChangeKind]) ->
             event.at,
             subject_id,
             for_operators=event.payload.get("forOperators", False),
+            is_about_money=event.kind.startswith("budget."),
         )
     return found.values()
 
@@ -307,7 +327,7 @@ async def follow(
         while True:
             async with database.read() as session:
                 stretch = await read_stretch(session, account.id, after, kinds)
-            if stretch.changes and all(change.kind is ChangeKind.USAGE for change in stretch.changes):
+            if stretch.changes and all(change.kind in COALESCED for change in stretch.changes):
                 pause = told_usage_at + USAGE_PAUSE_S - anyio.current_time()
                 if pause > 0:
                     # Something else may come meanwhile, and does not wait. Looking has its price, too.
@@ -319,7 +339,7 @@ async def follow(
             for change in stretch.changes:
                 following.told = change.sequence
                 yield change
-                if change.kind is ChangeKind.USAGE:
+                if change.kind in COALESCED:
                     told_usage_at = anyio.current_time()
             after = following.reached = stretch.upto
             if not stretch.changes and stretch.is_last:

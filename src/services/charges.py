@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import inspect
 
 from ..models import (
-    Budget,
     CollectionMethod,
     Interval,
     InvoiceKind,
@@ -35,8 +34,8 @@ from .pricing import (
     lines_of_usage,
 )
 from .relations import HeldAddOn
-from .rules.money import minimum_of, round_half_away, split_evenly
-from .rules.periods import MONTHS, Period, months_since, to_wall
+from .rules.money import minimum_of, round_half_away
+from .rules.periods import MONTHS, Period, to_wall
 from .rules.transitions import RUNNING
 from .standing import Standing, Terms
 from .subscriptions import first_periods
@@ -331,29 +330,6 @@ def find_next_renewal(standing: Standing) -> NextRenewal | None:
     units = kept_units(standing.add_ons, plan_key)
     amount_minor = price + sum(unit.quantity * unit.price_minor for unit in units)
     return NextRenewal(subscription.current_period_end, amount_minor)
-
-
-def spend_so_far_minor(standing: Standing, now: datetime) -> int:
-    """Net spend of the running usage period: plan (an annual one in twelfths), add-ons and overage accrued."""
-    subscription = standing.subscription
-    if subscription is None or subscription.status not in (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE):
-        return 0
-    if subscription.interval is Interval.YEAR:
-        month = months_since(subscription.anchor_wall, subscription.zone, now) % 12
-        plan_minor = split_evenly(subscription.price_minor, 12)[month]
-    else:
-        plan_minor = subscription.price_minor
-    overage_minor = sum(figure.overage_minor for figure in standing.figures)
-    return plan_minor + add_ons_minor(standing.add_ons) + overage_minor
-
-
-@dataclass(frozen=True)
-class BudgetState:
-    """A budget and how much of it is spent."""
-
-    budget: Budget
-    currency: str
-    spent_minor: int
 
 
 def local_date(at: datetime, zone: str) -> date:

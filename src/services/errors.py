@@ -41,6 +41,7 @@ class UserErrorCode(StrEnum):
     INVOICE_PAID = "INVOICE_PAID"
     REFUND_NOT_ALLOWED = "REFUND_NOT_ALLOWED"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
     OVERAGE_APPROVAL_REQUIRED = "OVERAGE_APPROVAL_REQUIRED"
     RESERVATION_EXPIRED = "RESERVATION_EXPIRED"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
@@ -202,6 +203,12 @@ class LimitExceeded(BillingError):
     """Usage would pass a limit that holds."""
 
     code = UserErrorCode.LIMIT_EXCEEDED
+
+
+class BudgetExceeded(BillingError):
+    """Usage would cost more than a blocking budget leaves room for."""
+
+    code = UserErrorCode.BUDGET_EXCEEDED
 
 
 class OverageApprovalRequired(BillingError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import update
 
@@ -27,11 +28,15 @@ from ..models import (
 from ..models.types import new_id
 from . import alerts
 from .access import Principal, Right
+from .budget_periods import SpendMove, act_on_spend, move_periods
+from .costs import add_costs
 from .errors import InvalidInput
+from .headroom import Held, Use, find_spent
 from .rules.money import MAX_AMOUNT_MINOR
-from .rules.overage import allowed_after, blocks_of, excess_over
+from .rules.overage import allowed_after, blocks_of, cost_of, excess_over
 from .rules.periods import Period, buckets_of
 from .tallies import Figure, Moment, Step, Tallies, Tally, load_catalogue, open_tallies
+from .texts import name_budget
 from .usage import (
     AHEAD,
     LATE,
@@ -48,6 +53,7 @@ from .usage import (
     UsageInput,
     is_sound_id,
 )
+from .wording import format_money
 
 SILENT = frozenset({SubscriptionStatus.CANCELED, SubscriptionStatus.EXPIRED})
 """States in which no alert is raised."""
@@ -56,10 +62,13 @@ SILENT = frozenset({SubscriptionStatus.CANCELED, SubscriptionStatus.EXPIRED})
 class Rejected(Exception):
     """An event that is not taken, and where the figure stands that it would have moved."""
 
-    def __init__(self, code: RejectionCode, message: str, figure: Figure | None = None) -> None:
+    def __init__(
+        self, code: RejectionCode, message: str, figure: Figure | None = None, budget_id: UUID | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.figure = figure
+        self.budget_id = budget_id
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,15 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Blocking:
+    """That usage was refused for want of money, for the first time in a usage period and under one limit."""
+
+    account_id: UUID
+    budget_id: UUID
+    period_start: datetime
+
+
+@dataclass(frozen=True)
 class Taken:
     """What became of a batch."""
 
@@ -81,6 +99,7 @@ class Taken:
     late: list[BillingAccount]
     """The accounts of which a closed period got more."""
     asking: list[Asking]
+    blocking: list[Blocking]
 
 
 async def take_events(
@@ -113,7 +132,13 @@ async def take_events(
         results,
         late=[tally.account for tally in tallies.by_id.values() if tally.has_late],
         asking=[asking for tally in tallies.by_id.values() for asking in list_asking(tally, metrics)],
+        blocking=[blocking for tally in tallies.by_id.values() for blocking in list_blocking(tally)],
     )
+
+
+def workspace_of(properties: dict[str, Any]) -> str:
+    """The workspace that properties name; empty where they name none."""
+    return str(properties.get("workspace", ""))
 
 
 def list_asking(tally: Tally, metrics: dict[str, Metric]) -> list[Asking]:
@@ -122,6 +147,15 @@ def list_asking(tally: Tally, metrics: dict[str, Metric]) -> list[Asking]:
         Asking(tally.account.id, metric_key, metrics[metric_key].name, figure.period, figure.limit)
         for (metric_key, _), figure in tally.figures.items()
         if figure.asked and figure.period is not None and figure.limit is not None and tally.now < figure.period.end
+    ]
+
+
+def list_blocking(tally: Tally) -> list[Blocking]:
+    """The budgets of an account that stopped something, and did not before."""
+    return [
+        Blocking(tally.account_id, room.budget.id, start)
+        for room in tally.rooms
+        for start in sorted(room.refused - room.blocked)
     ]
 
 
@@ -148,6 +182,7 @@ def _decide(
                     message=str(rejection),
                     used=figure.used if figure else None,
                     limit=figure.limit if figure else None,
+                    budget_id=rejection.budget_id,
                 )
             )
     return results
@@ -188,7 +223,7 @@ def _take(
     only_lower = is_canceled(tally, at)
     if only_lower and (not is_gauge or not principal.may(Right.CORRECT_USAGE, tally.account_id)):
         raise canceled()
-    workspace = str(event.properties.get("workspace", ""))
+    workspace = workspace_of(event.properties)
     row_id = new_id()
     figure = tally.figure_of(metric, None if is_gauge else period)
     if is_gauge:
@@ -198,7 +233,10 @@ def _take(
     else:
         assert event.quantity is not None, "checked"
         change = event.quantity
-        _move(figure, change, metric, is_promised=is_promised)
+        if not is_promised:
+            check_room(figure, change, metric)
+            check_budgets(tally, metric, figure, workspace, used=change)
+        _spend(tally, metric, figure, at, workspace, _move(figure, change))
         _add_rollups(tally, event.metric, at, workspace, change)
     figure.changed = True
     account_id = tally.account_id
@@ -374,6 +412,41 @@ def check_room(figure: Figure, change: int, metric: Metric) -> None:
             )
 
 
+def check_budgets(
+    tally: Tally, metric: Metric, figure: Figure, workspace: str, *, used: int = 0, held: int = 0
+) -> None:
+    """Refuse what would cost more than a blocking budget leaves room for. The refusal names the budget."""
+    if not tally.rooms or figure.period is None or not figure.terms.price_minor:
+        return
+    start = figure.period.start
+    before = figure.use()
+    holds = dict(before.held)
+    if held:
+        quantity, reservations = holds.get(workspace, Held(0, 0))
+        holds[workspace] = Held(quantity + held, reservations + 1)
+    allowed = allowed_after(figure.allowed, figure.used, figure.used + used, figure.terms)
+    after = Use(figure.terms, figure.used + used, allowed, holds)
+    now, then = before.cost_minor + before.held_minor, after.cost_minor + after.held_minor
+    if then <= now and after.cost_minor <= before.cost_minor:
+        return
+    uses = tally.uses_in(start)
+    room = find_spent(
+        tally.rooms, start, metric.key, workspace, uses | {metric.key: before}, uses | {metric.key: after}
+    )
+    if room is None:
+        return
+    room.refused.add(start)
+    currency = tally.account.currency
+    limit, spent = (format_money(each, currency, "en") for each in (room.limits[start], room.spent[start]))
+    raise Rejected(
+        RejectionCode.BUDGET_EXCEEDED,
+        f"{name_budget(room.budget.scope, room.budget.subject)} leaves no room: {spent} of {limit} is spent, and this "
+        f"would cost {format_money(then - now, currency, 'en')} more. `setBudget` raises it.",
+        figure,
+        room.budget.id,
+    )
+
+
 def _over_the_ceiling(figure: Figure, change: int, metric: Metric) -> Rejected:
     taken = f"{figure.used + change} of {figure.limit}"
     held = f" with the {figure.held} that are reserved" if figure.held else ""
@@ -394,12 +467,23 @@ def _over_the_ceiling(figure: Figure, change: int, metric: Metric) -> Rejected:
 # --- how -------------------------------------------------------------------------------------------------------------
 
 
-def _move(figure: Figure, change: int, metric: Metric, *, is_promised: bool) -> None:
-    if not is_promised:
-        check_room(figure, change, metric)
+def _move(figure: Figure, change: int) -> int:
+    """Move a figure. Gives what that costs."""
+    before = cost_of(figure.used, figure.allowed, figure.terms)
     after = figure.used + change
     figure.allowed = allowed_after(figure.allowed, figure.used, after, figure.terms)
     figure.used = after
+    return cost_of(after, figure.allowed, figure.terms) - before
+
+
+def _spend(tally: Tally, metric: Metric, figure: Figure, at: datetime, workspace: str, cost_minor: int) -> None:
+    if not cost_minor:
+        return
+    assert figure.period is not None, "what is sold by use is counted by period"
+    start = figure.period.start
+    tally.costs[metric.key, start, at.astimezone(ZoneInfo(tally.zone)).date(), workspace] += cost_minor
+    for room in tally.rooms:
+        room.add(start, metric.key, workspace, cost_minor)
 
 
 def _move_gauge(
@@ -432,7 +516,9 @@ def _move_gauge(
             RejectionCode.NEGATIVE_USAGE, f"{metric.name} stood at {before} then and cannot fall below 0.", figure
         )
     if next_level is None:
-        _move(figure, change, metric, is_promised=is_promised)
+        if not is_promised:
+            check_room(figure, change, metric)
+        _move(figure, change)
     else:
         swallowing = figure.steps[next_level]
         swallowing.change -= change
@@ -470,6 +556,7 @@ async def _write(work: Work, tallies: Collection[Tally], metrics: dict[str, Metr
     # What the accounts' rows have to say is sent once, further below.
     with work.session.no_autoflush:
         readings = await _write_counters(work, touched, metrics)
+        moves = await _write_spend(work, touched)
     for tally in touched:
         work.audit(
             tally.account,
@@ -478,7 +565,8 @@ async def _write(work: Work, tallies: Collection[Tally], metrics: dict[str, Metr
             after={"events": len(tally.events), "first": tally.ids[0][1]},
         )
     silent = {tally.account.id for tally in touched if tally.status in SILENT}
-    await alerts.evaluate_usage(work, [reading for reading in readings if reading.account.id not in silent])
+    await alerts.evaluate(work, [reading for reading in readings if reading.account.id not in silent])
+    await act_on_spend(work, moves, may_resolve=False)
     reach("usage.before_commit")
 
 
@@ -508,7 +596,7 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
             sequence = work.advance(tally.account)
             rows.append((tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence))
             readings.append(
-                alerts.Reading(tally.account, metrics[metric_key], figure.period, figure.used, figure.limit)
+                alerts.read_usage(tally.account, metrics[metric_key], figure.period, figure.used, figure.limit)
             )
     names = (
         "account_id",
@@ -522,3 +610,22 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
     )
     await work.insert_many(Counter, names, rows, setting=names[3:])
     return readings
+
+
+async def _write_spend(work: Work, touched: Sequence[Tally]) -> list[SpendMove]:
+    await add_costs(work, [(tally.account_id, *key, cost) for tally in touched for key, cost in tally.costs.items()])
+    moves = [
+        SpendMove(
+            tally.account,
+            tally.subscription,
+            room.budget,
+            Period(start, room.ends[start]),
+            room.limits[start],
+            room.spent[start],
+        )
+        for tally in touched
+        for room in tally.rooms
+        for start in sorted(room.moved)
+    ]
+    await move_periods(work, moves)
+    return moves

@@ -35,6 +35,7 @@ from ..models import (
 from ..models.money import OPEN_ATTEMPT
 from . import books
 from .bills import Bill, BillLine, CreditDraft, Credited, split_bill, subtotal_of, taxes_of, total_of
+from .budget_periods import reckon_spend
 from .documents import freeze_credit_note, freeze_invoice, language_of, show_buyer, show_issuer
 from .due_work import enqueue, hasten
 from .errors import Conflict, InvoiceIsPaid
@@ -142,6 +143,7 @@ async def issue_bill(
     free when nothing is said). The account is locked, and what its lines earned so far is recognised.
     """
     account = standing.account
+    work.before_commit(reckon_spend, account)
     split = split_bill(bill)
     issued = Issued()
     before = account.credit_minor
@@ -519,6 +521,7 @@ async def void_invoice(work: Work, standing: Standing, invoice: Invoice, reason:
             f"Invoice {invoice.number} was credited in part: take the rest back by `issueCreditNote`.", path
         )
     check_voidable(invoice)
+    work.before_commit(reckon_spend, account)
     now = work.clock.now_for(account)
     await books.recognise(work, account, now)
     lines = await load_lines(work, invoice.id)
@@ -571,6 +574,7 @@ async def write_draft(
     work: Work, standing: Standing, bill: Bill, kind: InvoiceKind, cause: str, at: datetime
 ) -> Invoice | None:
     """Show what a closed period will be invoiced by, while it waits for late usage; nothing where there is nothing."""
+    work.before_commit(reckon_spend, standing.account)
     split = split_bill(bill)
     draft = next((row for row in standing.drafts if row.cause == cause), None)
     if not split.invoice:
@@ -639,6 +643,7 @@ async def _write_lines(
                 plan_key=line.plan_key,
                 add_on_key=line.add_on_key,
                 credited_line_id=line.credited.line_id if line.credited else None,
+                usage_periods=line.usage_periods,
             )
         )
     for amount in taxes_of(lines):

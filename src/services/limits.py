@@ -16,6 +16,7 @@ from ..models import (
     MetricKind,
 )
 from . import alerts
+from .budget_periods import reckon_spend
 from .plan_limits import Limits
 from .rules.periods import Period
 from .usage import MAX_FIGURE, UsageFigure
@@ -112,7 +113,7 @@ async def set_limits(
         key = counter.metric_key
         period = None if counter.period_end is None else Period(counter.period_start, counter.period_end)
         readings.append(
-            alerts.Reading(
+            alerts.read_usage(
                 account, metrics[key], period, counter.used, limits.get(key, 0), limit_changed=key in changed
             )
         )
@@ -132,7 +133,8 @@ async def set_limits(
                 sequence=work.advance(account),
             )
         )
+    work.before_commit(reckon_spend, account, changed)
     if is_watched:
-        await alerts.evaluate_usage(work, readings)
+        await alerts.evaluate(work, readings)
     else:
         await alerts.resolve_all(work, account)

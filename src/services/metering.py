@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from ..database import Work
 from ..models import NoticeSeverity
 from .access import Principal
+from .budget_periods import note_blocked
 from .closing import find_waiting_for_usage, refresh_drafts
-from .ingestion import Asking, take_events
+from .ingestion import Asking, Blocking, take_events
 from .notices import raise_notice
 from .overage import APPROVAL_NOTICE
 from .usage import EventResult, UsageInput
@@ -23,9 +24,17 @@ async def record_usage(
     if not dry_run:
         for refused in taken.asking:
             await ask_for_approval(work, refused)
+        for stopped in taken.blocking:
+            await tell_of_block(work, stopped)
     for account in await find_waiting_for_usage(work, taken.late):
         await refresh_drafts(work, account)
     return taken.results
+
+
+async def tell_of_block(work: Work, blocking: Blocking) -> None:
+    """Tell an account that a budget stops its usage: once in a usage period and under one limit."""
+    account = (await work.lock_accounts([blocking.account_id]))[blocking.account_id]
+    await note_blocked(work, account, blocking.budget_id, blocking.period_start)
 
 
 async def ask_for_approval(work: Work, asking: Asking) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..models import AddOn, Interval, LineKind, Metric, MetricKind
 from .bills import Bill, BillLine
+from .calendars import end_of_usage_period
 from .relations import HeldAddOn
 from .rules.explanation import (
     Basis,
@@ -19,7 +20,7 @@ from .rules.explanation import (
     rest_basis,
     unused_basis,
 )
-from .rules.periods import Period
+from .rules.periods import MONTHS, Period
 from .rules.proration import seconds_between
 from .standing import CreditableLine, RatedUsage, Standing, Terms
 from .usage import UsageFigure
@@ -44,6 +45,7 @@ def subscription_line(s: Standing, terms: Terms, period: Period) -> BillLine:
         price_basis(terms.price_minor, version=terms.offer.version.number),
         period,
         plan_key=terms.offer.plan.key,
+        usage_periods=MONTHS[terms.interval],
     )
 
 
@@ -243,7 +245,21 @@ def _rest_of_plan(s: Standing, terms: Terms, period: Period, at: datetime) -> Bi
         rest_basis(terms.price_minor, 1, rest, whole, version=terms.offer.version.number),
         Period(at, period.end),
         plan_key=plan.key,
+        usage_periods=_usage_periods_left(s),
     )
+
+
+def _usage_periods_left(s: Standing) -> int:
+    """How many usage periods are left of the billing period, the running one included."""
+    subscription = s.subscription
+    assert subscription is not None, "periods are a subscription's"
+    count = 1
+    while (
+        end_of_usage_period(subscription.anchor_wall, subscription.zone, subscription.usage_period_number + count - 1)
+        < subscription.current_period_end
+    ):
+        count += 1
+    return count
 
 
 def lines_of_add_on(s: Standing, unit: Unit, at: datetime) -> list[BillLine]:
@@ -315,6 +331,7 @@ def _unused_plan(s: Standing, at: datetime) -> list[BillLine]:
                     {"name": offer.plan.name},
                     basis,
                     Period(at, period.end),
+                    usage_periods=_usage_periods_left(s),
                 )
             ]
     return []
@@ -358,6 +375,8 @@ def _credit_of(
     facts: dict[str, Any],
     basis: Basis,
     period: Period | None = None,
+    *,
+    usage_periods: int = 1,
 ) -> BillLine:
     row = line.line
     return BillLine(
@@ -373,6 +392,7 @@ def _credit_of(
         plan_key=row.plan_key,
         add_on_key=row.add_on_key,
         credited=line.credited,
+        usage_periods=usage_periods,
     )
 
 
@@ -387,6 +407,7 @@ def _charge(
     metric_key: str | None = None,
     plan_key: str | None = None,
     add_on_key: str | None = None,
+    usage_periods: int = 1,
 ) -> BillLine:
     # The rest of a period is taxed as what it is the rest of.
     sold_kind = LineKind.ADD_ON if add_on_key is not None else LineKind.SUBSCRIPTION
@@ -402,6 +423,7 @@ def _charge(
         metric_key=metric_key,
         plan_key=plan_key,
         add_on_key=add_on_key,
+        usage_periods=usage_periods,
     )
 
 

@@ -18,7 +18,7 @@ from ..models import (
     AlertLevel,
     Base,
     Budget,
-    BudgetScope,
+    BudgetPeriod,
     Company,
     CreditNote,
     CreditNoteLine,
@@ -203,7 +203,10 @@ METHODS_OF_ACCOUNT = Relation(
     (PaymentMethod.is_default.desc(), PaymentMethod.created_at.desc()),
     (PaymentMethod.removed_at.is_(None),),
 )
-BUDGET_OF_ACCOUNT = Relation("budget", Budget, Budget.account_id, where=(Budget.scope == BudgetScope.ACCOUNT,))
+BUDGETS_OF_ACCOUNT = Relation("budgets", Budget, Budget.account_id, (Budget.created_at, Budget.id))
+PERIODS_OF_BUDGET = Relation(
+    "periods_of_budget", BudgetPeriod, BudgetPeriod.budget_id, (BudgetPeriod.period_start.desc(),)
+)
 COMPANY_OF_ACCOUNT = Relation("company", Company, Company.account_id)
 TAX_EXEMPTION_OF_ACCOUNT = Relation("tax_exemption", TaxExemption, TaxExemption.account_id)
 NOTICES_OF_ACCOUNT = Relation(

@@ -22,6 +22,7 @@ from .errors import (
     AccountCanceled,
     AccountSuspended,
     BillingError,
+    BudgetExceeded,
     Conflict,
     InvalidInput,
     LimitExceeded,
@@ -31,14 +32,18 @@ from .errors import (
 )
 from .ingestion import (
     Asking,
+    Blocking,
     Rejected,
     canceled,
+    check_budgets,
     check_moment,
     check_room,
     check_shape,
     find_metric,
     is_canceled,
     list_asking,
+    list_blocking,
+    workspace_of,
 )
 from .metering import record_usage
 from .tallies import load_catalogue, open_tallies
@@ -81,6 +86,14 @@ class ApprovalMissing(OverageApprovalRequired):
         self.asking = asking
 
 
+class BudgetSpent(BudgetExceeded):
+    """Nothing was reserved, because a budget leaves no room, and did not tell so yet: `tell_of_block` does."""
+
+    def __init__(self, message: str, field: Sequence[str], blocking: Blocking) -> None:
+        super().__init__(message, field)
+        self.blocking = blocking
+
+
 async def reserve_usage(work: Work, principal: Principal, asked: ReservationInput) -> Reservation:
     """Hold a quantity of a metric, from now on and for so many seconds, if it may be used."""
     if not MIN_SECONDS <= asked.seconds <= MAX_SECONDS:
@@ -105,7 +118,7 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
             raise InvalidInput("Name the account by `accountId` or `externalId`.", ["input", "accountId"])
         named = "externalId" if asked.account_id is None else "accountId"
         raise NotFound("You have no account of that id: check it, and that the key is for it.", ["input", named])
-    account = tally.account
+    account, workspace = tally.account, workspace_of(asked.properties)
     try:
         metric = find_metric(metrics, asked.metric)
         check_shape(event.event_id, asked.properties, is_ours=True)
@@ -114,10 +127,13 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
             raise canceled()
         figure = tally.figure_of(metric, None if metric.kind is MetricKind.GAUGE else period)
         check_room(figure, asked.quantity, metric)
+        check_budgets(tally, metric, figure, workspace, held=asked.quantity)
     except Rejected as rejection:
         refusal = _refusal_of(rejection.code, str(rejection))
         for asking in list_asking(tally, metrics):
             refusal = ApprovalMissing(str(refusal), refusal.field, asking)
+        for blocking in list_blocking(tally):
+            refusal = BudgetSpent(str(refusal), refusal.field, blocking)
         raise refusal from rejection
     await _check_count(work, account, tally.now)
     row = Reservation(
@@ -126,6 +142,7 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
         metric_key=metric.key,
         period_start=figure.period.start if figure.period else GAUGE_PERIOD,
         quantity=asked.quantity,
+        workspace=workspace,
         properties=asked.properties,
         reserved_at=tally.now,
         expires_at=tally.now + timedelta(seconds=asked.seconds),
@@ -276,6 +293,7 @@ def _note(work: Work, account: BillingAccount, row: Reservation, action: str, **
 
 _REFUSALS: dict[RejectionCode, type[BillingError]] = {
     RejectionCode.LIMIT_EXCEEDED: LimitExceeded,
+    RejectionCode.BUDGET_EXCEEDED: BudgetExceeded,
     RejectionCode.OVERAGE_APPROVAL_REQUIRED: OverageApprovalRequired,
     RejectionCode.ACCOUNT_SUSPENDED: AccountSuspended,
     RejectionCode.ACCOUNT_CANCELED: AccountCanceled,

@@ -28,6 +28,7 @@ from ..models import (
 )
 from . import books
 from .alerts import cut_periods, resolve_ended
+from .budget_periods import reckon_spend
 from .calendars import end_of_billing_period, end_of_usage_period
 from .due_work import enqueue, withdraw
 from .errors import InvalidTransition
@@ -131,6 +132,7 @@ async def open_usage_period(
         .values(period_end=period.end)
     )
     work.session.add(UsagePeriod(account_id=account.id, start_at=period.start, end_at=period.end))
+    work.before_commit(reckon_spend, account)
     for metric_key, quantity in (moved or {}).items():
         work.session.add(
             Counter(
@@ -157,6 +159,7 @@ async def close_usage_period(work: Work, standing: Standing, at: datetime) -> di
     session = work.session
     start = subscription.usage_period_start
     row = await session.get_one(UsagePeriod, (account.id, start))
+    work.before_commit(reckon_spend, account)
     moved: dict[str, int] = {}
     if row.start_at == at:
         # It began at this very instant: nothing was served in it, and another may begin here.

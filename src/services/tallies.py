@@ -13,6 +13,8 @@ from ..database import ReadSession, Work, given_rows
 from ..models import (
     GAUGE_PERIOD,
     BillingAccount,
+    Budget,
+    BudgetPeriod,
     Counter,
     EffectiveLimit,
     Granularity,
@@ -35,9 +37,11 @@ from ..models import (
     UsageRating,
 )
 from .access import Principal, Right
+from .budget_periods import open_periods
 from .calendars import period_of
+from .headroom import BudgetRoom, Held, Use
 from .plan_limits import Limits, load_free_limits
-from .rules.overage import UsageTerms, ceiling_of, choose_policy, policy_in_force
+from .rules.overage import UsageTerms, ceiling_of, choose_policy, is_sold, may_pass, policy_in_force
 from .rules.periods import Period
 from .usage import AHEAD, LATE, UsageInput, is_sound_id
 
@@ -71,8 +75,8 @@ class Figure:
     used: int = 0
     allowed: int = 0
     """What of it was accepted above the limit under `ALLOW`."""
-    held: int = 0
-    """What open reservations hold of it."""
+    holds: dict[str, Held] = field(default_factory=dict[str, Held])
+    """What open reservations hold of it, by workspace."""
     changed: bool = False
     asked: bool = False
     """Whether something was refused that an approval would have let through."""
@@ -80,9 +84,18 @@ class Figure:
     steps: dict[Moment, Step] = field(default_factory=dict[Moment, Step])
 
     @property
+    def held(self) -> int:
+        """What open reservations hold of it."""
+        return sum(each.quantity for each in self.holds.values())
+
+    @property
     def limit(self) -> int | None:
         """The limit that holds for it."""
         return self.terms.limit
+
+    def use(self) -> Use:
+        """What it costs, and what is held of it."""
+        return Use(self.terms, self.used, self.allowed, self.holds)
 
     @property
     def ceiling(self) -> int | None:
@@ -90,6 +103,8 @@ class Figure:
         return ceiling_of(self.terms)
 
 
+CostKey = tuple[str, datetime, date, str]
+"""Metric, the usage period's start, the local day, workspace."""
 RollupKey = tuple[str, Granularity, datetime, str, date]
 """Metric, width, start, workspace, first day of the local month."""
 
@@ -108,7 +123,9 @@ class Tally:
     """Approved blocks by metric and period; none for the rest of the period."""
     prices: dict[str, int] = field(default_factory=dict[str, int])
     """What a block of overage costs, by metric."""
-    held: dict[tuple[str, datetime], int] = field(default_factory=dict[tuple[str, datetime], int])
+    held: dict[tuple[str, datetime], dict[str, Held]] = field(
+        default_factory=dict[tuple[str, datetime], dict[str, Held]]
+    )
     known: dict[str, str] = field(default_factory=dict[str, str])
     """The content of events that were accepted before, by event id."""
     figures: dict[tuple[str, datetime], Figure] = field(default_factory=dict[tuple[str, datetime], Figure])
@@ -120,6 +137,10 @@ class Tally:
     ratings: dict[tuple[str, datetime], UsageRating] = field(default_factory=dict[tuple[str, datetime], UsageRating])
     """What closed periods are priced and limited by, by metric and start."""
     free_limits: Limits = field(default_factory=dict[str, "int | None"])
+    rooms: list[BudgetRoom] = field(default_factory=list[BudgetRoom])
+    """The account's budgets."""
+    costs: dict[CostKey, int] = field(default_factory=lambda: defaultdict[CostKey, int](int))
+    """What this batch costs, where that is not 0."""
     last_period: Period | None = None
     account_id: UUID = field(init=False)
     zone: str = field(init=False)
@@ -155,7 +176,7 @@ class Tally:
         key = (metric.key, period.start if period else GAUGE_PERIOD)
         figure = self.figures.get(key)
         if figure is None:
-            figure = Figure(period=period, terms=self._terms_in(metric, period), held=self.held.get(key, 0))
+            figure = Figure(period=period, terms=self._terms_in(metric, period), holds=self.held.get(key, {}))
             self.figures[key] = figure
         return figure
 
@@ -172,7 +193,9 @@ class Tally:
         else:
             price = self.prices.get(metric.key)
             policy = policy_in_force(metric, self.status, self.tier, price, setting)
-            limit, block, price_minor = self.limits.get(metric.key, 0), metric.overage_block, price or 0
+            sells = may_pass(self.status, self.tier) and is_sold(metric, price)
+            limit, block = self.limits.get(metric.key, 0), metric.overage_block if sells else None
+            price_minor = (price or 0) if sells else 0
         return UsageTerms(
             limit=limit,
             policy=policy,
@@ -181,6 +204,10 @@ class Tally:
             approved=key in self.approvals,
             approved_blocks=self.approvals.get(key),
         )
+
+    def uses_in(self, start: datetime) -> dict[str, Use]:
+        """How the metrics of a usage period stand."""
+        return {key: figure.use() for (key, begun), figure in self.figures.items() if begun == start}
 
     def _is_without_subscription(self, period: Period) -> bool:
         if period.end > self.now or self.subscription is None:
@@ -283,6 +310,7 @@ async def _read(work: Work, tallies: Tallies, catalogue: Catalogue, events: Sequ
         tally.prices = catalogue.prices.get(tally.account.currency, {})
     asked = _find_asked(tallies, metrics, events)
     await _read_terms(work, tallies)
+    await _read_budgets(work, tallies)
     if asked.is_late:
         await _read_closed(work, tallies, oldest)
     await _read_held(work, tallies)
@@ -352,24 +380,66 @@ async def _read_terms(work: Work, tallies: Tallies) -> None:
 
 async def _read_held(work: Work, tallies: Tallies) -> None:
     now = min(tally.now for tally in tallies.by_id.values())
-    for account_id, metric_key, start, expires_at, quantity in await work.session.execute(
-        select(
-            Reservation.account_id,
-            Reservation.metric_key,
-            Reservation.period_start,
-            Reservation.expires_at,
-            func.sum(Reservation.quantity),
-        )
+    of = (
+        Reservation.account_id,
+        Reservation.metric_key,
+        Reservation.period_start,
+        Reservation.workspace,
+        Reservation.expires_at,
+    )
+    for account_id, metric_key, start, workspace, expires_at, quantity, count in await work.session.execute(
+        select(*of, func.sum(Reservation.quantity), func.count())
         .where(
             Reservation.account_id.in_(tallies.by_id),
             Reservation.status == ReservationStatus.HELD,
             Reservation.expires_at > now,
         )
-        .group_by(Reservation.account_id, Reservation.metric_key, Reservation.period_start, Reservation.expires_at)
+        .group_by(*of)
     ):
         tally = tallies.by_id[account_id]
         if expires_at > tally.now:  # accounts on test clocks have times of their own
-            tally.held[metric_key, start] = tally.held.get((metric_key, start), 0) + int(quantity)
+            holds = tally.held.setdefault((metric_key, start), {})
+            held = holds.get(workspace, Held(0, 0))
+            holds[workspace] = Held(held.quantity + int(quantity), held.reservations + count)
+
+
+async def _read_budgets(work: Work, tallies: Tallies) -> None:
+    """The budgets of the accounts with what is spent of them, in the usage periods that usage may still come for."""
+    rooms = await _read_rooms(work, tallies)
+    behind = False
+    for account_id in rooms:
+        tally = tallies.by_id[account_id]
+        runs = {each for each in map(tally.period_of, (tally.now, tally.now + AHEAD)) if each is not None}
+        untold = [each for each in runs if any(each.start not in room.spent for room in rooms[account_id])]
+        if untold:  # the worker may be a moment behind, or usage a moment ahead
+            await open_periods(work, tally.account, untold)
+            behind = True
+    for account_id, found in (await _read_rooms(work, tallies) if behind else rooms).items():
+        tallies.by_id[account_id].rooms = found
+
+
+async def _read_rooms(work: Work, tallies: Tallies) -> dict[UUID, list[BudgetRoom]]:
+    since = min(tally.now for tally in tallies.by_id.values()) - LATE
+    found: dict[UUID, dict[UUID, BudgetRoom]] = defaultdict(dict)
+    for budget, start, end, limit_minor, spent_minor, blocked_at in await work.session.execute(
+        select(
+            Budget,
+            BudgetPeriod.period_start,
+            BudgetPeriod.period_end,
+            BudgetPeriod.limit_minor,
+            BudgetPeriod.spent_minor,
+            BudgetPeriod.blocked_at,
+        )
+        .outerjoin(BudgetPeriod, and_(BudgetPeriod.budget_id == Budget.id, BudgetPeriod.period_end > since))
+        .where(Budget.account_id.in_(tallies.by_id))
+        .order_by(Budget.created_at, Budget.id)
+    ):
+        room = found[budget.account_id].setdefault(budget.id, BudgetRoom(budget))
+        if start is not None:
+            room.spent[start], room.limits[start], room.ends[start] = spent_minor, limit_minor, end
+            if blocked_at is not None:
+                room.blocked.add(start)
+    return {account_id: list(by_id.values()) for account_id, by_id in found.items()}
 
 
 async def _read_known(work: Work, tallies: Tallies, asked: _Asked) -> None:

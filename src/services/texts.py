@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..models import Alert, AlertLevel, FailureCode, Notice
+from ..models import Alert, AlertLevel, BudgetScope, FailureCode, Notice
 from .rules.refunds import RefundCode
 from .wording import format_instant, format_money, format_number, notice_words
 
@@ -45,8 +45,26 @@ def is_retryable(code: FailureCode) -> bool:
     return _FAILURES[code][1]
 
 
+_SCOPES = {
+    BudgetScope.ACCOUNT: "The account's budget",
+    BudgetScope.METRIC: "The budget of the metric {}",
+    BudgetScope.WORKSPACE: "The budget of the workspace {}",
+}
+
+
+def name_budget(scope: BudgetScope, subject: str) -> str:
+    """A budget as a sentence begins with it."""
+    return _SCOPES[scope].format(subject)
+
+
+def budget_message(alert: Alert, name: str, currency: str) -> str:
+    """An alert of a budget in one sentence."""
+    spent, limit = (format_money(amount, currency, "en") for amount in (alert.used, alert.ceiling))
+    return f"{name}: {spent} of {limit} spent, {alert.threshold} % reached."
+
+
 def alert_message(alert: Alert, subject_name: str) -> str:
-    """An alert in one sentence."""
+    """An alert of usage in one sentence."""
     advice = _LEVELS.get(alert.level)
     text = f"{subject_name}: {alert.used:,} of {alert.ceiling:,} used, {alert.threshold} % reached"
     return f"{text}: {advice}." if advice else f"{text}."
@@ -292,6 +310,67 @@ def _usage_threshold(params: Params, language: str = "en") -> Text:
     )
 
 
+def _spent(params: Params, language: str = "en") -> tuple[str, str]:
+    spent, limit = (format_money(params[key], params["currency"], language) for key in ("spentMinor", "limitMinor"))
+    return spent, limit
+
+
+def _budget_threshold(params: Params) -> Text:
+    name = name_budget(BudgetScope(params["scope"]), params["subject"])
+    spent, limit = _spent(params)
+    return (
+        f"{name}: {params['threshold']} % spent",
+        f"{spent} of {limit} is spent in this usage period, before tax.",
+    )
+
+
+def _budget_blocked(params: Params) -> Text:
+    name = name_budget(BudgetScope(params["scope"]), params["subject"])
+    spent, limit = _spent(params)
+    return (
+        f"{name} stops usage",
+        (
+            f"{spent} of {limit} is spent. What would cost more is refused until {_day(params['periodEnd'])}, or until "
+            "the budget is raised."
+        ),
+    )
+
+
+def _budget_upgraded(params: Params) -> Text:
+    return (
+        f"Changed to {params['plan']}, because a budget is spent",
+        (
+            f"The plan costs {format_money(params['monthlyMinor'], params['currency'], 'en')} a month, before tax. "
+            "It is changed once in a usage period at most."
+        ),
+    )
+
+
+_NOT_UPGRADED = {
+    "NO_HIGHER_PLAN": "there is no higher plan at this interval and in this currency",
+    "ABOVE_CEILING": "{plan} would cost {price} a month, and the ceiling is {ceiling}",
+    "REFUSED": "{reason}",
+    "TO_CONFIRM": "the bank wants the payment confirmed",
+}
+
+
+def _budget_not_upgraded(params: Params) -> Text:
+    said = {
+        "plan": params.get("plan", ""),
+        "reason": params.get("reason", ""),
+        **{
+            name: format_money(params[key], params["currency"], "en")
+            for name, key in (("price", "monthlyMinor"), ("ceiling", "ceilingMinor"))
+            if key in params
+        },
+    }
+    why = _NOT_UPGRADED[params["why"]].format_map(said).rstrip(".")
+    return (
+        "A budget is spent, and the plan was not changed",
+        f"It was to be changed to the next plan, but {why}. Change it yourself, or raise the budget.",
+    )
+
+
 _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_FAILED": _payment_failed,
     "PAYMENT_OWED": _payment_owed,
@@ -315,6 +394,10 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "EXPORT_FAILED": _export_failed,
     "ACCOUNT_PARKED": _account_parked,
     "USAGE_THRESHOLD": _usage_threshold,
+    "BUDGET_THRESHOLD": _budget_threshold,
+    "BUDGET_BLOCKED": _budget_blocked,
+    "BUDGET_UPGRADED": _budget_upgraded,
+    "BUDGET_NOT_UPGRADED": _budget_not_upgraded,
 }
 _IN_ALL_LANGUAGES: dict[str, Callable[[Params, str], Text]] = {"USAGE_THRESHOLD": _usage_threshold}
 
@@ -336,6 +419,9 @@ _ACTIONS: dict[str, tuple[str, ...]] = {
     "PRICE_CHANGE_AHEAD": ("CHANGE_PLAN", "CANCEL_SUBSCRIPTION"),
     "TAX_RULE_MISSING": ("SET_TAX_TABLE",),
     "USAGE_THRESHOLD": ("CHANGE_PLAN", "CHANGE_ADD_ONS", "REDUCE_USAGE"),
+    "BUDGET_THRESHOLD": ("CHANGE_BUDGET", "REDUCE_USAGE"),
+    "BUDGET_BLOCKED": ("CHANGE_BUDGET", "CHANGE_PLAN"),
+    "BUDGET_NOT_UPGRADED": ("CHANGE_PLAN", "CHANGE_BUDGET"),
 }
 
 _ACTION_LABELS = {
@@ -343,6 +429,7 @@ _ACTION_LABELS = {
     "APPROVE_OVERAGE": "Approve usage above the limit",
     "CANCEL_SUBSCRIPTION": "Cancel the subscription",
     "CHANGE_ADD_ONS": "Change the add-ons",
+    "CHANGE_BUDGET": "Change the budget",
     "CHANGE_PLAN": "Change the plan",
     "CHOOSE_PLAN": "Choose a plan",
     "CONFIRM_PAYMENT": "Confirm the payment",

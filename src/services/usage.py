@@ -62,6 +62,7 @@ class RejectionCode(StrEnum):
     UNKNOWN_ACCOUNT = "UNKNOWN_ACCOUNT"
     UNKNOWN_METRIC = "UNKNOWN_METRIC"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
     OVERAGE_APPROVAL_REQUIRED = "OVERAGE_APPROVAL_REQUIRED"
     ACCOUNT_SUSPENDED = "ACCOUNT_SUSPENDED"
     ACCOUNT_CANCELED = "ACCOUNT_CANCELED"
@@ -98,6 +99,8 @@ class EventResult:
     message: str | None = None
     used: int | None = None
     limit: int | None = None
+    budget_id: UUID | None = None
+    """The budget that refused it."""
 
 
 def is_sound_id(event_id: str) -> bool:

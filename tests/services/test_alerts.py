@@ -16,7 +16,7 @@ from plafond.models import (
     OutboxEvent,
     SubscriptionStatus,
 )
-from plafond.services.alerts import Reading, cut_periods, evaluate_usage
+from plafond.services.alerts import cut_periods, evaluate, read_usage
 from plafond.services.limits import set_limits
 from plafond.services.publishing import has_unnumbered, number_outbox
 from plafond.worker import WORKER, do_due_work
@@ -287,7 +287,7 @@ async def test_a_start_ends_what_was_raised_before_the_first_plan(world: World) 
     async with world.database.work(ACTOR) as work:
         account = (await work.lock_accounts([(await account_of(world)).id])).popitem()[1]
         metric = (await work.session.scalars(select(Metric).where(Metric.key == "email_sends"))).one()
-        await evaluate_usage(work, [Reading(account, metric, period, 9, 10)])
+        await evaluate(work, [read_usage(account, metric, period, 9, 10)])
         await cut_periods(work, account, NOW)
     found = await alerts_of(world)
     assert told(found) == [(80, 1, False), (90, 1, False)]
@@ -308,7 +308,7 @@ async def test_a_batch_of_alerts_costs_as_many_statements_as_one(world: World, c
         metrics = (await work.session.scalars(select(Metric).where(Metric.key.in_(keys)))).all()
         for used, expected in ((0, 2), (4, 10), (4, 2), (5, 10), (0, 10)):
             world.statements.clear()
-            await evaluate_usage(work, [Reading(account, metric, None, used, 5) for metric in metrics])
+            await evaluate(work, [read_usage(account, metric, None, used, 5) for metric in metrics])
             await work.session.flush()
             assert len(world.statements) == expected, world.statements
             raised = await work.session.scalar(

@@ -290,9 +290,11 @@ def upgrade() -> None:
     sa.Column('limit_minor', sa.BigInteger(), nullable=False),
     sa.Column('thresholds', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('action', sa.Enum('ALERT_ONLY', 'BLOCK_OVERAGE', 'UPGRADE', name='budgetaction', native_enum=False, length=40), nullable=False),
+    sa.Column('upgrade_ceiling_minor', sa.BigInteger(), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.CheckConstraint("(action = 'UPGRADE') = (upgrade_ceiling_minor IS NOT NULL)", name=op.f('ck_budget_ceiling_of_upgrades')),
     sa.CheckConstraint('limit_minor > 0', name=op.f('ck_budget_positive')),
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_budget_account_id_billing_account')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_budget')),
@@ -354,7 +356,7 @@ def upgrade() -> None:
 
     op.create_table('due_work',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('EXPIRE_PENDING', 'CLOSE_PERIOD', 'END_TRIAL', 'FINALISE_INVOICE', 'INVOICE_CORRECTIONS', 'OVERDUE', 'EXPIRE_ACTION', 'TRY_PAYMENT', 'CHARGE', 'REFUND', 'SUSPEND', 'GIVE_UP', 'EXPIRE_ACCOUNT', 'PURGE', 'REMIND', 'DRAW_DOCUMENT', 'WRITE_EXPORT', name='workkind', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('EXPIRE_PENDING', 'CLOSE_PERIOD', 'END_TRIAL', 'FINALISE_INVOICE', 'INVOICE_CORRECTIONS', 'OVERDUE', 'EXPIRE_ACTION', 'TRY_PAYMENT', 'CHARGE', 'REFUND', 'SUSPEND', 'GIVE_UP', 'RECKON_SPEND', 'UPGRADE_PLAN', 'EXPIRE_ACCOUNT', 'PURGE', 'REMIND', 'DRAW_DOCUMENT', 'WRITE_EXPORT', name='workkind', native_enum=False, length=40), nullable=False),
     sa.Column('subject', sa.String(), nullable=False),
     sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('rank', sa.BigInteger(), nullable=False),
@@ -623,6 +625,7 @@ def upgrade() -> None:
     sa.Column('metric_key', sa.String(), nullable=False),
     sa.Column('period_start', sa.DateTime(timezone=True), nullable=False),
     sa.Column('quantity', sa.BigInteger(), nullable=False),
+    sa.Column('workspace', sa.String(), nullable=False),
     sa.Column('committed', sa.BigInteger(), nullable=False),
     sa.Column('status', sa.Enum('HELD', 'COMMITTED', 'RELEASED', 'EXPIRED', name='reservationstatus', native_enum=False, length=40), nullable=False),
     sa.Column('properties', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
@@ -725,6 +728,34 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_usage_rating_account_id_billing_account')),
     sa.ForeignKeyConstraint(['metric_key'], ['metric.key'], name=op.f('fk_usage_rating_metric_key_metric')),
     sa.PrimaryKeyConstraint('account_id', 'metric_key', 'period_start', name=op.f('pk_usage_rating'))
+    )
+    op.create_table('budget_period',
+    sa.Column('budget_id', sa.Uuid(), nullable=False),
+    sa.Column('period_start', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('period_end', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('limit_minor', sa.BigInteger(), nullable=False),
+    sa.Column('spent_minor', sa.BigInteger(), nullable=False),
+    sa.Column('blocked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('sequence', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_budget_period_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['budget_id'], ['budget.id'], name=op.f('fk_budget_period_budget_id_budget')),
+    sa.PrimaryKeyConstraint('budget_id', 'period_start', name=op.f('pk_budget_period'))
+    )
+    with op.batch_alter_table('budget_period', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_budget_period_account_id_sequence'), ['account_id', 'sequence'], unique=False)
+
+    op.create_table('usage_cost',
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('metric_key', sa.String(), nullable=False),
+    sa.Column('period_start', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('day', sa.Date(), nullable=False),
+    sa.Column('workspace', sa.String(), nullable=False),
+    sa.Column('cost_minor', sa.BigInteger(), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_usage_cost_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['metric_key'], ['metric.key'], name=op.f('fk_usage_cost_metric_key_metric')),
+    sa.PrimaryKeyConstraint('account_id', 'metric_key', 'period_start', 'day', 'workspace', name=op.f('pk_usage_cost'))
     )
     op.create_table('usage_rollup',
     sa.Column('account_id', sa.Uuid(), nullable=False),
@@ -858,6 +889,7 @@ def upgrade() -> None:
     sa.Column('plan_key', sa.String(), nullable=True),
     sa.Column('add_on_key', sa.String(), nullable=True),
     sa.Column('credited_line_id', sa.Uuid(), nullable=True),
+    sa.Column('usage_periods', sa.BigInteger(), nullable=False),
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
@@ -1249,6 +1281,11 @@ def downgrade() -> None:
 
     op.drop_table('api_key')
     op.drop_table('usage_rollup')
+    op.drop_table('usage_cost')
+    with op.batch_alter_table('budget_period', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_budget_period_account_id_sequence'))
+
+    op.drop_table('budget_period')
     op.drop_table('usage_rating')
     op.drop_table('usage_period')
     op.drop_table('usage_event_id')

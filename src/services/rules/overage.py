@@ -9,15 +9,21 @@ RUNNING_PAID = frozenset({SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE
 
 
 @dataclass(frozen=True, kw_only=True)
-class UsageTerms:
-    """What holds for usage of a metric."""
+class Rate:
+    """What overage of a metric is priced by."""
 
     limit: int | None
-    policy: OveragePolicy
     block: int | None = None
     """How many units a block of overage has; none where overage is not sold."""
     price_minor: int = 0
     """What a block costs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageTerms(Rate):
+    """What holds for usage of a metric."""
+
+    policy: OveragePolicy
     approved: bool = False
     """Under `ASK`: whether something was approved."""
     approved_blocks: int | None = None
@@ -80,6 +86,11 @@ def allowed_after(allowed: int, before: int, after: int, terms: UsageTerms) -> i
     if risen > 0:
         return allowed + risen if terms.policy is OveragePolicy.ALLOW else allowed
     return min(allowed, excess_over(after, terms.limit))
+
+
+def cost_of(used: int, allowed: int, rate: Rate) -> int:
+    """What a figure's overage costs in minor units: the whole blocks above the limit, less what was allowed."""
+    return blocks_of(max(0, excess_over(used, rate.limit) - allowed), rate.block) * rate.price_minor
 
 
 def blocks_of(excess: int, block: int | None) -> int:

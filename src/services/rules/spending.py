@@ -1,0 +1,59 @@
+"""What of lines and costs counts as spend, of which usage period and under which budget. Whole minor units only."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ...models import BudgetScope, LineKind
+from .money import split_evenly
+
+BY_USAGE = (LineKind.OVERAGE, LineKind.CORRECTION)
+"""Lines that charge for usage: that is spent as it is used, event by event, and not again when it is invoiced."""
+
+
+@dataclass(frozen=True)
+class SpentLine:
+    """A line of an invoice, as far as it is spend."""
+
+    kind: LineKind
+    start: datetime
+    amount_minor: int
+    usage_periods: int
+    metric_key: str | None = None
+
+
+def part_in(line: SpentLine, starts: Sequence[datetime], period_start: datetime) -> int:
+    """What of a line is spent in the usage period that begins at an instant.
+
+    A line counts in equal parts, by largest remainder, from the usage period that contains its start on. `starts` are
+    those of the account's usage periods, ascending, this one's among them.
+    """
+    place = bisect_right(starts, period_start) - bisect_right(starts, line.start)
+    if not 0 <= place < line.usage_periods:
+        return 0
+    return split_evenly(line.amount_minor, line.usage_periods)[place]
+
+
+def counts_for(scope: BudgetScope, subject: str, metric_key: str, workspace: str) -> bool:
+    """Whether what usage of a metric by a workspace costs counts for a budget."""
+    if scope is BudgetScope.METRIC:
+        return metric_key == subject
+    return scope is BudgetScope.ACCOUNT or workspace == subject
+
+
+def spent_under(
+    scope: BudgetScope,
+    subject: str,
+    lines: Iterable[tuple[SpentLine, int]],
+    costs: Mapping[tuple[str, str], int],
+) -> int:
+    """What is spent under a budget in a usage period.
+
+    `lines` come with their part in the period; `costs` are those of usage, by metric and workspace. Plans and their
+    prorations count for the account's own budget only, add-ons also for their metric's.
+    """
+    used = sum(cost for place, cost in costs.items() if counts_for(scope, subject, *place))
+    if scope is BudgetScope.WORKSPACE:
+        return used
+    return used + sum(part for line, part in lines if scope is BudgetScope.ACCOUNT or line.metric_key == subject)

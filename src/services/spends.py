@@ -1,0 +1,121 @@
+"""What an account spends in a usage period: lines in the parts that fall into it, and what usage costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select
+
+from ..database import ReadSession
+from ..models import (
+    BillingAccount,
+    Interval,
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+    LineKind,
+    ScheduledChange,
+    Subscription,
+    SubscriptionStatus,
+    UsagePeriod,
+)
+from .costs import load_cost_totals
+from .pricing import kept_units
+from .relations import load_held_add_ons
+from .rules.periods import MONTHS, Period
+from .rules.spending import BY_USAGE, SpentLine, part_in
+
+PAYING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
+
+
+@dataclass(frozen=True)
+class SpendBase:
+    """What an account's spend in some usage periods is made of."""
+
+    periods: Sequence[UsagePeriod]
+    """All that were stored, oldest first."""
+    lines: Sequence[SpentLine]
+    costs: dict[tuple[datetime, str, str], int] = field(default_factory=dict[tuple[datetime, str, str], int])
+    """What usage cost, by period, metric and workspace."""
+
+    def parts_in(self, period_start: datetime, more: Sequence[SpentLine] = ()) -> list[tuple[SpentLine, int]]:
+        """The lines, and `more` of them, with what of each is spent in a usage period."""
+        starts = sorted({*(row.start_at for row in self.periods), period_start})
+        return [(line, part) for line in (*self.lines, *more) if (part := part_in(line, starts, period_start))]
+
+    def costs_in(self, period_start: datetime) -> dict[tuple[str, str], int]:
+        """What usage of a period cost, by metric and workspace."""
+        return {
+            (metric_key, workspace): cost
+            for (start, metric_key, workspace), cost in self.costs.items()
+            if start == period_start
+        }
+
+
+async def load_lines_since(session: ReadSession, account_id: UUID, since: datetime) -> list[SpentLine]:
+    """The lines that may be spent from an instant on, drafts' too. What was withdrawn is not, nor are credit notes."""
+    rows = await session.execute(
+        select(
+            InvoiceLine.kind,
+            InvoiceLine.period_start,
+            InvoiceLine.amount_minor,
+            InvoiceLine.usage_periods,
+            InvoiceLine.metric_key,
+        )
+        .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
+        .where(
+            InvoiceLine.account_id == account_id,
+            InvoiceLine.kind.not_in(BY_USAGE),
+            InvoiceLine.period_end > since,
+            Invoice.status != InvoiceStatus.VOID,
+        )
+    )
+    return [SpentLine(*row) for row in rows]
+
+
+async def load_base(
+    session: ReadSession, account: BillingAccount, periods: Sequence[UsagePeriod], starts: Sequence[datetime]
+) -> SpendBase:
+    """What the spend of some usage periods of an account is made of, by their starts: two statements."""
+    lines = await load_lines_since(session, account.id, min(starts))
+    return SpendBase(periods, lines, await load_cost_totals(session, account.id, starts))
+
+
+async def load_periods(session: ReadSession, account_id: UUID) -> tuple[Subscription | None, list[UsagePeriod]]:
+    """An account's subscription, and its stored usage periods, oldest first."""
+    subscription = await session.scalar(select(Subscription).where(Subscription.account_id == account_id))
+    periods = await session.scalars(
+        select(UsagePeriod).where(UsagePeriod.account_id == account_id).order_by(UsagePeriod.start_at)
+    )
+    return subscription, list(periods)
+
+
+async def foresee_lines(
+    session: ReadSession, account: BillingAccount, subscription: Subscription | None, period: Period
+) -> list[SpentLine]:
+    """The lines that a usage period will begin with which has not been opened yet: the worker may be behind.
+
+    None where it runs already, or nothing is to come.
+    """
+    if subscription is None or subscription.status not in PAYING or period.start < subscription.usage_period_end:
+        return []
+    renews = period.start >= subscription.current_period_end
+    if renews and subscription.cancel_at_period_end:
+        return []
+    lines = []
+    if renews:
+        scheduled = await session.scalar(select(ScheduledChange).where(ScheduledChange.account_id == account.id))
+        terms = scheduled or subscription
+        lines.append(
+            SpentLine(
+                LineKind.SUBSCRIPTION,
+                subscription.current_period_end if terms.interval is Interval.YEAR else period.start,
+                terms.price_minor,
+                MONTHS[terms.interval],
+            )
+        )
+    for unit in kept_units((await load_held_add_ons(session, [account.id]))[0]):
+        amount_minor = unit.quantity * unit.price_minor
+        lines.append(SpentLine(LineKind.ADD_ON, period.start, amount_minor, 1, unit.add_on.metric_key))
+    return lines
