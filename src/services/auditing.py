@@ -24,6 +24,7 @@ from .invariants.numbers import check_numbers
 from .invariants.periods import check_causes, check_plan_lines, check_subscriptions, check_usage_periods
 from .invariants.reading import Finding, Findings, is_finalised
 from .invariants.refunds import check_payments, check_refunds, check_requests
+from .invariants.spend import check_spend
 from .invariants.tenants import check_tenants
 from .invariants.usage import check_usage
 from .invariants.waiting import check_waiting
@@ -52,6 +53,7 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
     check_subscriptions,
     check_plan_lines,
     check_causes,
+    check_spend,
     check_tenants,
     check_chain,
     check_trail,

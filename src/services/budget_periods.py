@@ -30,7 +30,7 @@ from .rules.spending import spent_under
 from .rules.transitions import RUNNING
 from .spends import PAYING, foresee_lines, load_base, load_periods
 from .standing import load_ratings
-from .usage import LATE, load_figures
+from .usage import load_figures
 
 KEPT_PERIODS = 24
 BLOCKED = "BUDGET_BLOCKED"
@@ -113,15 +113,15 @@ async def _put_costs_right(work: Work, account: BillingAccount, about: Collectio
 async def _write_periods(
     work: Work, account: BillingAccount, budgets: Sequence[Budget], wanted: Sequence[Period]
 ) -> None:
-    """Write what is spent under budgets in the usage periods wanted, and in those that late usage still reaches."""
+    """Write what is spent under budgets in the usage periods wanted, and in those that are kept.
+
+    Late usage reaches the last ones, and an invoice may be withdrawn for long.
+    """
     session = ReadSession(work.session)
-    now = work.clock.now_for(account)
     rows = {
         (row.budget_id, row.period_start): row
         for row in await session.scalars(
-            select(BudgetPeriod)
-            .where(BudgetPeriod.account_id == account.id, BudgetPeriod.period_end > now - LATE)
-            .execution_options(populate_existing=True)
+            select(BudgetPeriod).where(BudgetPeriod.account_id == account.id).execution_options(populate_existing=True)
         )
     }
     known = {row.period_start: Period(row.period_start, row.period_end) for row in rows.values()}
