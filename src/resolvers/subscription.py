@@ -127,7 +127,7 @@ async def _find_notice(info: Info, account: AccountRow, change: Change) -> Notic
     return None if row is None or row.dismissed_at is not None else await show_notice(info, row)
 
 
-async def _find_company(info: Info, account: AccountRow, change: Change) -> BillingAccount:  # noqa: ARG001
+async def _find_account(info: Info, account: AccountRow, change: Change) -> BillingAccount:  # noqa: ARG001
     return await show_account(info, account.id)
 
 
@@ -140,7 +140,8 @@ FINDERS: dict[ChangeKind, Find] = {
     ChangeKind.PAYMENT_METHOD: _by_row(models.PaymentMethod, lambda row, _: PaymentMethod.of(row)),
     ChangeKind.EXPORT: _by_row(models.Export, Export.of),
     ChangeKind.NOTICE: _find_notice,
-    ChangeKind.COMPANY: _find_company,
+    ChangeKind.COMPANY: _find_account,
+    ChangeKind.RECOMMENDATION: _find_account,
 }
 """What changed, as it is now, by the kind of change. SNAPSHOT and GAP are about nothing that changed."""
 

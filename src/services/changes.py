@@ -35,6 +35,7 @@ class ChangeKind(StrEnum):
     EXPORT = "EXPORT"
     NOTICE = "NOTICE"
     COMPANY = "COMPANY"
+    RECOMMENDATION = "RECOMMENDATION"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
@@ -108,6 +109,9 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ChangeKind.NOTICE: Told(("account.updated",), "noticeId", frozenset({"notices"}), is_about_money=True),
     ChangeKind.COMPANY: Told(
         ("account.updated",), "accountId", frozenset({"company", "taxExemption"}), is_about_money=True
+    ),
+    ChangeKind.RECOMMENDATION: Told(
+        ("account.updated",), "accountId", frozenset({"recommendations"}), is_about_money=True
     ),
 }
 """One line for each kind that events tell of. Usage is not among them: it is read from the figures."""

@@ -23,6 +23,7 @@ from ..models import (
     OverageSetting,
     PaymentMethod,
     Quote,
+    RecommendationDismissal,
     Reservation,
     SubscriptionStatus,
     UsageEvent,
@@ -381,6 +382,7 @@ async def expire_account(work: Work, account: BillingAccount, canceled: str) -> 
         AlertThreshold,
         Notice,
         Quote,
+        RecommendationDismissal,
         Budget,
         EffectiveLimit,
     ):

@@ -1,6 +1,6 @@
 """Keyset paging: of one list, and of many lists below their parents by one statement."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -20,6 +20,7 @@ DEFAULT_SIZE = 20
 MAX_SIZE = 100
 
 RowT = TypeVar("RowT", bound=Base)
+RankedT = TypeVar("RankedT")
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,10 @@ LAST_ONE = Window(size=1, after=None, before=None, backwards=False)
 
 
 @dataclass(frozen=True)
-class Slice(Generic[RowT]):
+class Slice(Generic[RankedT]):
     """A part of a list in the list's order, each row with its cursor, and what lies around it."""
 
-    rows: Sequence[tuple[str, RowT]]
+    rows: Sequence[tuple[str, RankedT]]
     total: int
     has_previous: bool
     has_next: bool
@@ -78,6 +79,27 @@ async def read_slice(
     total = page[0].total if page else await session.scalar(counting)
     rows = [(encode_cursor(order, mark.place or ()), row[0]) for mark, row in page.paging.items()]
     return Slice(rows, total or 0, has_previous=page.paging.has_previous, has_next=page.paging.has_next)
+
+
+def slice_ranked(
+    order: str, rows: Sequence[RankedT], rank: Callable[[RankedT], tuple[int, str]], window: Window
+) -> Slice[RankedT]:
+    """A part of a list that is in memory, in ascending order of a unique rank. A cursor's row may be gone by now."""
+    cursor = window.before if window.backwards else window.after
+    place = None if cursor is None else decode_cursor(order, cursor, [int, str])
+    if place is None:
+        chosen = list(rows)
+    elif window.backwards:
+        chosen = [row for row in rows if rank(row) < place]
+    else:
+        chosen = [row for row in rows if rank(row) > place]
+    shown = chosen[-window.size :] if window.backwards else chosen[: window.size]
+    return Slice(
+        [(encode_cursor(order, rank(row)), row) for row in shown],
+        len(rows),
+        has_previous=bool(shown) and shown[0] is not rows[0],
+        has_next=bool(shown) and shown[-1] is not rows[-1],
+    )
 
 
 async def read_slices_below(
