@@ -1,5 +1,7 @@
 """The mutations about recommendations: following advice, and putting it away."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,7 +19,7 @@ from ..schema.recommendations import (
 )
 from ..services.access import Principal, Right
 from ..services.applications import apply_recommendation
-from ..services.errors import NotFound
+from ..services.errors import BillingError, NotFound, list_refusals
 from ..services.idempotency import Request, idempotent
 from ..services.recommendations import FIELD, UNKNOWN_RECOMMENDATION, dismiss_recommendation
 from .access import mutation, require_right
@@ -43,7 +45,8 @@ class RecommendationMutation:
         """
         account_id, key = _find(info, input.recommendation_id)
         request = Request(input.idempotency_key, scope=str(account_id), given=input.recommendation_id)
-        placed = await apply_recommendation(info.context.till(), info.context.principal, account_id, key, request)
+        with _naming_own_fields():
+            placed = await apply_recommendation(info.context.till(), info.context.principal, account_id, key, request)
         info.context.note_replay(replayed=placed.replayed)
         shown = await show_placed(info, placed)
         subscription = shown["subscription"]
@@ -64,7 +67,8 @@ class RecommendationMutation:
         """
         account_id, key = _find(info, input.recommendation_id)
         request = Request(input.idempotency_key, scope=str(account_id), given=input.recommendation_id)
-        outcome = await info.context.run(_dismiss, request, info.context.principal, account_id, key)
+        with _naming_own_fields():
+            outcome = await info.context.run(_dismiss, request, info.context.principal, account_id, key)
         info.context.note_replay(replayed=outcome.replayed)
         return DismissRecommendationPayload(account=await show_account(info, account_id))
 
@@ -79,6 +83,18 @@ def _find(info: Info, id: str) -> tuple[UUID, str]:
         raise NotFound(UNKNOWN_RECOMMENDATION, FIELD)
     require_right(info, Right.MANAGE_BILLING, account_id)
     return account_id, key
+
+
+@contextmanager
+def _naming_own_fields() -> Iterator[None]:
+    """What is refused of an order is about the recommendation here: an account, plan or quantity is not given."""
+    try:
+        yield
+    except BillingError as refusal:
+        for single in list_refusals(refusal):
+            if single.field != ("input", "idempotencyKey"):
+                single.field = tuple(FIELD)
+        raise
 
 
 async def _show_quote(info: Info, account_id: UUID, quote_id: UUID | None) -> Quote | None:

@@ -488,12 +488,12 @@ _ADVICE = {
         "{plan}を年払いにする",
     ),
     "SMALLER_PLAN": (
-        "{plan} would have been enough",
-        "{plan} hätte gereicht",
-        "{plan} aurait suffi",
-        "{plan} habría bastado",
-        "{plan} was genoeg geweest",
-        "{plan}で足ります",
+        "{plan} would have cost less",
+        "{plan} hätte weniger gekostet",
+        "{plan} aurait coûté moins cher",
+        "{plan} habría costado menos",
+        "{plan} was goedkoper geweest",
+        "{plan}のほうが安く済みました",
     ),
     "LARGER_PLAN": (
         "{plan} costs less than what you pay beyond your plan",
