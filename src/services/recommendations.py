@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -133,8 +134,8 @@ def recommend(grounds: Grounds) -> list[Recommendation]:
         return []
     if agreement.subscription.cancel_at_period_end or grounds.scheduled is not None:
         return []
-    case = _open_case(grounds, agreement)
-    offers = _list_offers(grounds)
+    case = open_case(grounds, agreement)
+    offers = list_offers(grounds)
     advised = rerating.advise(case, [price for price, _ in offers])
     segments: dict[str, Segment] = {}
     for segment in grounds.past.segments:
@@ -146,7 +147,7 @@ def recommend(grounds: Grounds) -> list[Recommendation]:
     return sorted(found, key=lambda item: item.rank)
 
 
-def _list_offers(grounds: Grounds) -> list[tuple[PlanPrice, PlanOffer]]:
+def list_offers(grounds: Grounds) -> list[tuple[PlanPrice, PlanOffer]]:
     """Every public plan at each interval at which it has a price in the account's currency."""
     currency = grounds.buyer.account.currency
     return [
@@ -163,7 +164,8 @@ def _price_of(offer: PlanOffer, interval: Interval, price_minor: int, limits: Ma
     )
 
 
-def _open_case(grounds: Grounds, agreement: Agreement) -> Case:
+def open_case(grounds: Grounds, agreement: Agreement) -> Case:
+    """What an account pays for and used, as the rules weigh it."""
     buyer, subscription = grounds.buyer, agreement.subscription
     extras = {
         add_on.key: _extra_of(add_on, prices[Interval.MONTH, buyer.account.currency])
@@ -251,20 +253,20 @@ def _recommend(
     )
 
 
-async def load_grounds(session: ReadSession, account: BillingAccount, work: Work) -> Grounds:
-    """What the recommendations of one account rest on."""
+async def load_grounds(session: ReadSession, account: BillingAccount, now: datetime) -> Grounds:
+    """What the recommendations of one account rest on. `now` is the wall clock's."""
     ids = [account.id]
     (agreement,) = await load_agreements(session, ids)
     (add_ons,) = await load_held_add_ons(session, ids)
     (scheduled,) = await load_scheduled(session, ids)
     (past,) = await load_pasts(session, ids)
-    figures = (await load_figures(session, ids, work.clock.now()))[account.id]
+    figures = (await load_figures(session, ids, now))[account.id]
     return Grounds(await load_market(session), Buyer(account, agreement, add_ons, figures), scheduled, past)
 
 
 async def find_recommendation(work: Work, account: BillingAccount, key: str) -> Recommendation:
     """The recommendation of a locked account with a key, as it stands, put away or not."""
-    grounds = await load_grounds(ReadSession(work.session), account, work)
+    grounds = await load_grounds(ReadSession(work.session), account, work.clock.now())
     found = next((item for item in recommend(grounds) if item.key == key), None)
     if found is None:
         raise NotFound(UNKNOWN_RECOMMENDATION, FIELD)
