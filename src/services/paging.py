@@ -1,5 +1,6 @@
 """Keyset paging: of one list, and of many lists below their parents by one statement."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -86,20 +87,14 @@ def slice_ranked(
 ) -> Slice[RankedT]:
     """A part of a list that is in memory, in ascending order of a unique rank. A cursor's row may be gone by now."""
     cursor = window.before if window.backwards else window.after
-    place = None if cursor is None else decode_cursor(order, cursor, [int, str])
-    if place is None:
-        chosen = list(rows)
-    elif window.backwards:
-        chosen = [row for row in rows if rank(row) < place]
-    else:
-        chosen = [row for row in rows if rank(row) > place]
-    shown = chosen[-window.size :] if window.backwards else chosen[: window.size]
-    return Slice(
-        [(encode_cursor(order, rank(row)), row) for row in shown],
-        len(rows),
-        has_previous=bool(shown) and shown[0] is not rows[0],
-        has_next=bool(shown) and shown[-1] is not rows[-1],
-    )
+    ranks = [rank(row) for row in rows]
+    start, end = 0, len(rows)
+    if cursor is not None:
+        place = decode_cursor(order, cursor, [int, str])
+        start, end = (0, bisect_left(ranks, place)) if window.backwards else (bisect_right(ranks, place), end)
+    start, end = (max(start, end - window.size), end) if window.backwards else (start, min(end, start + window.size))
+    shown = [(encode_cursor(order, ranks[at]), rows[at]) for at in range(start, end)]
+    return Slice(shown, len(rows), has_previous=start > 0, has_next=end < len(rows))
 
 
 async def read_slices_below(
