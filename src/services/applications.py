@@ -33,21 +33,27 @@ async def apply_recommendation(
     for its cardholder, nothing further is ordered; what is left over stands as a recommendation of its own.
     """
     await catch_up(till, account_id)
+    placed = await _repeat(till, principal, account_id, request, MUTATION)
+    if placed is not None:
+        return placed
     async with till.work() as work:
         account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
-        if await recall(work, request, MUTATION) is not None:
-            found = None
-        else:
-            subscription = await work.session.scalar(select(Subscription).where(Subscription.account_id == account.id))
-            check_state(account, subscription, Action.APPLY_RECOMMENDATION)
-            found = await find_recommendation(work, account, key)
-    if found is None:
-        return await place(till, principal, request, MUTATION, account_id, _decide_again)
+        subscription = await work.session.scalar(select(Subscription).where(Subscription.account_id == account.id))
+        check_state(account, subscription, Action.APPLY_RECOMMENDATION)
+        found = await find_recommendation(work, account, key)
     if found.resolve is None:
         raise Conflict(
             "There is nothing to order: sending less is yours to do. `dismissRecommendation` puts it away.", FIELD
         )
     return await _order(till, principal, account_id, found, request)
+
+
+async def _repeat(till: Till, principal: Principal, account_id: UUID, request: Request, mutation: str) -> Placed | None:
+    """What became of an order that was placed under the request's key; none where none was. It is quoted only once."""
+    async with till.work() as work:
+        await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
+        is_known = await recall(work, request, mutation) is not None
+    return await place(till, principal, request, mutation, account_id, _decide_again) if is_known else None
 
 
 async def _decide_again(work: Work, standing: Standing) -> Decision:  # noqa: ARG001  # as all that decide
@@ -59,12 +65,15 @@ async def _order(till: Till, principal: Principal, account_id: UUID, found: Reco
     plan, add_ons = found.resolve.plan, found.resolve.add_ons
 
     async def take(mutation: str, act: ChangeAct, decide: Decide, *, is_main: bool) -> Placed:
+        placed = await _repeat(till, principal, account_id, request, mutation)
+        if placed is not None:
+            return placed
         quote_id = await quote(till, principal, account_id, act, decide)
 
         async def confirm(work: Work, standing: Standing) -> Decision:
             decision = await confirm_quote(work, standing, quote_id, act)
             if is_main:
-                tell_recommendation(work, standing.account, found, "recommendation.applied")
+                tell_recommendation(work, standing.account, found, "recommendation.ordered")
             return decision
 
         return await place(till, principal, request, mutation, account_id, confirm)

@@ -177,3 +177,29 @@ async def test_a_year_by_the_year(client: Client, world: World) -> None:
     }
     assert "LARGER_PLAN" not in await advice(life)
     await life.audit(world)
+
+
+async def test_what_a_smaller_plan_needs_is_paid_before_it(client: Client, world: World) -> None:
+    """The bank asks about the user that Starter needs more of: only when that is paid does the plan follow."""
+    life = await Life.begin(client, world, at(1), card="pm_card_visa")
+    await life.do("startSubscription", planKey="professional", interval="MONTH")
+    await life.use("team_members", level=3)
+    await life.advance(at(2, 15))
+    await life.do("addPaymentMethod", token="pm_card_authenticationRequired", makeDefault=True)
+    smaller = (await advice(life))["SMALLER_PLAN"]
+    assert smaller["change"]["addOns"] == [{"addOn": {"key": "additional_user"}, "quantity": 1}]
+
+    asked = "pendingChange { act } transaction { id status } scheduledChange { interval }"
+    given = {"recommendationId": smaller["id"], "idempotencyKey": "smaller"}
+    first = await life.try_to("applyRecommendation", asked, **given)
+    assert first["userErrors"] == []
+    assert (first["pendingChange"], first["scheduledChange"]) == ({"act": "SET_ADD_ON"}, None)
+    assert first["transaction"]["status"] == "REQUIRES_ACTION"
+    again = await life.try_to("applyRecommendation", asked, **given)
+    assert again["transaction"] == first["transaction"]
+    await life.do("confirmPayment", "transaction { status }", transactionId=first["transaction"]["id"])
+    done = await life.try_to("applyRecommendation", ORDERED, **given)
+    assert done["userErrors"] == []
+    assert done["scheduledChange"]["plan"] == {"key": "starter"}
+    assert [item["quantity"] for item in done["subscription"]["addOns"]] == [1]
+    await life.audit(world)
