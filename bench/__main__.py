@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from . import closing, documents, fanout, ingestion
+from . import closing, documents, fanout, ingestion, rerating
 from .results import Row, keep
 
 PARTS = {
@@ -11,6 +11,7 @@ PARTS = {
     "fanout": ("One alert to many sockets of one process", fanout.run),
     "closing": ("Closing what is due at once", closing.run),
     "documents": ("Drawing documents", documents.run),
+    "rerating": ("Pricing real months anew", rerating.run),
 }
 
 if __name__ == "__main__":

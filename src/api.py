@@ -44,12 +44,13 @@ from .resolvers.export_mutation import ExportMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
+from .resolvers.recommendation_mutation import RecommendationMutation
 from .resolvers.refund_mutation import RefundMutation
 from .resolvers.reservation_mutation import ReservationMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
-from .schema.billing import MetricUsage, Recommendation
+from .schema.billing import MetricUsage
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
 from .services.paging import DEFAULT_SIZE
@@ -328,6 +329,7 @@ class ProductionMutation(
     MoneyMutation,
     RefundMutation,
     ExportMutation,
+    RecommendationMutation,
 ):
     """The root of mutations, by area."""
 
@@ -342,7 +344,7 @@ def _build(mutation: type) -> Schema:
         query=Query,
         mutation=mutation,
         subscription=Subscription,
-        types=[MetricUsage, Recommendation],
+        types=[MetricUsage],
         config=StrawberryConfig(scalar_map=SCALARS, disable_field_suggestions=True),
         extensions=[
             OwnLoaders,

@@ -13,7 +13,7 @@ from .account import (
     TaxExemption,
     TestClock,
 )
-from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity
+from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity, RecommendationDismissal
 from .base import Base, Entity
 from .books import Deferral, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from .budget import Budget, BudgetAction, BudgetPeriod, BudgetScope
@@ -164,6 +164,7 @@ __all__ = [
     "ProcessorEvent",
     "PurgePass",
     "Quote",
+    "RecommendationDismissal",
     "RefundReason",
     "RefundRequest",
     "RefundState",

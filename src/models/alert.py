@@ -104,3 +104,19 @@ class Notice(Entity, kw_only=True, eq=False):
     """Whether only operators are told."""
     dismissible: Mapped[bool] = mapped_column(default=False)
     dismissed_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class RecommendationDismissal(Base, kw_only=True, eq=False):
+    """That a recommendation was put away, and on which grounds it stood then: on others it comes back."""
+
+    __tablename__ = "recommendation_dismissal"
+
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
+    recommendation: Mapped[str] = mapped_column(primary_key=True)
+    """Its kind and subject, such as `SMALLER_PLAN:starter`."""
+    grounds: Mapped[str]
+    """A hash of what was suggested, and of the terms that it was weighed against."""
+    monthly_minor: Mapped[int]
+    """What it would have saved per month: when it is twice as much, it comes back."""
+    dismissed_by: Mapped[str]
+    dismissed_at: Mapped[datetime]

@@ -34,7 +34,9 @@ from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
 from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
+from ..services.past_months import load_pasts
 from ..services.quotes import QuoteView, suppose_change, view_quote
+from ..services.recommendations import Grounds, Recommendation, list_recommendations
 from ..services.refundables import Refundable, load_refundables
 from ..services.relations import (
     METHODS_OF_ACCOUNT,
@@ -225,6 +227,20 @@ class Loaders:
             return [market for _ in keys]
 
         return self._loader("market", read).load("all")
+
+    async def recommendations(self, account_id: UUID) -> Sequence[Recommendation]:
+        """What an account is advised, as it stands."""
+        past, account, market, agreement, add_ons, figures, scheduled = await asyncio.gather(
+            self._loader("past", load_pasts).load(account_id),
+            self.account(account_id),
+            self._market(),
+            self.agreement(account_id),
+            self.held_add_ons(account_id),
+            self.figures(account_id),
+            self.scheduled(account_id),
+        )
+        assert account is not None, "it was asked for on the account"
+        return list_recommendations(Grounds(market, Buyer(account, agreement, add_ons, figures), scheduled, past))
 
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
         """Whether an account's usage period was told of completely."""

@@ -27,6 +27,7 @@ from ..schema.billing import (
     Plan,
     PlanSubscription,
     Quote,
+    Recommendation,
     RefundRequest,
     Reservation,
     TestClock,
@@ -109,6 +110,17 @@ async def _find_add_on(info: Info, id_: GlobalId) -> AddOn | None:
     return None if row is None else AddOn.of(row)
 
 
+async def _find_recommendation(info: Info, id_: GlobalId) -> Recommendation | None:
+    account_key, _, wanted = id_.key.partition(":")
+    account_id = GlobalId("BillingAccount", account_key).uuid()
+    if account_id is None or not _may(info, Right.READ_BILLING, account_id):
+        return None
+    if await info.context.load.account(account_id) is None:
+        return None
+    found = await info.context.load.recommendations(account_id)
+    return next((Recommendation.of(item) for item in found if item.key == wanted), None)
+
+
 async def _show_line(row: models.InvoiceLine, info: Info) -> InvoiceLine:
     invoice = await info.context.load.row(models.Invoice, row.invoice_id)
     assert invoice is not None, "a foreign key guarantees the invoice"
@@ -166,6 +178,7 @@ FINDERS: dict[str, Find] = {
     "Reservation": _owned(models.Reservation, Right.READ_USAGE, _show_reservation),
     "Export": _owned(models.Export, Right.READ_BILLING, lambda row, _: Export.of(row)),
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
+    "Recommendation": _find_recommendation,
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
     "Notice": _owned(models.Notice, Right.READ_BILLING, _show_notice),
 }

@@ -137,7 +137,7 @@ async def _find_budget(info: Info, account: AccountRow, change: Change) -> Budge
     return None if row is None else await show_budget(info.context, row, change.sequence)
 
 
-async def _find_company(info: Info, account: AccountRow, change: Change) -> BillingAccount:  # noqa: ARG001
+async def _find_account(info: Info, account: AccountRow, change: Change) -> BillingAccount:  # noqa: ARG001
     return await show_account(info, account.id)
 
 
@@ -151,7 +151,8 @@ FINDERS: dict[ChangeKind, Find] = {
     ChangeKind.EXPORT: _by_row(models.Export, Export.of),
     ChangeKind.NOTICE: _find_notice,
     ChangeKind.BUDGET: _find_budget,
-    ChangeKind.COMPANY: _find_company,
+    ChangeKind.COMPANY: _find_account,
+    ChangeKind.RECOMMENDATION: _find_account,
 }
 """What changed, as it is now, by the kind of change. SNAPSHOT and GAP are about nothing that changed."""
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from .. import models
-from ..services import charges, coverage, usage
+from ..services import charges, coverage, recommendations, usage
 from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
@@ -25,7 +25,7 @@ from ..services.dunning import Days, DunningState
 from ..services.errors import ErrorCode, InvalidInput, RequestRefused
 from ..services.history import HistoryKey, trace_history
 from ..services.notices import is_meant_for
-from ..services.paging import LAST_ONE, check_window
+from ..services.paging import LAST_ONE, check_window, slice_ranked
 from ..services.permissions import Permission as PermissionState
 from ..services.permissions import (
     list_invoice_permissions,
@@ -79,11 +79,13 @@ from ..services.rules.explanation import Step, explain, reckon
 from ..services.rules.money import to_decimal
 from ..services.rules.periods import Period as Span
 from ..services.rules.periods import last_buckets
+from ..services.rules.rerating import Advice
 from ..services.rules.tax import TaxAmount
 from ..services.rules.thresholds import BUILT_IN, level_of_threshold, level_of_usage, list_reached, percent_of
 from ..services.standing import Standing
 from ..services.texts import (
     REFUND_FAILURE,
+    advice_title,
     alert_message,
     budget_message,
     failure_message,
@@ -123,6 +125,7 @@ from .enums import (
     NoticeSeverity,
     OveragePolicy,
     PaymentMethodKind,
+    RecommendationKind,
     RecommendedActionKind,
     RefundCode,
     RefundReason,
@@ -2162,14 +2165,125 @@ def _show_ids(params: dict[str, Any]) -> dict[str, Any]:
     return {**params, **ids}
 
 
-@strawberry.type(description="Advice that would save money or trouble.")
-class Recommendation:
+@strawberry.type(description="A closed month, priced on the present terms and on those suggested, net.")
+class RecommendationMonth:
+    """A month."""
+
+    start: datetime = said("Where the usage period begins.")
+    end: datetime = said("Where it ends, exclusive.")
+    current: Money = said("What it costs on the present terms: plan, add-ons and overage, without proration and tax.")
+    suggested: Money = said("What it costs on the suggested terms, by the same arithmetic.")
+    saving: Money = said("The difference; below 0 where the month would have cost more.")
+
+    @classmethod
+    def list_of(cls, advice: Advice, currency: str) -> list[Self]:
+        """The months that advice rests on."""
+        return [
+            cls(
+                start=month.start,
+                end=month.end,
+                current=Money.of(current, currency),
+                suggested=Money.of(suggested, currency),
+                saving=Money.of(current - suggested, currency),
+            )
+            for month, current, suggested in zip(
+                advice.months, advice.current_minor, advice.suggested_minor, strict=True
+            )
+        ]
+
+
+@strawberry.type(description="What a recommendation rests on.")
+class RecommendationEvidence:
+    """Evidence."""
+
+    months: list[RecommendationMonth] = said("The account's last whole usage periods, at most 12, oldest first.")
+    worst: RecommendationMonth = said("The month that would have saved least; the latest of several.")
+    based_on_months: int = said("How many months that are.")
+    saving: Money = said("The sum over these months, exactly.")
+
+
+@strawberry.type(description="How many units of an add-on a recommendation would have the account hold.")
+class RecommendedUnits:
+    """Units of an add-on."""
+
+    add_on: AddOn = said("Which add-on.")
+    quantity: BigInt = said("How many units in all, as `setAddOn` takes it.")
+
+
+@strawberry.type(description="What a recommendation would change. What it does not name goes on as it is.")
+class RecommendedChange:
+    """A change."""
+
+    plan: Plan | None = said("The plan to change to; null where the plan stays.")
+    interval: Interval | None = said("How often that is paid; null where the plan stays.")
+    add_ons: list[RecommendedUnits] = said(
+        "Add-ons to hold other quantities of. Those that the plan does not offer end by themselves, and are not listed."
+    )
+
+
+@strawberry.type(
+    description="Advice that would have saved money, reckoned from the account's real months as it is asked for."
+)
+class Recommendation(Node):
     """A recommendation."""
 
-    id: strawberry.ID = said("Opaque, and the same for ever.")
-    kind: str = said("A stable code of what it advises.")
-    title: str = said("For people to read.")
-    saving: Money = said("What it would save per month.")
+    account_id: AccountId
+    id: strawberry.ID = said(
+        "Opaque, and the same while the account is given this advice, however its figures change. `node(id:)` finds it."
+    )
+    kind: RecommendationKind = said("What it advises.")
+    title: str = said("For people to read, in the account's language.")
+    params: JsonObject = said(
+        "What the title speaks of: `plan` `planKey` `interval`, `addOn` `addOnKey` `quantity` `held`, `metric` "
+        "`metricKey`, `workspace` `before` `since` (its use per month)."
+    )
+    saving: Money = said("What it would save per month on average, net.")
+    saving_per_year: Money = said("What twelve such months would save, net.")
+    confidence: float = said(
+        "0 to 1: a twelfth for each month it rests on, less the share of the gains that the worst month would have "
+        "lost; half of it for SEND_LESS."
+    )
+    evidence: RecommendationEvidence = said("The months it was reckoned from.")
+    change: RecommendedChange | None = said("What `applyRecommendation` would order; null for SEND_LESS.")
+    metric: Metric | None = said("The metric whose use it is about; null where it is about the plan.")
+    workspace: str | None = said("Of SEND_LESS: who sends more than before; null else.")
+
+    @classmethod
+    def of(cls, found: recommendations.Recommendation) -> Self:
+        """A recommendation as it stands."""
+        advice, currency, params = found.advice, found.account.currency, found.params()
+        months = RecommendationMonth.list_of(advice, currency)
+        return cls(
+            account_id=found.account.id,
+            id=encode_id("Recommendation", found.account.id, found.key),
+            kind=advice.kind,
+            title=advice_title(advice.kind, params, found.account.locale),
+            params=JsonObject(params),
+            saving=Money.of(advice.monthly_minor, currency),
+            saving_per_year=Money.of(advice.yearly_minor, currency),
+            confidence=advice.confidence_percent / 100,
+            evidence=RecommendationEvidence(
+                months=months,
+                worst=months[advice.worst],
+                based_on_months=len(months),
+                saving=Money.of(advice.saving_minor, currency),
+            ),
+            change=None if found.resolve is None else _show_resolve(found.resolve),
+            metric=None if found.metric is None else Metric.of(found.metric),
+            workspace=None if found.segment is None else found.segment.name,
+        )
+
+
+def _show_resolve(resolve: recommendations.Resolve) -> RecommendedChange:
+    offer, interval = resolve.plan or (None, None)
+    return RecommendedChange(
+        plan=None if offer is None else Plan.of(offer),
+        interval=interval,
+        add_ons=[
+            RecommendedUnits(add_on=AddOn.of(add_on), quantity=BigInt(quantity))
+            for add_on, quantity, _ in resolve.add_ons
+        ],
+    )
 
 
 async def show_budget(context: Context, row: models.Budget, sequence: int | None = None) -> Budget:
@@ -2604,16 +2718,23 @@ class BillingAccount(Node):
         return None if found is None else AlertCoverage.of(found)
 
     @guarded(Right.READ_BILLING)
-    def recommendations(
+    async def recommendations(
         self,
+        info: Info,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
     ) -> Connection[Recommendation] | None:
-        """Advice that would save money or trouble; null while none is reckoned."""
-        check_window(first, last, after, before)
-        return None
+        """What would have saved money over the last whole months: at most 10, the highest saving per month first.
+
+        Each is one change, priced by the code that invoices. Empty before one whole month is closed, without a running
+        paid plan, and while a change is scheduled or the subscription is to end.
+        """
+        window = check_window(first, last, after, before)
+        found = await info.context.load.recommendations(self.account_id)
+        part = slice_ranked(f"recommendations:{self.account_id}", found, lambda item: item.rank, window)
+        return Connection[Recommendation].of(part, Recommendation.of)
 
     @guarded(Right.READ_BILLING)
     def credit_balance(self) -> Money | None:

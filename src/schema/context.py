@@ -34,6 +34,7 @@ from ..services.history import History, HistoryKey
 from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
 from ..services.quotes import QuoteView
+from ..services.recommendations import Recommendation
 from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
 from ..services.standing import Scheduling, Standing
@@ -124,6 +125,10 @@ class Loads(Protocol):
 
     async def fit(self, alert: Alert) -> Fit:
         """What would bring an alert's metric well below its limit."""
+        ...
+
+    async def recommendations(self, account_id: UUID) -> Sequence[Recommendation]:
+        """What an account is advised, as it stands."""
         ...
 
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:

@@ -45,6 +45,7 @@ from ..services.papers import PaperSize
 from ..services.permissions import Action
 from ..services.refunds import RefundDecision
 from ..services.rules.refunds import RefundCode
+from ..services.rules.rerating import RecommendationKind
 from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
 from .fields import say_enum
@@ -81,6 +82,7 @@ __all__ = [
     "PaperSize",
     "PaymentMethodKind",
     "PrincipalKind",
+    "RecommendationKind",
     "RecommendedActionKind",
     "RefundCode",
     "RefundDecision",
@@ -388,6 +390,7 @@ say_enum(
         "NOTICE": "A banner came, says something else, or is gone: `node` is the notice as it is now, null when gone.",
         "BUDGET": "A budget was set or removed, or what is spent of it moved: `node` is the budget as it is now.",
         "COMPANY": "The company or what frees it from tax changed: `node` is the account, which has both.",
+        "RECOMMENDATION": "A recommendation was put away or followed: `node` is the account, with those that stand.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows. What is selected under the "
         "event's `account` is of this very place, also where queries read a replica that lags.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
@@ -435,6 +438,8 @@ say_enum(
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
         "REQUEST_EXPORT": "`requestExport`.",
+        "APPLY_RECOMMENDATION": "`applyRecommendation`.",
+        "DISMISS_RECOMMENDATION": "`dismissRecommendation`.",
     },
 )
 say_enum(
@@ -510,6 +515,17 @@ say_enum(
         "BROUGHT_FORWARD": "What older entries left, after their years were over.",
         "GRANT_OWED": "What was owed back, given as credit.",
         "DISPUTE_LOST": "A dispute that was lost.",
+    },
+)
+say_enum(
+    RecommendationKind,
+    {
+        "SWITCH_TO_ANNUAL": "The present plan, paid by the year.",
+        "SMALLER_PLAN": "Another plan of the same or a lower tier, under which every month would have held.",
+        "LARGER_PLAN": "A plan of a higher tier, which costs less than overage and add-ons do now.",
+        "UNUSED_ADD_ON": "Fewer units of an add-on: those beyond what was used, such as seats, workspaces or blocks.",
+        "ADD_ON_FOR_OVERAGE": "More units of an add-on, which cost less than the overage that they take the place of.",
+        "SEND_LESS": "The workspace that grew most: what it would save to be back at its former use. Nothing to order.",
     },
 )
 say_enum(

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from ..database import ReadSession
 from ..models import AddOn, Alert, BillingAccount, Interval, PriceKind
 from .catalogue import list_add_ons, list_public_offers
-from .decisions import MAX_UNITS
 from .limits import add_units, find_excess
 from .plan_limits import Limits
 from .pricing import kept_units
 from .relations import LIMITS_OF_VERSION, Agreement, HeldAddOn, PlanOffer, load_prices, load_related
 from .rules.thresholds import BUILT_IN, is_reached, units_below
-from .rules.transitions import RUNNING
+from .rules.transitions import MAX_UNITS, RUNNING
 from .usage import UsageFigure
 
 COMFORT = min(BUILT_IN)

@@ -36,6 +36,7 @@ class ChangeKind(StrEnum):
     NOTICE = "NOTICE"
     BUDGET = "BUDGET"
     COMPANY = "COMPANY"
+    RECOMMENDATION = "RECOMMENDATION"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
@@ -117,6 +118,9 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ChangeKind.BUDGET: Told(("account.updated",), "budgetId", frozenset({"budgets"}), is_about_money=True),
     ChangeKind.COMPANY: Told(
         ("account.updated",), "accountId", frozenset({"company", "taxExemption"}), is_about_money=True
+    ),
+    ChangeKind.RECOMMENDATION: Told(
+        ("account.updated",), "accountId", frozenset({"recommendations"}), is_about_money=True
     ),
 }
 """One line for each kind that events tell of. Usage is not among them: it is read from the figures. What is spent under

@@ -24,6 +24,7 @@ from ..models import (
     OverageSetting,
     PaymentMethod,
     Quote,
+    RecommendationDismissal,
     Reservation,
     SubscriptionStatus,
     UsageCost,
@@ -385,6 +386,7 @@ async def expire_account(work: Work, account: BillingAccount, canceled: str) -> 
         Quote,
         UsageCost,
         BudgetPeriod,
+        RecommendationDismissal,
         Budget,
         EffectiveLimit,
     ):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import func, select
 
@@ -31,12 +32,12 @@ from .errors import (
 from .permissions import Action, check_state
 from .plan_limits import load_plan_limits
 from .pricing import Unit, interval_moves_anchor, kept_units
+from .rules import transitions
 from .rules.money import MAX_AMOUNT_MINOR
 from .rules.overage import FREE_TIER
+from .rules.transitions import MAX_UNITS
 from .standing import Standing, Terms
 from .subscriptions import exceeding
-
-MAX_UNITS = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Priced:
     target: Target
     bill: Bill
     at: datetime
+    quote_id: UUID | None = None
+    """The quote that it confirms, if one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Scheduled:
 
     terms: Terms
     at: datetime
+    quote_id: UUID | None = None
 
 
 Decision = Priced | Scheduled
@@ -174,10 +178,10 @@ async def decide_change(
 
 
 def takes_effect_at_once(current: Terms, target: Terms) -> bool:
-    """By the table of the domain's §3: a higher or the same tier at the same or a longer interval."""
-    is_lower = target.offer.plan.tier < current.offer.plan.tier
-    is_shorter = current.interval is Interval.YEAR and target.interval is Interval.MONTH
-    return not is_lower and not is_shorter
+    """Whether terms that are ordered hold at once, or wait for the end of the billing period."""
+    return transitions.takes_effect_at_once(
+        current.offer.plan.tier, current.interval, target.offer.plan.tier, target.interval
+    )
 
 
 async def decide_start(work: Work, standing: Standing, plan_key: str, interval: Interval) -> Decision:

@@ -71,6 +71,8 @@ class Placed:
     invoice_id: UUID | None = None
     transaction_id: UUID | None = None
     pending_id: UUID | None = None
+    quote_id: UUID | None = None
+    """The quote that was confirmed; none where none was."""
     replayed: bool = False
 
     def stored(self) -> dict[str, Any]:
@@ -82,6 +84,7 @@ class Placed:
                 ("invoiceId", self.invoice_id),
                 ("transactionId", self.transaction_id),
                 ("pendingId", self.pending_id),
+                ("quoteId", self.quote_id),
             )
         }
 
@@ -90,13 +93,14 @@ class Placed:
         """What was remembered."""
 
         def read(name: str) -> UUID | None:
-            return UUID(stored[name]) if stored[name] else None
+            return UUID(stored[name]) if stored.get(name) else None
 
         return cls(
             account_id=UUID(stored["accountId"]),
             invoice_id=read("invoiceId"),
             transaction_id=read("transactionId"),
             pending_id=read("pendingId"),
+            quote_id=read("quoteId"),
             replayed=replayed,
         )
 
@@ -128,7 +132,7 @@ async def place(
         decision = await decide(work, standing)
         if isinstance(decision, Scheduled):
             await _schedule(work, standing, decision)
-            return Placed(account_id=standing.account.id)
+            return Placed(account_id=standing.account.id, quote_id=decision.quote_id)
         return await _take(work, standing, decision, reason)
 
     placed = await do_once_after_drafts(till, principal, request, mutation, account_id, act)
@@ -216,7 +220,8 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
             cause=f"order:{new_id()}",
             reason=reason,
         )
-        return Placed(account_id=account.id, invoice_id=issued.invoice.id if issued.invoice else None)
+        invoice_id = issued.invoice.id if issued.invoice else None
+        return Placed(account_id=account.id, invoice_id=invoice_id, quote_id=priced.quote_id)
     method = find_default(standing)
     if method is None:
         raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])
@@ -250,7 +255,7 @@ async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> 
         due_at=now + RECOVERED_AFTER,
         on_session=True,
     )
-    return Placed(account_id=account.id, transaction_id=transaction.id, pending_id=pending.id)
+    return Placed(account_id=account.id, transaction_id=transaction.id, pending_id=pending.id, quote_id=priced.quote_id)
 
 
 def _ends_before(standing: Standing) -> list[datetime]:
@@ -289,6 +294,7 @@ async def _look_after(till: Till, placed: Placed) -> Placed:
         invoice_id=transaction.invoice_id,
         transaction_id=transaction.id,
         pending_id=pending.id if pending.status is PendingStatus.PENDING else None,
+        quote_id=placed.quote_id,
         replayed=placed.replayed,
     )
 

@@ -1,6 +1,7 @@
 """Keyset paging: of one list, and of many lists below their parents by one statement."""
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -20,6 +21,7 @@ DEFAULT_SIZE = 20
 MAX_SIZE = 100
 
 RowT = TypeVar("RowT", bound=Base)
+RankedT = TypeVar("RankedT")
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ LAST_ONE = Window(size=1, after=None, before=None, backwards=False)
 
 
 @dataclass(frozen=True)
-class Slice(Generic[RowT]):
+class Slice(Generic[RankedT]):
     """A part of a list in the list's order, each row with its cursor, and what lies around it."""
 
-    rows: Sequence[tuple[str, RowT]]
+    rows: Sequence[tuple[str, RankedT]]
     total: int
     has_previous: bool
     has_next: bool
@@ -78,6 +80,21 @@ async def read_slice(
     total = page[0].total if page else await session.scalar(counting)
     rows = [(encode_cursor(order, mark.place or ()), row[0]) for mark, row in page.paging.items()]
     return Slice(rows, total or 0, has_previous=page.paging.has_previous, has_next=page.paging.has_next)
+
+
+def slice_ranked(
+    order: str, rows: Sequence[RankedT], rank: Callable[[RankedT], tuple[int, str]], window: Window
+) -> Slice[RankedT]:
+    """A part of a list that is in memory, in ascending order of a unique rank. A cursor's row may be gone by now."""
+    cursor = window.before if window.backwards else window.after
+    ranks = [rank(row) for row in rows]
+    start, end = 0, len(rows)
+    if cursor is not None:
+        place = decode_cursor(order, cursor, [int, str])
+        start, end = (0, bisect_left(ranks, place)) if window.backwards else (bisect_right(ranks, place), end)
+    start, end = (max(start, end - window.size), end) if window.backwards else (start, min(end, start + window.size))
+    shown = [(encode_cursor(order, ranks[at]), rows[at]) for at in range(start, end)]
+    return Slice(shown, len(rows), has_previous=start > 0, has_next=end < len(rows))
 
 
 async def read_slices_below(

@@ -71,6 +71,8 @@ class Action(StrEnum):
     REQUEST_REFUND = "REQUEST_REFUND"
     REVIEW_REFUND = "REVIEW_REFUND"
     REQUEST_EXPORT = "REQUEST_EXPORT"
+    APPLY_RECOMMENDATION = "APPLY_RECOMMENDATION"
+    DISMISS_RECOMMENDATION = "DISMISS_RECOMMENDATION"
 
 
 ANY: States = frozenset({None, *S})
@@ -96,6 +98,7 @@ STATES: dict[Action, States] = {
     Action.CANCEL_NOW: frozenset(RUNNING),
     Action.RESUME_SUBSCRIPTION: frozenset(RUNNING),
     Action.REACTIVATE_SUBSCRIPTION: frozenset({S.CANCELED}),
+    Action.APPLY_RECOMMENDATION: frozenset({S.ACTIVE, S.PAST_DUE}),
 }
 """The states in which an action is possible; all where nothing is said."""
 
@@ -106,6 +109,7 @@ STATES_OF_TENANTS: dict[Action, States] = {
     Action.UPDATE_ACCOUNT: NOT_SUSPENDED,
     Action.SET_ALERT_THRESHOLDS: NOT_SUSPENDED,
     Action.SET_BUDGET: NOT_SUSPENDED,
+    Action.DISMISS_RECOMMENDATION: NOT_SUSPENDED,
     Action.UPDATE_COMPANY: ANY - {S.EXPIRED},
     Action.ADD_PAYMENT_METHOD: ANY - {S.EXPIRED},
     Action.CREATE_PAYMENT_SETUP: ANY - {S.EXPIRED},

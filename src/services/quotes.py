@@ -88,9 +88,9 @@ async def confirm_quote(
     if isinstance(target, PlanTarget) and (act is not ChangeAct.CHANGE_PLAN or must_fit(standing, target.terms)):
         await check_limits(work, standing, target.terms)
     if isinstance(target, PlanTarget) and row.effective_at > now_of(work, standing.account):
-        return Scheduled(target.terms, row.effective_at)
+        return Scheduled(target.terms, row.effective_at, row.id)
     bill = _rebind(standing, row, target) if not standing.drafts else Bill.model_validate(row.bill)
-    return Priced(act, target, bill, row.effective_at)
+    return Priced(act, target, bill, row.effective_at, row.id)
 
 
 async def bill_drafts(session: ReadSession, standing: Standing) -> Standing:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from ..models import Alert, AlertLevel, BudgetScope, FailureCode, Notice
 from .rules.refunds import RefundCode
-from .wording import format_instant, format_money, format_number, notice_words
+from .wording import advice_words, format_instant, format_money, format_number, notice_words
 
 _FAILURES = {
     FailureCode.CARD_DECLINED: ("The card was declined. Try again, or use another card.", True),
@@ -489,6 +489,12 @@ _REFUNDS = {
     RefundCode.TOO_OLD: "Goodwill is for charges of the last seven days.",
     RefundCode.ABOVE_MAXIMUM: "It is more than the rules allow: an operator has to decide.",
 }
+
+
+def advice_title(kind: str, params: Params, language: str) -> str:
+    """A recommendation in a few words."""
+    told = {name: format_number(item, language) if isinstance(item, int) else item for name, item in params.items()}
+    return advice_words(language, kind).format_map(told)
 
 
 def refund_message(code: RefundCode) -> str:

@@ -477,6 +477,64 @@ def notice_words(language: str, key: str) -> str:
     return _NOTICES[key][_column(language)]
 
 
+# In the order of LANGUAGES. The gaps are names of what is sold or used, and quantities.
+_ADVICE = {
+    "SWITCH_TO_ANNUAL": (
+        "Pay {plan} by the year",
+        "{plan} jährlich zahlen",
+        "Payer {plan} à l'année",
+        "Pagar {plan} por año",
+        "Betaal {plan} per jaar",
+        "{plan}を年払いにする",
+    ),
+    "SMALLER_PLAN": (
+        "{plan} would have cost less",
+        "{plan} hätte weniger gekostet",
+        "{plan} aurait coûté moins cher",
+        "{plan} habría costado menos",
+        "{plan} was goedkoper geweest",
+        "{plan}のほうが安く済みました",
+    ),
+    "LARGER_PLAN": (
+        "{plan} costs less than what you pay beyond your plan",
+        "{plan} kostet weniger als das, was Sie über Ihren Tarif hinaus zahlen",
+        "{plan} coûte moins que ce que vous payez au-delà de votre offre",
+        "{plan} cuesta menos que lo que paga por encima de su plan",
+        "{plan} kost minder dan wat u boven uw abonnement betaalt",
+        "{plan}のほうが、現在のプランを超える分の料金より安くなります",
+    ),
+    "UNUSED_ADD_ON": (
+        "{addOn}: {quantity} would do instead of {held}",
+        "{addOn}: {quantity} statt {held} reichen",
+        "{addOn} : {quantity} au lieu de {held} suffisent",
+        "{addOn}: {quantity} en lugar de {held} bastan",
+        "{addOn}: {quantity} in plaats van {held} is genoeg",
+        "{addOn}：{held}ではなく{quantity}で足ります",
+    ),
+    "ADD_ON_FOR_OVERAGE": (
+        "{addOn}: {quantity} cost less than the overage",
+        "{addOn}: {quantity} kosten weniger als die Überschreitung",
+        "{addOn} : {quantity} coûtent moins que le dépassement",
+        "{addOn}: {quantity} cuestan menos que el exceso",
+        "{addOn}: {quantity} kosten minder dan het meerverbruik",
+        "{addOn}：{quantity}のほうが超過料金より安くなります",
+    ),
+    "SEND_LESS": (
+        "{metric}: {workspace} uses more than it did",
+        "{metric}: {workspace} verbraucht mehr als zuvor",
+        "{metric} : {workspace} consomme plus qu'avant",
+        "{metric}: {workspace} consume más que antes",
+        "{metric}: {workspace} verbruikt meer dan voorheen",
+        "{metric}：{workspace}の使用量が増えています",
+    ),
+}
+
+
+def advice_words(language: str, key: str) -> str:
+    """What a recommendation says, with gaps named in braces."""
+    return _ADVICE[key][_column(language)]
+
+
 def word(language: str, key: str) -> str:
     """A word or sentence of a document; a sentence may have gaps, named in braces."""
     return _WORDS[key][_column(language)]

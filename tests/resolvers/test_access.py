@@ -26,10 +26,10 @@ NODE = "query($id: ID!) { node(id: $id) { __typename id } }"
 EVERYTHING = """query($external: String!) { billingAccount(externalId: $external) {
   id usage { id metric { id } } subscription { id plan { id } } paymentMethods { id } budget { id } notices { id }
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
-  ledger { nodes { id } } creditNotes { nodes { id } } } }"""
+  ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
          "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Reservation",
-         "Export"]  # fmt: skip
+         "Export", "Recommendation"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -477,6 +477,8 @@ ASKING = {
     "RETRY_PAYMENT": "retryPayment(input: { ACCOUNT, KEY })",
     "SET_OVERAGE_POLICY": 'setOveragePolicy(input: { ACCOUNT, metric: "email_sends", policy: BLOCK })',
     "APPROVE_OVERAGE": 'approveOverage(input: { ACCOUNT, metric: "email_sends" })',
+    "APPLY_RECOMMENDATION": 'applyRecommendation(input: { recommendationId: "ADVICE", KEY })',
+    "DISMISS_RECOMMENDATION": 'dismissRecommendation(input: { recommendationId: "ADVICE" })',
     "REQUEST_EXPORT": (
         "requestExport(input: { ACCOUNT, KEY, kind: USAGE, format: CSV, granularity: DAY, "
         'from: "2026-11-02T00:00:00Z", to: "2026-11-01T00:00:00Z" })'
@@ -496,13 +498,15 @@ STATES: dict[str, dict[str, Any] | None] = {
 }
 ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
 PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", *ALWAYS}
-SETTINGS = {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE", *PAYING}
+SETTINGS = PAYING | {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE"}
+SETTINGS |= {"DISMISS_RECOMMENDATION"}
+ORDERS = {"CHANGE_PLAN", "SET_ADD_ON", "APPLY_RECOMMENDATION"}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},
     "trialing": SETTINGS | {"START_SUBSCRIPTION", "CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
-    "active": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
-    "cancelled at its end": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "RESUME_SUBSCRIPTION"},
-    "past due": SETTINGS | {"CHANGE_PLAN", "SET_ADD_ON", "CANCEL_SUBSCRIPTION"},
+    "active": SETTINGS | ORDERS | {"CANCEL_SUBSCRIPTION"},
+    "cancelled at its end": SETTINGS | ORDERS | {"RESUME_SUBSCRIPTION"},
+    "past due": SETTINGS | ORDERS | {"CANCEL_SUBSCRIPTION"},
     "suspended": PAYING | {"CANCEL_SUBSCRIPTION"},
     "canceled": PAYING | {"REACTIVATE_SUBSCRIPTION"},
     "expired": ALWAYS,
@@ -546,12 +550,13 @@ async def test_viewer_can_is_true_exactly_when_the_mutation_is_not_refused(
         await bring_into_state(world, state)
         data: Any = await client.data(token, query)
         account = data["billingAccount"]
+        advice = encode_id("Recommendation", (await account_of(world)).id, "SMALLER_PLAN:nope")
         said = {item["action"]: item["reason"] for item in account["viewerCan"]}
         assert [item["allowed"] for item in account["viewerCan"]] == [reason is None for reason in said.values()]
         assert set(said) == set(ASKING)
         for action, call in ASKING.items():
             await bring_into_state(world, state)
-            named = call.replace("ACCOUNT", f'accountId: "{account["id"]}"')
+            named = call.replace("ACCOUNT", f'accountId: "{account["id"]}"').replace("ADVICE", advice)
             refusal = await refusal_of(client, token, named.replace("KEY", f'idempotencyKey: "{next(number)}"'))
             if (role, action) == (Role.MEMBER, "CANCEL_NOW") and refusal is not None:
                 # Whoever may not cancel at all is told what cancelling needs.

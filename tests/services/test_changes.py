@@ -62,8 +62,8 @@ async def test_every_event_names_its_object(world: World) -> None:
     keys = {TOLD_BY_KIND[kind].subject_key for kind in BILLING_KINDS} - {"accountId"}
     assert {event.kind for event in events if keys & event.payload.keys()} <= FOLLOWED
     followed = [(kind, event) for event in events if (kind := kind_of(event)) is not None]
-    # Nobody in the sandbox has asked for a file.
-    assert {kind for kind, _ in followed} == set(TOLD_BY_KIND) - {ChangeKind.EXPORT}
+    # Nobody in the sandbox has asked for a file, or put advice away.
+    assert {kind for kind, _ in followed} == set(TOLD_BY_KIND) - {ChangeKind.EXPORT, ChangeKind.RECOMMENDATION}
     assert [event for kind, event in followed if TOLD_BY_KIND[kind].subject_key not in event.payload] == []
 
 
@@ -100,7 +100,7 @@ async def test_the_last_state_of_everything_comes_however_small_a_batch_is(
     assert {change.kind for change in whole} >= {
         ChangeKind.USAGE,
         ChangeKind.ALERT,
-        *(BILLING_KINDS - {ChangeKind.EXPORT}),
+        *(BILLING_KINDS - {ChangeKind.EXPORT, ChangeKind.RECOMMENDATION}),
     }
 
 

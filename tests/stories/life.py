@@ -303,6 +303,8 @@ WITHOUT_ACCOUNT = frozenset(
         "publishPlan",
         "setMetric",
         "setTaxTable",
+        "applyRecommendation",
+        "dismissRecommendation",
     }
 )
 KEYED = frozenset(

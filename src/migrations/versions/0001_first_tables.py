@@ -1085,6 +1085,16 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_plan_limit')),
     sa.UniqueConstraint('plan_version_id', 'metric_key', name=op.f('uq_plan_limit_plan_version_id_metric_key'))
     )
+    op.create_table('recommendation_dismissal',
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('recommendation', sa.String(), nullable=False),
+    sa.Column('grounds', sa.String(), nullable=False),
+    sa.Column('monthly_minor', sa.BigInteger(), nullable=False),
+    sa.Column('dismissed_by', sa.String(), nullable=False),
+    sa.Column('dismissed_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_recommendation_dismissal_account_id_billing_account')),
+    sa.PrimaryKeyConstraint('account_id', 'recommendation', name=op.f('pk_recommendation_dismissal'))
+    )
     op.create_table('refund_request',
     sa.Column('account_id', sa.Uuid(), nullable=False),
     sa.Column('charge_id', sa.Uuid(), nullable=False),
@@ -1212,6 +1222,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_refund_request_account_id_created_at_id'))
 
     op.drop_table('refund_request')
+    op.drop_table('recommendation_dismissal')
     op.drop_table('plan_limit')
     with op.batch_alter_table('deferral', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_deferral_account_id_settled_at'))

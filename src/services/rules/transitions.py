@@ -2,7 +2,11 @@
 
 from enum import StrEnum
 
+from ...models import Interval
 from ...models import SubscriptionStatus as S
+
+MAX_UNITS = 10_000
+"""So many units of an add-on can be ordered."""
 
 
 class Step(StrEnum):
@@ -59,3 +63,9 @@ TRANSITIONS: dict[tuple[S | None, Step], S] = {
 def next_status(status: S | None, step: Step) -> S | None:
     """What a step leads to; none where it is not allowed."""
     return TRANSITIONS.get((status, step))
+
+
+def takes_effect_at_once(tier: int, interval: Interval, new_tier: int, new_interval: Interval) -> bool:
+    """By the table of the domain's §3: a higher or the same tier at the same or a longer interval."""
+    is_shorter = interval is Interval.YEAR and new_interval is Interval.MONTH
+    return new_tier >= tier and not is_shorter
