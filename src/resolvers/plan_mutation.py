@@ -47,6 +47,7 @@ from ..services.errors import InvalidInput
 from ..services.idempotency import Request
 from ..services.inputs import refuse_card_number
 from ..services.quotes import confirm_quote, quote
+from ..services.taking import Placed
 from .access import find_account_id, find_id, mutation
 from .context import Info
 from .showing import show_account, show_placed, show_subscription
@@ -227,7 +228,7 @@ class PlanMutation:
         return SetAddOnPayload(**await show_placed(info, placed))
 
 
-async def _place(info: Info, input: Any, mutation: str, decide: Decide, given: object) -> orders.Placed:
+async def _place(info: Info, input: Any, mutation: str, decide: Decide, given: object) -> Placed:
     account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
     request = Request(input.idempotency_key, scope="", given=given)
     placed = await orders.place(info.context.till(), info.context.principal, request, mutation, account_id, decide)

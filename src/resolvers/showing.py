@@ -5,7 +5,7 @@ from uuid import UUID
 
 from .. import models
 from ..schema.billing import BillingAccount, Invoice, Notice, PendingChange, PlanSubscription, Transaction, pending_of
-from ..services.orders import Placed
+from ..services.taking import Placed
 from .context import Info
 
 

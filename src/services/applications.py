@@ -14,11 +14,12 @@ from .decisions import Decide, Decision, decide_add_on, decide_change
 from .duties import catch_up
 from .errors import BillingError, Conflict
 from .idempotency import Request, recall
-from .orders import Placed, place
+from .orders import place
 from .permissions import Action, check_state
 from .quotes import confirm_quote, quote
 from .recommendations import FIELD, Recommendation, find_recommendation, tell_recommendation
 from .standing import Standing
+from .taking import Placed
 from .tills import Till
 
 MUTATION = "applyRecommendation"

@@ -7,14 +7,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import Work
 from ..models import (
     AddOn,
     BillingAccount,
+    Counter,
     Deployment,
+    EffectiveLimit,
     Interval,
     Issuer,
     Metric,
@@ -23,9 +25,13 @@ from ..models import (
     PlanVersion,
     Price,
     PriceKind,
+    TestClock,
+    WorkKind,
 )
+from ..models.types import UTC
 from .catalogue import find_plan
 from .catalogue_entries import AddOnEntry, IssuerEntry, Locate, MetricEntry, PlanEntry, read_entry
+from .due_work import enqueue_for_all
 from .dunning import Days
 from .errors import BillingError, InvalidInput, NotFound, Refusals
 from .relations import PlanOffer
@@ -227,8 +233,32 @@ async def compare_metric(session: AsyncSession, entry: MetricEntry, at: Locate) 
         metric.name, metric.unit, metric.overage_block = entry.name, entry.unit, block
         metric.updated_at = work.clock.now()
         await _write_prices(work, PriceKind.OVERAGE, entry.key, overage)
+        if any(detail.startswith("overage") for detail in details):
+            await _have_spend_reckoned(work, entry.key)
 
     return Step(Change(Verb.CHANGED, what, details), change)
+
+
+async def _have_spend_reckoned(work: Work, metric_key: str) -> None:
+    """What overage costs changed: what accounts spend in running usage periods, and their budgets, are put right."""
+    now = work.clock.now()
+    rows = await work.session.execute(
+        select(Counter.account_id, func.coalesce(TestClock.now, now, type_=UTC()))
+        .join(BillingAccount, BillingAccount.id == Counter.account_id)
+        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+        .join(
+            EffectiveLimit,
+            and_(EffectiveLimit.account_id == Counter.account_id, EffectiveLimit.metric_key == Counter.metric_key),
+        )
+        .where(
+            Counter.metric_key == metric_key,
+            Counter.used > EffectiveLimit.quantity,
+            Counter.period_end > func.coalesce(TestClock.now, now),
+        )
+        .distinct()
+    )
+    accounts = dict(rows.all())
+    await enqueue_for_all(work, accounts, WorkKind.RECKON_SPEND, f"{metric_key}:{now.isoformat()}")
 
 
 def _overage_prices(entry: MetricEntry) -> Mapping[str, int]:

@@ -1,8 +1,9 @@
 """The work that the clock brings about: written with what makes it due, taken by one at a time, done once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, delete, exists, or_, select, update
@@ -42,23 +43,28 @@ class Taken:
 async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
     """Have something done at an instant, once for each (account, kind, subject)."""
     now = work.clock.now_for(account)
-    await work.insert_or_ignore(
-        DueWork,
-        [
-            {
-                "id": new_id(),
-                "account_id": account.id,
-                "kind": kind,
-                "subject": subject,
-                "due_at": due_at,
-                "rank": WORK_RANK[kind],
-                "tries": 0,
-                "failures": 0,
-                "created_at": now,
-                "updated_at": now,
-            }
-        ],
-    )
+    await work.insert_or_ignore(DueWork, [_row_of(account.id, kind, subject, due_at, now)])
+
+
+async def enqueue_for_all(work: Work, accounts: Mapping[UUID, datetime], kind: WorkKind, subject: str) -> None:
+    """Have something done of many accounts, each at its instant of now."""
+    rows = [_row_of(account_id, kind, subject, now, now) for account_id, now in accounts.items()]
+    await work.insert_or_ignore(DueWork, rows)
+
+
+def _row_of(account_id: UUID, kind: WorkKind, subject: str, due_at: datetime, now: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "account_id": account_id,
+        "kind": kind,
+        "subject": subject,
+        "due_at": due_at,
+        "rank": WORK_RANK[kind],
+        "tries": 0,
+        "failures": 0,
+        "created_at": now,
+        "updated_at": now,
+    }
 
 
 async def enqueue_again(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:

@@ -9,6 +9,8 @@ from ..database import Work
 from ..faults import reach
 from ..models import BillingAccount, NoticeSeverity, WorkKind
 from .arrears import give_up, note_overdue, suspend
+from .budget_periods import reckon_spend
+from .budget_upgrades import upgrade_plan
 from .closing import (
     close_period,
     end_trial,
@@ -49,6 +51,10 @@ async def _remind(work: Work, account: BillingAccount, subject: str) -> None:
     await remind(work, await load_standing(work, account), subject)
 
 
+async def _reckon_spend(work: Work, account: BillingAccount, subject: str) -> None:
+    await reckon_spend(work, account, {subject.partition(":")[0]})
+
+
 DUTIES: dict[WorkKind, Duty] = {
     WorkKind.CLOSE_PERIOD: close_period,
     WorkKind.END_TRIAL: end_trial,
@@ -60,6 +66,8 @@ DUTIES: dict[WorkKind, Duty] = {
     WorkKind.EXPIRE_ACCOUNT: expire_account,
     WorkKind.PURGE: purge_year,
     WorkKind.REMIND: _remind,
+    WorkKind.RECKON_SPEND: _reckon_spend,
+    WorkKind.UPGRADE_PLAN: upgrade_plan,
 }
 
 

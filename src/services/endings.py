@@ -15,7 +15,7 @@ from .decisions import check_action, check_limits, check_nothing_pends, find_ter
 from .errors import Conflict, InvalidInput, InvalidTransition
 from .idempotency import Request
 from .invoicing import issue_bill
-from .orders import DraftWaits, Placed, do_once_after_drafts
+from .orders import do_once_after_drafts
 from .permissions import Action
 from .pricing import bill_of, lines_at_cancellation
 from .reminders import plan_reminders
@@ -31,6 +31,7 @@ from .subscriptions import (
     end_subscription,
     note_step,
 )
+from .taking import DraftWaits, Placed
 from .tills import Till
 
 

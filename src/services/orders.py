@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,21 +21,16 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
-from ..models.types import new_id
 from .access import Principal, Right
 from .accounts import lock_for
-from .changing import AddOnTarget, grounds_of, make_change
 from .closing import load_standing
 from .decisions import (
     Decide,
-    Priced,
     Scheduled,
-    now_of,
 )
-from .due_work import Fenced, enqueue, find_next_on_clock, hasten
+from .due_work import Fenced, find_next_on_clock, hasten
 from .duties import catch_up, check_caught_up, perform
 from .errors import (
-    CompanyRequired,
     Conflict,
     IdempotencyInFlight,
     NotFound,
@@ -44,69 +38,20 @@ from .errors import (
     PaymentRequired,
 )
 from .idempotency import Outcome, Request, marking, once
-from .invoicing import foresee
-from .payments import RECOVERED_AFTER, find_default, open_attempt
 from .permissions import check_confirmable
 from .ports import ProcessorFailed
-from .rules.money import minimum_of
-from .rules.transitions import RUNNING, Step
-from .settlement import CONFIRMABLE, record_result, settle
+from .rules.transitions import Step
+from .settlement import record_result, settle
 from .standing import Standing
 from .subscriptions import (
-    KEPT_AFTER_CANCELING,
     drop_scheduled,
     note_step,
 )
+from .taking import DraftWaits, Placed, take
 from .texts import failure_message
 from .tills import Till
 
 log = logging.getLogger("plafond.orders")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Placed:
-    """What became of an order, by ids; all of them none where it took effect without a document."""
-
-    account_id: UUID
-    invoice_id: UUID | None = None
-    transaction_id: UUID | None = None
-    pending_id: UUID | None = None
-    quote_id: UUID | None = None
-    """The quote that was confirmed; none where none was."""
-    replayed: bool = False
-
-    def stored(self) -> dict[str, Any]:
-        """As it is remembered under an idempotency key."""
-        return {
-            name: None if value is None else str(value)
-            for name, value in (
-                ("accountId", self.account_id),
-                ("invoiceId", self.invoice_id),
-                ("transactionId", self.transaction_id),
-                ("pendingId", self.pending_id),
-                ("quoteId", self.quote_id),
-            )
-        }
-
-    @classmethod
-    def of(cls, stored: dict[str, Any], *, replayed: bool) -> "Placed":
-        """What was remembered."""
-
-        def read(name: str) -> UUID | None:
-            return UUID(stored[name]) if stored.get(name) else None
-
-        return cls(
-            account_id=UUID(stored["accountId"]),
-            invoice_id=read("invoiceId"),
-            transaction_id=read("transactionId"),
-            pending_id=read("pendingId"),
-            quote_id=read("quoteId"),
-            replayed=replayed,
-        )
-
-
-class DraftWaits(Exception):
-    """A period's draft has to be finalised and paid before a change takes effect."""
 
 
 # --- placing an order ------------------------------------------------------------------------------------------------
@@ -133,7 +78,7 @@ async def place(
         if isinstance(decision, Scheduled):
             await _schedule(work, standing, decision)
             return Placed(account_id=standing.account.id, quote_id=decision.quote_id)
-        return await _take(work, standing, decision, reason)
+        return await take(work, standing, decision, reason=reason)
 
     placed = await do_once_after_drafts(till, principal, request, mutation, account_id, act)
     if placed.pending_id is None:
@@ -194,84 +139,6 @@ async def do_once_after_drafts(
         return await do_once(till, principal, request, mutation, account_id, act, right=right)
     except DraftWaits:
         raise Conflict("The invoice of the last period is being made: ask again in a moment.", ["input"]) from None
-
-
-async def _take(work: Work, standing: Standing, priced: Priced, reason: str) -> Placed:
-    account = standing.account
-    is_lowering = isinstance(priced.target, AddOnTarget) and not priced.bill.lines
-    if standing.drafts and not is_lowering:
-        raise DraftWaits
-    totals, brought = foresee(standing, priced.bill)
-    if any(line.amount_minor > 0 for line in priced.bill.lines) and standing.company is None:
-        raise CompanyRequired(
-            "An invoice needs the company's name and country: set them by `updateCompany` first.", ["input"]
-        )
-    is_charged = (
-        totals.due_minor >= minimum_of(account.currency) and account.collection_method is CollectionMethod.AUTOMATIC
-    )
-    if not is_charged:
-        issued = await make_change(
-            work,
-            standing,
-            priced.act,
-            priced.target,
-            priced.bill,
-            priced.at,
-            cause=f"order:{new_id()}",
-            reason=reason,
-        )
-        invoice_id = issued.invoice.id if issued.invoice else None
-        return Placed(account_id=account.id, invoice_id=invoice_id, quote_id=priced.quote_id)
-    method = find_default(standing)
-    if method is None:
-        raise PaymentRequired("Add a payment method first: `addPaymentMethod` takes the processor's token.", ["input"])
-    now = now_of(work, account)
-    expires_at = min([now + CONFIRMABLE, *_ends_before(standing)])
-    pending = PendingChange(
-        created_at=now,
-        account_id=account.id,
-        act=priced.act,
-        target=priced.target.stored(),
-        pinned_at=priced.at,
-        expires_at=expires_at,
-        bill=priced.bill.model_dump(mode="json"),
-        grounds=grounds_of(standing, priced.target),
-        balance_minor=totals.balance_minor - brought,
-        carried_minor=totals.carried_in_minor,
-        due_minor=totals.due_minor,
-        actor=work.actor.name,
-        reason=reason,
-    )
-    work.session.add(pending)
-    await work.session.flush()
-    await enqueue(work, account, WorkKind.EXPIRE_PENDING, str(pending.id), expires_at)
-    transaction = await open_attempt(
-        work,
-        standing,
-        method,
-        totals.due_minor,
-        _describe(priced),
-        pending=pending,
-        due_at=now + RECOVERED_AFTER,
-        on_session=True,
-    )
-    return Placed(account_id=account.id, transaction_id=transaction.id, pending_id=pending.id, quote_id=priced.quote_id)
-
-
-def _ends_before(standing: Standing) -> list[datetime]:
-    """What ends a change that waits, beside its 23 hours: the end of the period, the trial, or the kept data."""
-    subscription = standing.subscription
-    if subscription is None:
-        return []
-    if subscription.status in RUNNING:
-        return [subscription.usage_period_end, subscription.current_period_end]
-    return [] if subscription.canceled_at is None else [subscription.canceled_at + KEPT_AFTER_CANCELING]
-
-
-def _describe(priced: Priced) -> str:
-    if isinstance(priced.target, AddOnTarget):
-        return f"{priced.target.add_on.name} × {priced.target.quantity}"
-    return f"{priced.target.terms.offer.plan.name}, {priced.target.terms.interval.lower()}ly"
 
 
 async def _look_after(till: Till, placed: Placed) -> Placed:

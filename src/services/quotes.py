@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import select
@@ -37,11 +37,10 @@ from .plan_limits import load_plan_limits
 from .pricing import interval_moves_anchor, kept_units
 from .relations import HeldAddOn
 from .standing import CreditableLine, Standing, Terms
+from .taking import pin
 from .tills import Till
 from .usage import MAX_FIGURE
 from .wording import format_money
-
-QUOTE_LIFE = timedelta(minutes=30)
 
 
 async def quote(till: Till, principal: Principal, account_id: UUID | None, act: ChangeAct, decide: Decide) -> UUID:
@@ -53,24 +52,7 @@ async def quote(till: Till, principal: Principal, account_id: UUID | None, act: 
         await check_caught_up(work, account)
         standing = await bill_drafts(ReadSession(work.session), await load_standing(work, account))
         decision = await decide(work, standing)
-        now = now_of(work, account)
-        if isinstance(decision, Scheduled):
-            target: Target = PlanTarget(decision.terms)
-            bill, at = Bill(currency=account.currency, lines=()), decision.at
-        else:
-            target, bill, at = decision.target, decision.bill, decision.at
-        row = Quote(
-            created_at=now,
-            account_id=account.id,
-            act=act,
-            target=target.stored(),
-            effective_at=at,
-            expires_at=now + QUOTE_LIFE,
-            subscription_version=standing.subscription.version if standing.subscription else 0,
-            bill=bill.model_dump(mode="json"),
-        )
-        work.session.add(row)
-        return row.id
+        return pin(work, standing, act, decision).id
 
 
 async def confirm_quote(

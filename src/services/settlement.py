@@ -35,6 +35,7 @@ from .payments import ask_for_payment, fail_payment, note_result, show_action
 from .ports import ChargeOrder, ChargeResult, ChargeStatus, ProcessorFailed
 from .receiving import owe_back, pay_invoice
 from .tills import Till
+from .upgrade_notices import tell_of_upgrade
 
 log = logging.getLogger("plafond.settlement")
 
@@ -304,6 +305,7 @@ async def _make_true(work: Work, account: BillingAccount, pending: PendingChange
 async def _end_pending(work: Work, account: BillingAccount, pending: PendingChange, status: PendingStatus) -> None:
     pending.status, pending.ended_at = status, work.clock.now_for(account)
     await withdraw(work, account, WorkKind.EXPIRE_PENDING, str(pending.id))
+    await tell_of_upgrade(work, account, pending)
     await work.session.flush()
 
 

@@ -350,7 +350,6 @@ _NOT_UPGRADED = {
     "NO_HIGHER_PLAN": "there is no higher plan at this interval and in this currency",
     "ABOVE_CEILING": "{plan} would cost {price} a month, and the ceiling is {ceiling}",
     "REFUSED": "{reason}",
-    "TO_CONFIRM": "the bank wants the payment confirmed",
 }
 
 

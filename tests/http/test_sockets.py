@@ -1073,3 +1073,38 @@ async def test_a_fault_of_ours_in_a_stream_tells_nothing(world: World, monkeypat
         assert "secret" not in json.dumps(message)
         errors = message["payload"] if message["type"] == "error" else message["payload"]["errors"]
         assert [error["extensions"]["code"] for error in errors] == ["INTERNAL"]
+
+
+BUDGET = """subscription($id: ID!, $after: String) {
+  budgetChanged(accountId: $id, after: $after) { id cursor level spent { amountMinor } remaining { amountMinor } } }"""
+
+
+async def test_budgets_are_followed_by_those_who_may_see_money(world: World) -> None:
+    """Acme is on 149.00, of a budget of 200.00: three blocks of overage reach 80 %."""
+    account_id = await id_of(world, "acme")
+    member, owner = (world.token("Acme", role) for role in (Role.MEMBER, Role.TENANT_OWNER))
+    async with connect(world) as socket, connect(world) as alerts, connect(world) as others:
+        await socket.init(owner)
+        await alerts.init(owner)
+        await others.init(member)
+        await others.subscribe("money", BUDGET, id=account_id)
+        assert await others.end("money") == ["FORBIDDEN"]
+        await socket.subscribe("budget", BUDGET, id=account_id)
+        await alerts.subscribe("alert", RAISED, id=account_id)
+        await others.subscribe("alert", RAISED, id=account_id)
+        await until(lambda: readers(world) == 3)
+        after = await cursor_of(world, "acme")
+        await record(world, "acme", "a", quantity=56_550)
+        told = await socket.next("budget")
+        assert (told["level"], told["spent"]["amountMinor"], told["remaining"]["amountMinor"]) == (
+            "WARNING",
+            17_900,
+            2_100,
+        )
+        raised = [(await alerts.next("alert"))["threshold"] for _ in range(5)]
+        assert raised == [80, 80, 90, 95, 100]
+        # Whoever may not see money is told of usage alone.
+        assert [(await others.next("alert"))["threshold"] for _ in range(4)] == [80, 90, 95, 100]
+        await others.check_alive()
+        await socket.subscribe("again", BUDGET, id=account_id, after=after)
+        assert await socket.next("again") == told

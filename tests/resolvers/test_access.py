@@ -461,6 +461,7 @@ ASKING = {
     "UPDATE_ACCOUNT": "updateBillingAccount(input: { ACCOUNT })",
     "UPDATE_COMPANY": "updateCompany(input: { ACCOUNT })",
     "SET_ALERT_THRESHOLDS": 'setAlertThresholds(input: { ACCOUNT, metric: "nope", percents: [] })',
+    "SET_BUDGET": 'setBudget(input: { ACCOUNT, limit: { amountMinor: 0, currency: "USD" } })',
     "ACKNOWLEDGE_ALERTS": "acknowledgeAlerts(input: { ACCOUNT, ids: [] })",
     "ADD_PAYMENT_METHOD": 'addPaymentMethod(input: { ACCOUNT, KEY, token: "pm_card_visa", makeDefault: false })',
     "START_TRIAL": f"startTrial(input: {{ ACCOUNT, KEY, {ORDER} }})",
@@ -499,7 +500,7 @@ STATES: dict[str, dict[str, Any] | None] = {
 ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
 PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", *ALWAYS}
 SETTINGS = PAYING | {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE"}
-SETTINGS |= {"DISMISS_RECOMMENDATION"}
+SETTINGS |= {"DISMISS_RECOMMENDATION", "SET_BUDGET"}
 ORDERS = {"CHANGE_PLAN", "SET_ADD_ON", "APPLY_RECOMMENDATION"}
 TENANTS_MAY = {
     "none": SETTINGS | {"START_TRIAL", "START_SUBSCRIPTION"},

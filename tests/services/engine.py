@@ -39,6 +39,7 @@ from plafond.services.refundables import Asked
 from plafond.services.refunds import RefundDecision
 from plafond.services.repayment import settle_refund
 from plafond.services.standing import Standing
+from plafond.services.taking import Placed
 from plafond.services.tills import Till
 from plafond.services.usage import EventStatus, UsageInput
 
@@ -112,7 +113,7 @@ async def add_card(till: Till, account_id: UUID, card: str) -> None:
 
 async def order(
     till: Till, account_id: UUID, decide: Callable[..., Awaitable[decisions.Decision]], *wanted: Any
-) -> orders.Placed:
+) -> Placed:
     """Place an order: `decide` is one of `services.decisions`, such as `decide_start`."""
 
     async def decided(work: Work, standing: Standing) -> decisions.Decision:

@@ -17,12 +17,16 @@ from plafond.models import (
     InvoiceLine,
     LineKind,
     Notice,
+    Quote,
+    Subscription,
     UsageCost,
+    WorkKind,
 )
 from plafond.schema.node import encode_id
 from plafond.services import decisions
 from plafond.services.auditing import audit
 from plafond.services.budgets import BudgetInput, remove_budget, set_budget
+from plafond.services.catalogue_changes import set_metric
 from plafond.services.duties import do_due
 from plafond.services.errors import BillingError, list_refusals
 from plafond.services.usage import UsageInput
@@ -332,3 +336,80 @@ async def test_an_account_has_twenty_budgets(world: World) -> None:
         await put(world, 1_000, scope=BudgetScope.WORKSPACE, workspace=name)
     with pytest.raises(BillingError, match="at most 20 budgets"):
         await put(world, 1_000, scope=BudgetScope.WORKSPACE, workspace=last)
+
+
+async def upgrading(world: World, ceiling_minor: int, name: str = "acme") -> Budget:
+    """A budget that has the plan upgraded, spent by two blocks of overage."""
+    budget = await put(
+        world,
+        PLAN + 1_500,
+        name,
+        action=BudgetAction.UPGRADE,
+        ceiling_minor=ceiling_minor,
+        ceiling_currency="USD",
+    )
+    await send(world, emails("spend", LEFT + 10_001, account=name))
+    account = await account_of(world, name)
+    while await do_due(open_till(world.database), account_id=account.id, kinds=frozenset(WorkKind)):
+        pass
+    return budget
+
+
+async def notices_of(world: World, name: str = "acme") -> dict[str, dict[str, Any]]:
+    """The banners about changes of plan."""
+    account = await account_of(world, name)
+    async with world.database.read() as session:
+        rows = await session.execute(
+            select(Notice.code, Notice.params).where(Notice.account_id == account.id, Notice.code.like("%UPGRADED"))
+        )
+        return dict(rows.all())
+
+
+async def test_a_spent_budget_changes_to_the_next_plan_once(world: World) -> None:
+    budget = await upgrading(world, 40_000)
+    assert (await notices_of(world))["BUDGET_UPGRADED"]["plan"] == "Business"
+    account = await account_of(world)
+    async with world.database.read() as session:
+        quotes = await session.scalar(select(func.count()).where(Quote.account_id == account.id))
+        subscription = (await session.scalars(select(Subscription).where(Subscription.account_id == account.id))).one()
+    assert (quotes, subscription.price_minor) == (1, 39_900)
+    # Under the new limit the overage is gone; what the change cost is spent, and above the budget once more.
+    assert await costs(world, UsageCost.workspace) == {}
+    await send(world, emails("more", 200_000))
+    while await do_due(open_till(world.database), account_id=account.id, kinds=frozenset(WorkKind)):
+        pass
+    async with world.database.read() as session:
+        assert await session.scalar(select(func.count()).where(Quote.account_id == account.id)) == 1
+    assert await spent(world, budget) > PLAN + 1_500
+
+
+async def test_a_plan_above_the_ceiling_is_never_changed_to(world: World) -> None:
+    await upgrading(world, 39_899)
+    assert (await notices_of(world))["BUDGET_NOT_UPGRADED"] == {
+        "why": "ABOVE_CEILING",
+        "plan": "Business",
+        "monthlyMinor": 39_900,
+        "ceilingMinor": 39_899,
+        "currency": "USD",
+    }
+    assert await costs(world, UsageCost.workspace) == {("",): 2_000}
+
+
+async def test_a_new_price_of_overage_is_reckoned_into_what_is_spent(world: World) -> None:
+    budget = await put(world, 30_000, action=BudgetAction.ALERT_ONLY)
+    await send(world, emails("a", LEFT + 25_000))
+    async with world.database.work(ACTOR) as work:
+        await set_metric(
+            work,
+            {
+                "key": "email_sends",
+                "name": "Email sends",
+                "kind": "COUNTER",
+                "unit": "email",
+                "overage": {"block": 5_000, "prices": {"USD": 700, "EUR": 700, "GBP": 600, "JPY": 900}},
+            },
+            tuple,
+        )
+    while await do_due(open_till(world.database), kinds=frozenset({WorkKind.RECKON_SPEND})):
+        pass
+    assert await spent(world, budget) == PLAN + 5 * 700
