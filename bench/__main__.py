@@ -3,11 +3,12 @@
 import asyncio
 import sys
 
-from . import closing, documents, fanout, ingestion, rerating
+from . import budgets, closing, documents, fanout, ingestion, rerating
 from .results import Row, keep
 
 PARTS = {
     "ingestion": ("Ingestion", ingestion.run),
+    "budgets": ("Budgets that block", budgets.run),
     "fanout": ("One alert to many sockets of one process", fanout.run),
     "closing": ("Closing what is due at once", closing.run),
     "documents": ("Drawing documents", documents.run),

@@ -63,17 +63,19 @@ RECORD = """mutation ($events: [UsageEventInput!]!) { recordUsage(input: { event
 Measure = Callable[[], Awaitable[float]]
 
 
-def make_batch(size: int = BATCH, accounts: int = NAMED) -> list[UsageInput]:
-    """Events of a day, of some accounts, that were never sent before."""
+def make_batch(
+    size: int = BATCH, accounts: int = NAMED, *, first: int = 0, quantity: int = 1, workspaces: int = 1
+) -> list[UsageInput]:
+    """Events of a day, of some accounts from a number on, that were never sent before."""
     tag = next(numbers)
     return [
         UsageInput(
             event_id=f"{tag}-{place}",
             metric="email_sends",
-            external_id=f"bench-{place % accounts}",
-            quantity=1,
+            external_id=f"bench-{first + place % accounts}",
+            quantity=quantity,
             occurred_at=NOW - timedelta(hours=place % 24),
-            properties={"workspace": "main"},
+            properties={"workspace": f"main-{place // accounts % workspaces}"},
         )
         for place in range(size)
     ]
@@ -103,7 +105,11 @@ async def open_database(engine: str, accounts: int) -> AsyncGenerator[tuple[Data
 
 async def take(database: Database, size: int = BATCH, accounts: int = NAMED) -> float:
     """Seconds that one batch takes."""
-    batch = make_batch(size, accounts)
+    return await take_batch(database, make_batch(size, accounts))
+
+
+async def take_batch(database: Database, batch: list[UsageInput]) -> float:
+    """Seconds that these events take, in one transaction."""
     started = time.perf_counter()
     async with database.work(ACTOR) as work:
         results = await record_usage(work, SEEDER, batch)

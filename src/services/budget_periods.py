@@ -23,6 +23,7 @@ from .alerts import Reading, evaluate
 from .calendars import period_of
 from .costs import cost_anew, load_cost_totals, rate_of
 from .due_work import enqueue
+from .headroom import BudgetTerms
 from .notices import clear_notice, raise_notice
 from .rules.overage import Rate, cost_of
 from .rules.periods import Period
@@ -46,7 +47,7 @@ class SpendMove:
 
     account: BillingAccount
     subscription: Subscription | None
-    budget: Budget
+    budget: BudgetTerms
     period: Period
     limit_minor: int
     spent_minor: int
@@ -55,6 +56,11 @@ class SpendMove:
         """Whether the period runs, and anything is told of the account."""
         is_left = self.subscription is not None and self.subscription.status not in RUNNING
         return self.period.start <= now < self.period.end and not is_left
+
+
+def terms_of(budget: Budget) -> BudgetTerms:
+    """What holds for a budget."""
+    return BudgetTerms(budget.id, budget.scope, budget.subject, budget.action, budget.thresholds)
 
 
 async def load_budgets(work: Work, account: BillingAccount) -> Sequence[Budget]:
@@ -140,7 +146,7 @@ async def _write_periods(
             if row is None:
                 await unblock(work, account, budget)
             row = _put_period(work, account, budget, period, row, spent_minor, runs=period in wanted)
-            moves.append(SpendMove(account, subscription, budget, period, row.limit_minor, row.spent_minor))
+            moves.append(SpendMove(account, subscription, terms_of(budget), period, row.limit_minor, row.spent_minor))
     await work.session.flush()
     await _forget_old(work, budgets)
     await act_on_spend(work, moves, may_resolve=True)

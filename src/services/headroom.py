@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
+from uuid import UUID
 
-from ..models import Budget, BudgetAction, BudgetScope
+from ..models import BudgetAction, BudgetScope
 from .rules.overage import Rate, cost_of
 from .rules.spending import counts_for
 
@@ -51,11 +52,21 @@ class Use:
         return min(self.held_minor, blocks * self.rate.price_minor)
 
 
+class BudgetTerms(NamedTuple):
+    """What holds for a budget, apart from its limit. Light: batches read many."""
+
+    id: UUID
+    scope: BudgetScope
+    subject: str
+    action: BudgetAction
+    thresholds: Sequence[int]
+
+
 @dataclass
 class BudgetRoom:
     """A budget with its spend in the usage periods that usage may come for, as a batch moves it."""
 
-    budget: Budget
+    budget: BudgetTerms
     spent: dict[datetime, int] = field(default_factory=dict[datetime, int])
     """By the period's start."""
     limits: dict[datetime, int] = field(default_factory=dict[datetime, int])

@@ -416,7 +416,14 @@ def check_budgets(
     tally: Tally, metric: Metric, figure: Figure, workspace: str, *, used: int = 0, held: int = 0
 ) -> None:
     """Refuse what would cost more than a blocking budget leaves room for. The refusal names the budget."""
-    if not tally.rooms or figure.period is None or not figure.terms.price_minor:
+    terms = figure.terms
+    if not tally.rooms or figure.period is None or not terms.price_minor:
+        return
+    comes_to = figure.used + used
+    allowed = allowed_after(figure.allowed, figure.used, comes_to, terms)
+    now = cost_of(figure.used + figure.held, figure.allowed, terms)
+    then = cost_of(comes_to + figure.held + held, allowed, terms)
+    if then <= now and cost_of(comes_to, allowed, terms) <= cost_of(figure.used, figure.allowed, terms):
         return
     start = figure.period.start
     before = figure.use()
@@ -424,11 +431,7 @@ def check_budgets(
     if held:
         quantity, reservations = holds.get(workspace, Held(0, 0))
         holds[workspace] = Held(quantity + held, reservations + 1)
-    allowed = allowed_after(figure.allowed, figure.used, figure.used + used, figure.terms)
-    after = Use(figure.terms, figure.used + used, allowed, holds)
-    now, then = before.cost_minor + before.held_minor, after.cost_minor + after.held_minor
-    if then <= now and after.cost_minor <= before.cost_minor:
-        return
+    after = Use(terms, comes_to, allowed, holds)
     uses = tally.uses_in(start)
     room = find_spent(
         tally.rooms, start, metric.key, workspace, uses | {metric.key: before}, uses | {metric.key: after}

@@ -39,7 +39,7 @@ from ..models import (
 from .access import Principal, Right
 from .budget_periods import open_periods
 from .calendars import period_of
-from .headroom import BudgetRoom, Held, Use
+from .headroom import BudgetRoom, BudgetTerms, Held, Use
 from .plan_limits import Limits, load_free_limits
 from .rules.overage import UsageTerms, ceiling_of, choose_policy, is_sold, may_pass, policy_in_force
 from .rules.periods import Period
@@ -77,16 +77,17 @@ class Figure:
     """What of it was accepted above the limit under `ALLOW`."""
     holds: dict[str, Held] = field(default_factory=dict[str, Held])
     """What open reservations hold of it, by workspace."""
+    held: int = field(init=False)
+    """The same in all."""
     changed: bool = False
     asked: bool = False
     """Whether something was refused that an approval would have let through."""
     moments: list[Moment] = field(default_factory=list[Moment])
     steps: dict[Moment, Step] = field(default_factory=dict[Moment, Step])
 
-    @property
-    def held(self) -> int:
-        """What open reservations hold of it."""
-        return sum(each.quantity for each in self.holds.values())
+    def __post_init__(self) -> None:
+        # Asked for by each event.
+        self.held = sum(each.quantity for each in self.holds.values())
 
     @property
     def limit(self) -> int | None:
@@ -421,9 +422,11 @@ async def _read_budgets(work: Work, tallies: Tallies) -> None:
 async def _read_rooms(work: Work, tallies: Tallies) -> dict[UUID, list[BudgetRoom]]:
     since = min(tally.now for tally in tallies.by_id.values()) - LATE
     found: dict[UUID, dict[UUID, BudgetRoom]] = defaultdict(dict)
-    for budget, start, end, limit_minor, spent_minor, blocked_at in await work.session.execute(
+    of = (Budget.id, Budget.scope, Budget.subject, Budget.action, Budget.thresholds)
+    for account_id, *terms, start, end, limit_minor, spent_minor, blocked_at in await work.session.execute(
         select(
-            Budget,
+            Budget.account_id,
+            *of,
             BudgetPeriod.period_start,
             BudgetPeriod.period_end,
             BudgetPeriod.limit_minor,
@@ -434,7 +437,11 @@ async def _read_rooms(work: Work, tallies: Tallies) -> dict[UUID, list[BudgetRoo
         .where(Budget.account_id.in_(tallies.by_id))
         .order_by(Budget.created_at, Budget.id)
     ):
-        room = found[budget.account_id].setdefault(budget.id, BudgetRoom(budget))
+        budget = BudgetTerms(*terms)
+        by_id = found[account_id]
+        if budget.id not in by_id:
+            by_id[budget.id] = BudgetRoom(budget)
+        room = by_id[budget.id]
         if start is not None:
             room.spent[start], room.limits[start], room.ends[start] = spent_minor, limit_minor, end
             if blocked_at is not None:
