@@ -3,13 +3,14 @@
 import asyncio
 import sys
 
-from . import closing, documents, fanout, ingestion
+from . import closing, documents, fanout, forecast, ingestion
 from .results import Row, keep
 
 PARTS = {
     "ingestion": ("Ingestion", ingestion.run),
     "fanout": ("One alert to many sockets of one process", fanout.run),
     "closing": ("Closing what is due at once", closing.run),
+    "forecast": ("Forecasts of a month on series that were made up", forecast.run),
     "documents": ("Drawing documents", documents.run),
 }
 

@@ -204,6 +204,7 @@ METHODS_OF_ACCOUNT = Relation(
     (PaymentMethod.removed_at.is_(None),),
 )
 BUDGET_OF_ACCOUNT = Relation("budget", Budget, Budget.account_id, where=(Budget.scope == BudgetScope.ACCOUNT,))
+BUDGETS_OF_ACCOUNT = Relation("budgets", Budget, Budget.account_id, (Budget.scope, Budget.subject))
 COMPANY_OF_ACCOUNT = Relation("company", Company, Company.account_id)
 TAX_EXEMPTION_OF_ACCOUNT = Relation("tax_exemption", TaxExemption, TaxExemption.account_id)
 NOTICES_OF_ACCOUNT = Relation(
