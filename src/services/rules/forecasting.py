@@ -122,7 +122,7 @@ def round_half_up(quantity: float) -> int:
 
 
 def find_first(holds: Callable[[datetime], bool], pieces: Sequence[Piece]) -> datetime | None:
-    """The first instant, to the minute, at which something comes to hold; none where it does not by the end.
+    """The instant, cut to the minute, at which something first comes to hold; none where it does not by the end.
 
     What holds at one end of a piece of a day and not at the other is taken to change once in between.
     """
@@ -132,7 +132,7 @@ def find_first(holds: Callable[[datetime], bool], pieces: Sequence[Piece]) -> da
             while after - before > PRECISION:
                 middle = before + (after - before) / 2
                 before, after = (before, middle) if holds(middle) else (middle, after)
-            return after.replace(microsecond=0)
+            return max(piece.start, after.replace(second=0, microsecond=0))
     return None
 
 

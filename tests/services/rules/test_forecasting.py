@@ -135,7 +135,7 @@ def test_a_target_is_reached_when_the_figure_first_stands_there(days: list[int],
     assert (at is not None) == (found.value >= target)
     if at is not None:
         assert START <= at <= found.pieces[-1].end
-        assert found.expect_at(min(at + timedelta(seconds=1), found.pieces[-1].end)) >= target
+        assert found.expect_at(min(at + timedelta(minutes=1), found.pieces[-1].end)) >= target
         assert at - START < timedelta(minutes=2) or found.expect_at(at - timedelta(minutes=2)) < target
 
 
