@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from . import budgets, closing, documents, fanout, ingestion, rerating
+from . import budgets, closing, documents, fanout, forecast, ingestion, rerating
 from .results import Row, keep
 
 PARTS = {
@@ -11,6 +11,7 @@ PARTS = {
     "budgets": ("Budgets that block", budgets.run),
     "fanout": ("One alert to many sockets of one process", fanout.run),
     "closing": ("Closing what is due at once", closing.run),
+    "forecast": ("Forecasts of a month on series that were made up", forecast.run),
     "documents": ("Drawing documents", documents.run),
     "rerating": ("Pricing real months anew", rerating.run),
 }

@@ -14,11 +14,13 @@ from .conftest import NOW, Client, World
 from .factories import an_account, what_it_runs_on
 
 DASHBOARD = Path("docs/dashboard.graphql").read_text()
-STATEMENTS = 34
+STATEMENTS = 35
 """What the page costs, whatever an account has, and however many accounts: one less where no invoice is shown, and one
 less where no payment that went through is."""
 OF_DUNNING = 5
 """What is read beside where a payment is overdue."""
+OF_BUDGET = 1
+"""What is read beside where there is a budget."""
 
 
 def shows_no_receipt(account: Any) -> bool:
@@ -61,6 +63,7 @@ async def test_every_tenant_answers_without_errors_in_as_many_statements(
     assert account["name"].startswith(tenant)
     expected = STATEMENTS - (not account["invoices"]["nodes"]) - shows_no_receipt(account)
     expected += OF_DUNNING * (account["subscription"]["dunning"] is not None)
+    expected += OF_BUDGET * (account["budget"] is not None)
     assert len(world.statements) == expected
     assert all((row["receipt"] is None) == (row["status"] != "SUCCEEDED") for row in account["transactions"]["nodes"])
 

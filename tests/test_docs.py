@@ -32,7 +32,7 @@ PAGES = [
 ]
 STORIES = [
     Path(f"docs/{name}.md")
-    for name in ("subscriptions", "test-clocks", "invoices", "payments", "recommendations", "budgets")
+    for name in ("subscriptions", "test-clocks", "invoices", "payments", "recommendations", "budgets", "forecasts")
 ]
 """Guides whose blocks are lived through from top to bottom."""
 

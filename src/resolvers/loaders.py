@@ -15,6 +15,7 @@ from ..models import (
     Base,
     BillingAccount,
     Budget,
+    BudgetScope,
     CreditNote,
     Granularity,
     Interval,
@@ -48,6 +49,7 @@ from ..services.relations import (
     PlanOffer,
     Relation,
 )
+from ..services.spends import Shares, load_certain, load_shares
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import UsageFigure, load_figures
 from ..services.watches import Watches, load_watches
@@ -187,14 +189,28 @@ class Loaders:
     async def budget_state(self, budget: Budget) -> BudgetState:
         """How a budget stands."""
         account_id = budget.account_id
-        account, periods, figures, holds = await asyncio.gather(
-            self.account(account_id),
-            self.related(PERIODS_OF_BUDGET, budget.id),
-            self.figures(account_id),
-            self._holds(account_id),
+        account, periods, figures = await asyncio.gather(
+            self.account(account_id), self.related(PERIODS_OF_BUDGET, budget.id), self.figures(account_id)
         )
         assert account is not None, "a foreign key guarantees the account"
+        holds = await self._holds(account_id) if budget.scope is BudgetScope.WORKSPACE else None
         return state_of(account, budget, periods, figures, holds, self._database.clock.now_for(account))
+
+    def certain_spend(self, account_id: UUID) -> Awaitable[int | None]:
+        """What of the running usage period is spent whatever is used."""
+
+        async def read(session: ReadSession, ids: Sequence[UUID]) -> list[int | None]:
+            return await load_certain(session, ids, self._database.clock.now())
+
+        return self._loader("certain", read).load(account_id)
+
+    def shares(self, account_id: UUID) -> Awaitable[Shares]:
+        """What an account's workspaces used in the running usage period."""
+
+        async def read(session: ReadSession, ids: Sequence[UUID]) -> list[Shares]:
+            return await load_shares(session, ids, self._database.clock.now())
+
+        return self._loader("shares", read).load(account_id)
 
     def _holds(self, account_id: UUID) -> Awaitable[Holds]:
 

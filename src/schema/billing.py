@@ -10,7 +10,7 @@ from uuid import UUID
 import strawberry
 
 from .. import models
-from ..services import charges, coverage, recommendations, usage
+from ..services import charges, coverage, forecasts, recommendations, usage
 from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
@@ -76,6 +76,7 @@ from ..services.relations import (
 )
 from ..services.reservations import status_at
 from ..services.rules.explanation import Step, explain, reckon
+from ..services.rules.forecasting import Forecast
 from ..services.rules.money import to_decimal
 from ..services.rules.periods import Period as Span
 from ..services.rules.periods import last_buckets
@@ -690,15 +691,76 @@ class Reservation(Node):
         return Metric.of(row)
 
 
-@strawberry.type(description="Where usage is heading.")
+@strawberry.type(description="When a threshold that is not reached yet is expected to be.")
+class ExpectedReach:
+    """A threshold ahead."""
+
+    percent: int = said("The threshold: the share of the limit or budget, in whole percent.")
+    at: datetime | None = said("The expected instant, by the middle of the forecast; null when not in this period.")
+
+    @classmethod
+    def of(cls, reach: forecasts.Reach) -> Self:
+        """A threshold ahead from what the service says."""
+        return cls(percent=reach.percent, at=reach.at)
+
+
+@strawberry.type(
+    description="Where a metric's figure is heading by the end of the usage period, as the daily sums so far tell. "
+    "No limit bends it: what a limit would refuse is part of it."
+)
 class UsageForecast:
     """A forecast of usage."""
 
-    value: BigInt = said("The figure expected at the end of the period.")
+    account_id: AccountId
+    figure: strawberry.Private[usage.UsageFigure]
+    found: strawberry.Private[Forecast]
+    value: BigInt = said("The figure expected at the end of the period, of a gauge its level then.")
     low: BigInt = said("The lower end of the 90 % range.")
     high: BigInt = said("The upper end of the 90 % range.")
-    reaches_limit_at: datetime | None = said("When the limit is expected to be reached; null when it is not.")
-    confidence: float = said("From 0 to 1: how much data stands behind it.")
+    low50: BigInt = said("The lower end of the 50 % range: half of all figures come to lie within it.")
+    high50: BigInt = said("The upper end of the 50 % range.")
+    confidence: float = said(
+        "From 0 to 1: the share of four weeks of history that is there, times how narrow the 90 % range is (± 100 % of "
+        "the value halves it)."
+    )
+    based_on_days: int = said("How many whole days of history stand behind it, 180 at most.")
+
+    @classmethod
+    def of(cls, figure: usage.UsageFigure, found: Forecast) -> Self:
+        """A forecast from what was reckoned."""
+        return cls(
+            account_id=figure.account_id,
+            figure=figure,
+            found=found,
+            value=BigInt(found.value),
+            low=BigInt(found.low),
+            high=BigInt(found.high),
+            low50=BigInt(found.low50),
+            high50=BigInt(found.high50),
+            confidence=found.confidence,
+            based_on_days=found.based_on_days,
+        )
+
+    @field
+    def reaches_limit_at(self) -> datetime | None:
+        """When the limit is expected to be reached; null when it is not in this period, or stands as reached."""
+        return next((reach.at for reach in forecasts.list_reaches(self.figure, self.found, [100])), None)
+
+    @field
+    async def reaches(self, info: Info) -> list[ExpectedReach]:
+        """The thresholds of the limit still ahead, ascending, own ones included; empty where there is no limit."""
+        watches = await info.context.load.watches(self.account_id)
+        thresholds = watches.get(self.figure.metric.key, Watch()).thresholds
+        return [ExpectedReach.of(reach) for reach in forecasts.list_reaches(self.figure, self.found, thresholds)]
+
+
+async def _forecast(context: Context, figure: usage.UsageFigure) -> Forecast | None:
+    account = await _account(context, figure.account_id)
+    now = context.now_for(account)
+    agreement = await context.load.agreement(account.id)
+    history = await context.load.history(Granularity.DAY, forecasts.days_to_read(account, now))
+    status = agreement.subscription.status if agreement else None
+    return forecasts.forecast_usage(account, status, figure, history, now)
 
 
 @strawberry.type(description="How an account stands with one metric.")
@@ -800,9 +862,10 @@ class MetricUsage(Node):
         return [UsagePoint(start=point.start, end=point.end, quantity=BigInt(point.quantity)) for point in points]
 
     @field
-    def forecast(self) -> UsageForecast | None:
-        """Where it is heading; null while nothing can be said."""
-        return None
+    async def forecast(self, info: Info) -> UsageForecast | None:
+        """Where it is heading; null before a first whole day of usage, and while none is taken from the account."""
+        found = await _forecast(info.context, self.figure)
+        return None if found is None else UsageForecast.of(self.figure, found)
 
 
 # --- money -----------------------------------------------------------------------------------------------------------
@@ -2291,6 +2354,55 @@ async def show_budget(context: Context, row: models.Budget, sequence: int | None
     return Budget.of(await context.load.budget_state(row), sequence)
 
 
+@strawberry.type(description="Where a budget is heading.")
+class BudgetForecast:
+    """A forecast of a budget."""
+
+    budget: Budget = said("Which budget, as it stands.")
+    reaches: list[ExpectedReach] = said("The thresholds still ahead, ascending.")
+
+
+@strawberry.type(
+    description="Net spend of the usage period at its end: what is certain (plan, add-ons, prorations), and the "
+    "overage of the forecast quantities as the close will rate it. Ranges of several metrics are added up."
+)
+class SpendForecast:
+    """A forecast of spend."""
+
+    value: Money = said("The spend expected at the end of the period.")
+    low: Money = said("The lower end of the 90 % range.")
+    high: Money = said("The upper end of the 90 % range.")
+    low50: Money = said("The lower end of the 50 % range.")
+    high50: Money = said("The upper end of the 50 % range.")
+    confidence: float = said("From 0 to 1: the least of the metrics whose overage is charged; 1 where none is.")
+    period_end: datetime = said("When the usage period ends.")
+    based_on_days: int | None = said(
+        "The fewest days of history among the metrics whose overage is charged; null where none is."
+    )
+    budgets: list[BudgetForecast] = said("When its budgets are expected to be reached.")
+
+    @classmethod
+    def of(cls, found: forecasts.SpendForecast, currency: str) -> Self:
+        """A forecast from what was reckoned."""
+        return cls(
+            value=Money.of(found.value_minor, currency),
+            low=Money.of(found.low_minor, currency),
+            high=Money.of(found.high_minor, currency),
+            low50=Money.of(found.low50_minor, currency),
+            high50=Money.of(found.high50_minor, currency),
+            confidence=found.confidence,
+            period_end=found.period_end,
+            based_on_days=found.based_on_days,
+            budgets=[
+                BudgetForecast(
+                    budget=Budget.of(item.state),
+                    reaches=[ExpectedReach.of(reach) for reach in item.reaches],
+                )
+                for item in found.budgets
+            ],
+        )
+
+
 # --- account ---------------------------------------------------------------------------------------------------------
 
 
@@ -2671,6 +2783,19 @@ class BillingAccount(Node):
         """All its budgets, at most 20: its own, and those of metrics and workspaces; oldest first."""
         rows = await info.context.load.related(BUDGETS_OF_ACCOUNT, self.account_id)
         return list(await asyncio.gather(*(show_budget(info.context, row) for row in rows)))
+
+    @guarded(Right.READ_BILLING)
+    async def forecast(self, info: Info) -> SpendForecast | None:
+        """Where its net spend is heading by the end of the usage period; null while no plan that costs runs."""
+        load = info.context.load
+        standing = await _standing(info.context, self.account_id)
+        found = {figure.metric.key: await _forecast(info.context, figure) for figure in standing.figures}
+        rows = await load.related(BUDGETS_OF_ACCOUNT, self.account_id)
+        states = await asyncio.gather(*(load.budget_state(row) for row in rows))
+        by_workspace = any(row.scope is BudgetScope.WORKSPACE for row in rows)
+        shares = await load.shares(self.account_id) if by_workspace else {}
+        spend = forecasts.forecast_spend(standing, found, states, shares, await load.certain_spend(self.account_id))
+        return None if spend is None else SpendForecast.of(spend, self.row.currency)
 
     @field
     async def alerts(

@@ -37,6 +37,7 @@ from ..services.quotes import QuoteView
 from ..services.recommendations import Recommendation
 from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
+from ..services.spends import Shares
 from ..services.standing import Scheduling, Standing
 from ..services.usage import UsageFigure
 from ..services.watches import Watches
@@ -113,6 +114,14 @@ class Loads(Protocol):
 
     def figures(self, account_id: UUID) -> Awaitable[Sequence[UsageFigure]]:
         """An account's usage figures."""
+        ...
+
+    def certain_spend(self, account_id: UUID) -> Awaitable[int | None]:
+        """What of the running usage period is spent whatever is used."""
+        ...
+
+    def shares(self, account_id: UUID) -> Awaitable[Shares]:
+        """What an account's workspaces used in the running usage period."""
         ...
 
     async def budget_state(self, budget: Budget) -> BudgetState:

@@ -59,16 +59,21 @@ def state_of(
     budget: Budget,
     periods: Sequence[BudgetPeriod],
     figures: Sequence[UsageFigure],
-    holds: Holds,
+    holds: Holds | None,
     now: datetime,
 ) -> BudgetState:
     """How a budget stands at an instant, from its usage periods, newest first.
 
-    While the worker is a moment behind, that is still the period before.
+    While the worker is a moment behind, that is still the period before. Who holds what matters to workspaces only.
     """
     period = next((row for row in periods if row.period_start <= now), None)
     uses = {
-        figure.metric.key: Use(rate_of(figure), figure.used, figure.allowed, holds.get(figure.metric.key, {}))
+        figure.metric.key: Use(
+            rate_of(figure),
+            figure.used,
+            figure.allowed,
+            {"": Held(figure.held, 1)} if holds is None else holds.get(figure.metric.key, {}),
+        )
         for figure in figures
         if figure.period is not None
     }

@@ -75,7 +75,7 @@ def trace_history(
     figure: UsageFigure, history: History, buckets: Sequence[Period], zone: str, granularity: Granularity
 ) -> list[UsagePoint]:
     """The series of one metric. A gauge is walked back from its level now."""
-    changes = _sum_by_bucket(figure.metric.key, history, buckets, zone, granularity)
+    changes = sum_by_bucket(figure.metric.key, history, buckets, zone, granularity)
     if figure.metric.kind is MetricKind.COUNTER:
         return [UsagePoint(bucket.start, bucket.end, change) for bucket, change in zip(buckets, changes, strict=True)]
     level = figure.used
@@ -86,9 +86,10 @@ def trace_history(
     return points[::-1]
 
 
-def _sum_by_bucket(
+def sum_by_bucket(
     metric_key: str, history: History, buckets: Sequence[Period], zone: str, granularity: Granularity
 ) -> list[int]:
+    """How a metric changed in each bucket."""
     if granularity is Granularity.MONTH:
         return [history.changes.get((metric_key, month_of(bucket.start, zone)), 0) for bucket in buckets]
     # What was rolled up under a former zone of the account begins beside today's buckets.

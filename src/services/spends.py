@@ -1,15 +1,17 @@
 """What an account spends in a usage period: lines in the parts that fall into it, and what usage costs."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 
 from ..database import ReadSession
 from ..models import (
     BillingAccount,
+    Granularity,
     Interval,
     Invoice,
     InvoiceLine,
@@ -18,8 +20,11 @@ from ..models import (
     ScheduledChange,
     Subscription,
     SubscriptionStatus,
+    TestClock,
     UsagePeriod,
+    UsageRollup,
 )
+from ..models.types import UTC
 from .costs import load_cost_totals
 from .pricing import kept_units
 from .relations import load_held_add_ons
@@ -53,10 +58,13 @@ class SpendBase:
         }
 
 
-async def load_lines_since(session: ReadSession, account_id: UUID, since: datetime) -> list[SpentLine]:
+async def load_lines_since(
+    session: ReadSession, account_ids: Collection[UUID], since: datetime
+) -> dict[UUID, list[SpentLine]]:
     """The lines that may be spent from an instant on, drafts' too. What was withdrawn is not, nor are credit notes."""
     rows = await session.execute(
         select(
+            InvoiceLine.account_id,
             InvoiceLine.kind,
             InvoiceLine.period_start,
             InvoiceLine.amount_minor,
@@ -65,20 +73,78 @@ async def load_lines_since(session: ReadSession, account_id: UUID, since: dateti
         )
         .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
         .where(
-            InvoiceLine.account_id == account_id,
+            InvoiceLine.account_id.in_(account_ids),
             InvoiceLine.kind.not_in(BY_USAGE),
             InvoiceLine.period_end > since,
             Invoice.status != InvoiceStatus.VOID,
         )
     )
-    return [SpentLine(*row) for row in rows]
+    found: dict[UUID, list[SpentLine]] = defaultdict(list)
+    for account_id, kind, start, amount_minor, usage_periods, metric_key in rows:
+        found[account_id].append(SpentLine(kind, start, amount_minor, usage_periods, metric_key))
+    return found
+
+
+async def load_certain(session: ReadSession, account_ids: Sequence[UUID], now: datetime) -> list[int | None]:
+    """What of each account's running usage period is spent whatever is used: all but its overage, in minor units.
+
+    In the accounts' order; none for one whose running period is not opened. Two statements for all.
+    """
+    rows = await session.execute(
+        select(UsagePeriod, func.coalesce(TestClock.now, now, type_=UTC()))
+        .join(BillingAccount, BillingAccount.id == UsagePeriod.account_id)
+        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+        .where(UsagePeriod.account_id.in_(account_ids))
+        .order_by(UsagePeriod.start_at)
+    )
+    periods: dict[UUID, list[UsagePeriod]] = defaultdict(list)
+    running: dict[UUID, datetime] = {}
+    for period, at in rows:
+        periods[period.account_id].append(period)
+        if period.start_at <= at < period.end_at:
+            running[period.account_id] = period.start_at
+    lines = await load_lines_since(session, running.keys(), min(running.values())) if running else {}
+    return [
+        sum(part for _, part in SpendBase(periods[id_], lines.get(id_, ())).parts_in(running[id_]))
+        if id_ in running
+        else None
+        for id_ in account_ids
+    ]
+
+
+Shares = Mapping[str, Mapping[str, int]]
+"""What workspaces used of each metric."""
+
+
+async def load_shares(session: ReadSession, account_ids: Sequence[UUID], now: datetime) -> list[Shares]:
+    """What each account's workspaces used in the running usage period, in the accounts' order: one statement."""
+    at = func.coalesce(TestClock.now, now)
+    rows = await session.execute(
+        select(UsageRollup.account_id, UsageRollup.metric_key, UsageRollup.workspace, func.sum(UsageRollup.quantity))
+        .join(BillingAccount, BillingAccount.id == UsageRollup.account_id)
+        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+        .join(
+            UsagePeriod,
+            and_(UsagePeriod.account_id == UsageRollup.account_id, UsagePeriod.start_at <= at, UsagePeriod.end_at > at),
+        )
+        .where(
+            UsageRollup.account_id.in_(account_ids),
+            UsageRollup.granularity == Granularity.HOUR,
+            UsageRollup.start_at >= UsagePeriod.start_at,
+        )
+        .group_by(UsageRollup.account_id, UsageRollup.metric_key, UsageRollup.workspace)
+    )
+    found: dict[UUID, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    for account_id, metric_key, workspace, quantity in rows:
+        found[account_id][metric_key][workspace] = max(0, int(quantity))
+    return [found[account_id] for account_id in account_ids]
 
 
 async def load_base(
     session: ReadSession, account: BillingAccount, periods: Sequence[UsagePeriod], starts: Sequence[datetime]
 ) -> SpendBase:
     """What the spend of some usage periods of an account is made of, by their starts: two statements."""
-    lines = await load_lines_since(session, account.id, min(starts))
+    lines = (await load_lines_since(session, [account.id], min(starts))).get(account.id, [])
     return SpendBase(periods, lines, await load_cost_totals(session, account.id, starts))
 
 

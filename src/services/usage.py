@@ -122,6 +122,8 @@ class UsageFigure:
     limit: int | None
     period: Period | None
     """Of a gauge none."""
+    period_end: datetime | None
+    """When the account's usage period ends, of a gauge too; none before the first."""
     resets_at: datetime | None
     policy: OveragePolicy
     """The one in force."""
@@ -241,9 +243,8 @@ async def load_figures(
     for row in rows:
         account, metric, limit, counter, price, subscription, tier, clock_now, running, setting, approval, holding = row
         known = [] if running is None else [running]
-        period = None
-        if metric.kind is MetricKind.COUNTER:
-            period = period_of(account, subscription, known, clock_now or now)
+        usage_period = period_of(account, subscription, known, clock_now or now)
+        period = usage_period if metric.kind is MetricKind.COUNTER else None
         # After a cancellation the counter that it cut short still overlaps the running period: it is not of it.
         current = counter if counter and (period is None or counter.period_start == period.start) else None
         if current is None and metric.key in found[account.id]:
@@ -258,6 +259,7 @@ async def load_figures(
             allowed=current.allowed if current else 0,
             limit=limit.quantity if limit else 0,
             period=period,
+            period_end=usage_period.end if usage_period else None,
             resets_at=period.end if period else None,
             policy=policy_in_force(metric, status, tier, price, setting),
             setting=setting,
