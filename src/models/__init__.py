@@ -13,7 +13,7 @@ from .account import (
     TaxExemption,
     TestClock,
 )
-from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity
+from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity, SpikeCauseKind
 from .base import Base, Entity
 from .books import Deferral, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from .catalogue import AddOn, Interval, Metric, MetricKind, Plan, PlanLimit, PlanVersion, Price, PriceKind, TaxTableRow
@@ -179,6 +179,7 @@ __all__ = [
     "SandboxMessages",
     "SandboxRefund",
     "ScheduledChange",
+    "SpikeCauseKind",
     "Subscription",
     "SubscriptionAddOn",
     "SubscriptionEvent",

@@ -116,7 +116,7 @@ async def _show_line(row: models.InvoiceLine, info: Info) -> InvoiceLine:
 
 
 async def _show_alert(row: models.Alert, info: Info) -> Alert | None:
-    needed = Right.READ_USAGE if row.kind is models.AlertKind.USAGE else Right.READ_BILLING
+    needed = Right.READ_BILLING if row.kind is models.AlertKind.BUDGET else Right.READ_USAGE
     return Alert.of(row) if _may(info, needed, row.account_id) else None
 
 

@@ -12,7 +12,11 @@ from .errors import InvalidInput, NotFound, Refusals
 
 MAX_ALERTS = 100
 """How many alerts are acknowledged at once."""
-_EVENTS = {AlertKind.USAGE: "usage.alert_acknowledged", AlertKind.BUDGET: "budget.alert_acknowledged"}
+_EVENTS = {
+    AlertKind.USAGE: "usage.alert_acknowledged",
+    AlertKind.BUDGET: "budget.alert_acknowledged",
+    AlertKind.SPIKE: "usage.alert_acknowledged",
+}
 
 
 async def acknowledge_alerts(work: Work, account_id: UUID, ids: Sequence[UUID | None]) -> BillingAccount:
@@ -42,7 +46,7 @@ async def acknowledge_alerts(work: Work, account_id: UUID, ids: Sequence[UUID | 
     for alert in fresh:
         alert.acknowledged_at = alert.updated_at = now
         alert.acknowledged_by = work.actor.name
-        subject = "metric" if alert.kind is AlertKind.USAGE else "budgetId"
+        subject = "budgetId" if alert.kind is AlertKind.BUDGET else "metric"
         work.emit(
             account,
             _EVENTS[alert.kind],

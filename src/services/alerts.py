@@ -242,6 +242,7 @@ async def cut_periods(work: Work, account: BillingAccount, at: datetime) -> None
         update(Alert)
         .where(
             Alert.account_id == account.id,
+            Alert.kind != AlertKind.SPIKE,
             Alert.resolved_at.is_(None),
             Alert.period_start < at,
             Alert.period_end > at,
@@ -276,6 +277,7 @@ async def find_ended(database: Database) -> Sequence[UUID]:
                 select(Alert.account_id)
                 .join(BillingAccount, BillingAccount.id == Alert.account_id)
                 .where(
+                    Alert.kind != AlertKind.SPIKE,
                     Alert.resolved_at.is_(None),
                     Alert.period_end <= database.clock.now(),
                     BillingAccount.test_clock_id.is_(None),

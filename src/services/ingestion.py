@@ -218,6 +218,7 @@ def _take(
             period.start,
             workspace,
             event.properties,
+            principal.id,
         )
     )
     return EventResult(
@@ -239,6 +240,7 @@ EVENT_COLUMNS = (
     "period_start",
     "workspace",
     "properties",
+    "sent_by",
 )
 CHANGE = EVENT_COLUMNS.index("change")
 
@@ -506,7 +508,9 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
                 continue
             end = figure.period.end if figure.period else None
             sequence = work.advance(tally.account)
-            rows.append((tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence))
+            rows.append(
+                (tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence, True)
+            )
             readings.append(
                 alerts.Reading(tally.account, metrics[metric_key], figure.period, figure.used, figure.limit)
             )
@@ -519,6 +523,7 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
         "allowed",
         "changed_at",
         "sequence",
+        "has_moved",
     )
     await work.insert_many(Counter, names, rows, setting=names[3:])
     return readings

@@ -15,7 +15,7 @@ from ..models import (
     Metric,
     MetricKind,
 )
-from . import alerts
+from . import alerts, spikes
 from .plan_limits import Limits
 from .rules.periods import Period
 from .usage import MAX_FIGURE, UsageFigure
@@ -136,3 +136,4 @@ async def set_limits(
         await alerts.evaluate_usage(work, readings)
     else:
         await alerts.resolve_all(work, account)
+        await spikes.resolve_spikes(work, account)
