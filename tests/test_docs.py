@@ -30,7 +30,7 @@ PAGES = [
     Path("deploy/README.md"),
     *sorted(Path("docs").rglob("*.md")),
 ]
-STORIES = [Path(f"docs/{name}.md") for name in ("subscriptions", "test-clocks", "invoices", "payments")]
+STORIES = [Path(f"docs/{name}.md") for name in ("subscriptions", "test-clocks", "invoices", "payments", "spikes")]
 """Guides whose blocks are lived through from top to bottom."""
 
 

@@ -132,7 +132,8 @@ async def look_further(
         spikes = [spike for spike in spikes if spike.key not in known]
         told: list[Spike] = []
         for first in range(0, len(spikes), CAUSED_AT_ONCE):
-            told += await _find_causes(session, spikes[first : first + CAUSED_AT_ONCE])
+            part = spikes[first : first + CAUSED_AT_ONCE]
+            told += await _find_causes(session, part, is_sqlite=database.is_sqlite)
     await database.run(actor, _note, moved, told)
     return moved[-1]
 
@@ -246,7 +247,7 @@ Parts = Mapping[int, Mapping[str, Mapping[int, int]]]
 """Of each spike, by its place, what its parts have by name on its day (0) and on the days that it is compared with."""
 
 
-async def _find_causes(session: ReadSession, spikes: Sequence[Spike]) -> list[Spike]:
+async def _find_causes(session: ReadSession, spikes: Sequence[Spike], *, is_sqlite: bool) -> list[Spike]:
     """The same days with who and what grew most: three statements."""
     sample = _sample_events(spikes)
     senders = _add_up(
@@ -256,7 +257,7 @@ async def _find_causes(session: ReadSession, spikes: Sequence[Spike]) -> list[Sp
             )
         )
     )
-    properties = _add_up(await session.execute(_select_properties(sample, is_sqlite=_is_sqlite(session))))
+    properties = _add_up(await session.execute(_select_properties(sample, is_sqlite=is_sqlite)))
     workspaces = _add_up(await session.execute(_select_workspaces(spikes)))
     found = []
     for place, spike in enumerate(spikes):
@@ -272,10 +273,6 @@ async def _find_causes(session: ReadSession, spikes: Sequence[Spike]) -> list[Sp
         ]
         found.append(replace(spike, causes=causes))
     return found
-
-
-def _is_sqlite(session: AsyncSession) -> bool:
-    return session.get_bind().dialect.name == "sqlite"
 
 
 def _compare(parts: Mapping[str, Mapping[int, int]], count: int) -> list[Growth]:
