@@ -129,7 +129,7 @@ class Counter(Base, kw_only=True, eq=False):
     sequence: Mapped[int]
     """The account's sequence at the last change: streams of usage resume by it."""
     has_moved: Mapped[bool] = mapped_column(default=False)
-    """Whether events came since unusual days were last looked for."""
+    """Whether events came since unusual days were last looked for; of gauges never."""
 
 
 class EffectiveLimit(Base, kw_only=True, eq=False):

@@ -508,8 +508,9 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
                 continue
             end = figure.period.end if figure.period else None
             sequence = work.advance(tally.account)
+            is_counter = figure.period is not None  # unusual days are looked for in these only
             rows.append(
-                (tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence, True)
+                (tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence, is_counter)
             )
             readings.append(
                 alerts.Reading(tally.account, metrics[metric_key], figure.period, figure.used, figure.limit)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from plafond.models import Alert, AlertKind, AlertLevel, Interval, Notice, Role
+from plafond.models import Alert, AlertKind, AlertLevel, Counter, Interval, Notice, Role
 from plafond.schema.node import encode_id
 from plafond.services import spikes
 from plafond.services.access import Scope
@@ -24,7 +24,7 @@ from plafond.worker import WORKER, do_due_work
 from ..conftest import NOW, Client, World
 from ..http.test_sockets import connect
 from .engine import open_account, open_till, order
-from .helpers import ACTOR, OPERATOR, account_of, alerts_of, emails, outbox_of, send, tenant_key
+from .helpers import ACTOR, OPERATOR, account_of, alerts_of, emails, gauge, outbox_of, send, tenant_key
 
 DAY = timedelta(days=1)
 LAUNCH = {"workspace": "main", "campaign": "launch", "urgent": True}
@@ -43,8 +43,9 @@ async def test_an_unusual_day_is_told_once_with_what_caused_it(world: World) -> 
     usual = [emails(f"usual-{week}", 100, occurred_at=NOW - week * 7 * DAY, properties=LAUNCH) for week in range(1, 5)]
     await send(world, *usual, principal=key)
     await look(world)
-    async with world.database.read() as session:
-        assert await session.scalar(select(Alert.id).where(Alert.kind == AlertKind.SPIKE)) is None, "in no account"
+    assert await spikes_of(world) == [], "its days are all alike"
+    (jump,) = await spikes_of(world, "dunmore")
+    assert (jump.used, jump.ceiling, jump.spike["day"]) == (231, 14, "2026-11-24"), "it grew by far a day before"
     before = (await account_of(world)).sequence
     await send(
         world,
@@ -130,6 +131,15 @@ async def test_it_can_be_seen_put_away_and_switched_off(world: World) -> None:
         await update_account(work, OPERATOR, account_id, {"spike_alerts": True})
     assert await look(world) == 1
     assert len(await spikes_of(world)) == 2, "what came meanwhile is looked at"
+
+
+async def test_gauges_are_not_looked_at(world: World) -> None:
+    await look(world)
+    await send(world, gauge("jump", "custom_domains", quantity=10))
+    assert await look(world) == 0
+    async with world.database.read() as session:
+        kept = select(Counter.used).where(Counter.metric_key == "custom_domains", Counter.has_moved)
+        assert (await session.scalars(kept)).all() == []
 
 
 async def test_the_same_statements_for_one_counter_and_for_many(world: World) -> None:
