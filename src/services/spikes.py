@@ -32,7 +32,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import joinedload
 
 from ..database import Actor, Database, ReadSession, Work
-from ..faults import reach
 from ..models import (
     Alert,
     AlertKind,
@@ -443,7 +442,6 @@ def _raise(work: Work, account: BillingAccount, spike: Spike) -> None:
         },
     )
     work.session.add(alert)
-    reach("alert.raised")
 
 
 async def _put_banners(work: Work, accounts: Mapping[UUID, BillingAccount], subjects: Collection[Subject]) -> None:

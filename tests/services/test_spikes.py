@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from plafond.models import Alert, AlertKind, AlertLevel, Counter, Interval, Notice, Role
+from plafond.models import Alert, AlertKind, AlertLevel, Counter, Interval, Notice, Role, SubscriptionStatus
 from plafond.schema.node import encode_id
 from plafond.services import spikes
 from plafond.services.access import Scope
@@ -15,6 +15,8 @@ from plafond.services.accounts import update_account
 from plafond.services.acknowledgements import acknowledge_alerts
 from plafond.services.cursors import encode_change
 from plafond.services.decisions import decide_start
+from plafond.services.limits import set_limits
+from plafond.services.rules.periods import Period
 from plafond.services.rules.thresholds import percent_of
 from plafond.services.spikes import STAYS, find_over, look_at_all
 from plafond.services.test_clocks import advance_clock, create_clock
@@ -24,7 +26,18 @@ from plafond.worker import WORKER, do_due_work
 from ..conftest import NOW, Client, World
 from ..http.test_sockets import connect
 from .engine import open_account, open_till, order
-from .helpers import ACTOR, OPERATOR, account_of, alerts_of, emails, gauge, outbox_of, send, tenant_key
+from .helpers import (
+    ACTOR,
+    OPERATOR,
+    account_of,
+    alerts_of,
+    change_subscription,
+    emails,
+    gauge,
+    outbox_of,
+    send,
+    tenant_key,
+)
 
 DAY = timedelta(days=1)
 LAUNCH = {"workspace": "main", "campaign": "launch", "urgent": True}
@@ -131,6 +144,20 @@ async def test_it_can_be_seen_put_away_and_switched_off(world: World) -> None:
         await update_account(work, OPERATOR, account_id, {"spike_alerts": True})
     assert await look(world) == 1
     assert len(await spikes_of(world)) == 2, "what came meanwhile is looked at"
+
+
+async def test_what_is_not_watched_any_more_keeps_none_open_and_raises_none(world: World) -> None:
+    await send(world, emails("burst", 15_000))
+    await look(world)
+    account = await account_of(world)
+    async with world.database.work(ACTOR) as work:
+        locked = (await work.lock_accounts([account.id]))[account.id]
+        await set_limits(work, locked, {}, Period(NOW, NOW), "subscription.canceled", is_watched=False)
+    (alert,) = await spikes_of(world)
+    assert (alert.resolved_at, await notices_of(world)) == (NOW, [])
+    await change_subscription(world, "acme", status=SubscriptionStatus.CANCELED, canceled_at=NOW)
+    await send(world, emails("before", 15_000, occurred_at=NOW - DAY))
+    assert await look(world) == 0
 
 
 async def test_gauges_are_not_looked_at(world: World) -> None:
