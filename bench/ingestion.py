@@ -364,6 +364,7 @@ async def store_events(database: Database, ids: list[UUID], events: int, first: 
                         MONTH.start,
                         "main",
                         {},
+                        "api_key:old",
                     )
                     for place in places
                 ],

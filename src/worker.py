@@ -10,7 +10,7 @@ import anyio
 from .adapters.sandbox_processor import SandboxProcessor
 from .database import Actor, Database, Work
 from .sandbox.messages import deliver_messages
-from .services import alerts, reservations
+from .services import alerts, reservations, spikes
 from .services.drawing import draw_due
 from .services.duties import ASKING, BATCH, BILLING, do_due
 from .services.partitions import is_only_waiting, let_go, make_partitions
@@ -23,6 +23,8 @@ from .stopping import Stopping
 PAUSE_S = 1.0
 UPKEEP_S = 3_600.0
 SOON_S = 60.0
+LOOKING_S = 15.0
+"""So often unusual days are looked for: also where usage never rests, it is looked at no oftener."""
 ASKING_AT_ONCE = 3
 """As many pieces of work wait for the processor at once; one that hangs for ten seconds holds up so many accounts."""
 WORKER = Actor(name="system:worker", origin="worker")
@@ -42,6 +44,7 @@ async def run_worker(database: Database, processor: Processor, stopping: Stoppin
             group.start_soon(_repeat, lambda: do_due(till, limit=1, kinds=ASKING), stopping)
         group.start_soon(_repeat, lambda: _deliver(till), stopping)
         group.start_soon(_repeat, lambda: number_waiting(database, WORKER), stopping)
+        group.start_soon(_look_for_spikes, database, stopping)
 
 
 async def run_drawing(database: Database, draughtsman: Draughtsman, stopping: Stopping) -> None:
@@ -86,6 +89,7 @@ async def do_due_work(till: Till) -> int:
     """One round of all of it. Gives how much was done: 0 means that nothing was due."""
     database = till.database
     done = await do_due(till) + await _deliver(till) + await _resolve_ended(database) + await _expire(database)
+    done += await spikes.look_at_all(database, WORKER) + await _resolve_spikes(database)
     return done + await number_waiting(database, WORKER)
 
 
@@ -96,6 +100,7 @@ async def _do_the_rest(till: Till, stopping: Stopping) -> int:
         done += 1
         if stopping.has_begun:
             return done
+    done += await _resolve_spikes(till.database)
     return done + await _resolve_ended(till.database) + await _expire(till.database)
 
 
@@ -112,6 +117,29 @@ async def _resolve_ended(database: Database) -> int:
 
 async def _resolve(work: Work, account_ids: Sequence[UUID]) -> None:
     await alerts.resolve_ended(work, (await work.lock_accounts(account_ids)).values())
+
+
+async def _look_for_spikes(database: Database, stopping: Stopping) -> None:
+    after = None
+    while not stopping.has_begun:
+        try:
+            after = await spikes.look_further(database, WORKER, after)
+        except Exception:
+            after = None
+            log.exception("looking for unusual days failed, and is tried again")
+        if after is None:
+            await stopping.sleep(LOOKING_S)
+
+
+async def _resolve_spikes(database: Database) -> int:
+    over = await spikes.find_over(database)
+    if over:
+        await database.run(WORKER, _resolve_days, over)
+    return len(over)
+
+
+async def _resolve_days(work: Work, account_ids: Sequence[UUID]) -> None:
+    await spikes.resolve_over(work, (await work.lock_accounts(account_ids)).values())
 
 
 async def _expire(database: Database) -> int:

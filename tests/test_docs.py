@@ -32,7 +32,16 @@ PAGES = [
 ]
 STORIES = [
     Path(f"docs/{name}.md")
-    for name in ("subscriptions", "test-clocks", "invoices", "payments", "recommendations", "budgets", "forecasts")
+    for name in (
+        "subscriptions",
+        "test-clocks",
+        "invoices",
+        "payments",
+        "recommendations",
+        "budgets",
+        "forecasts",
+        "spikes",
+    )
 ]
 """Guides whose blocks are lived through from top to bottom."""
 

@@ -13,7 +13,16 @@ from .account import (
     TaxExemption,
     TestClock,
 )
-from .alert import Alert, AlertKind, AlertLevel, AlertThreshold, Notice, NoticeSeverity, RecommendationDismissal
+from .alert import (
+    Alert,
+    AlertKind,
+    AlertLevel,
+    AlertThreshold,
+    Notice,
+    NoticeSeverity,
+    RecommendationDismissal,
+    SpikeCauseKind,
+)
 from .base import Base, Entity
 from .books import Deferral, EntryKind, LedgerAccount, LedgerEntry, LedgerPosting
 from .budget import Budget, BudgetAction, BudgetPeriod, BudgetScope
@@ -180,6 +189,7 @@ __all__ = [
     "SandboxMessages",
     "SandboxRefund",
     "ScheduledChange",
+    "SpikeCauseKind",
     "Subscription",
     "SubscriptionAddOn",
     "SubscriptionEvent",

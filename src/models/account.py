@@ -108,6 +108,8 @@ class BillingAccount(Entity, kw_only=True, eq=False):
     """What the processor knows the account by; none until it first needs to."""
     credit_minor: Mapped[int] = mapped_column(default=0)
     """The credit balance; the books have it too, and the audit compares."""
+    spike_alerts: Mapped[bool] = mapped_column(default=True)
+    """Whether unusual days of usage are told of."""
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
     test_clock_id: Mapped[UUID | None] = mapped_column(ForeignKey("test_clock.id"), index=True, default=None)
     sequence: Mapped[int] = mapped_column(default=0)

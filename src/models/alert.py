@@ -16,6 +16,15 @@ class AlertKind(StrEnum):
 
     USAGE = "USAGE"
     BUDGET = "BUDGET"
+    SPIKE = "SPIKE"
+
+
+class SpikeCauseKind(StrEnum):
+    """What of a day's usage is compared with usual days."""
+
+    WORKSPACE = "WORKSPACE"
+    API_KEY = "API_KEY"
+    PROPERTY = "PROPERTY"
 
 
 class AlertLevel(StrEnum):
@@ -30,7 +39,7 @@ class AlertLevel(StrEnum):
 
 
 class Alert(Entity, kw_only=True, eq=False):
-    """One threshold reached, once per episode, with the figures of that moment."""
+    """One threshold reached, once per episode, with the figures of that moment; or one unusual day, once."""
 
     __tablename__ = "alert"
     __table_args__ = (
@@ -50,20 +59,23 @@ class Alert(Entity, kw_only=True, eq=False):
     subject: Mapped[str]
     """The metric's key, or the budget's id."""
     threshold: Mapped[int]
+    """In percent of the ceiling; of a spike 0, which has none."""
     level: Mapped[AlertLevel]
     period_start: Mapped[datetime]
-    """Of a gauge `GAUGE_PERIOD`."""
+    """Of a gauge `GAUGE_PERIOD`, of a spike where its day begins."""
     period_end: Mapped[datetime | None]
     episode: Mapped[int]
     used: Mapped[int]
     """The figure at that moment; of a budget the spend in minor units."""
     ceiling: Mapped[int]
-    """The limit at that moment; of a budget its amount in minor units."""
+    """The limit at that moment; of a budget its amount in minor units, of a spike what such a day usually has."""
     sequence: Mapped[int]
     raised_at: Mapped[datetime]
     resolved_at: Mapped[datetime | None] = mapped_column(default=None)
     acknowledged_at: Mapped[datetime | None] = mapped_column(default=None)
     acknowledged_by: Mapped[str | None] = mapped_column(default=None)
+    spike: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    """Of a spike: `day`, its date in the account's zone then, and `causes`, each with `kind name quantity usual`."""
 
 
 class AlertThreshold(Base, kw_only=True, eq=False):

@@ -105,13 +105,18 @@ class UsageEvent(Base, kw_only=True, eq=False):
     period_start: Mapped[datetime]
     workspace: Mapped[str] = mapped_column(default="")
     properties: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    sent_by: Mapped[str] = mapped_column(default="")
+    """Who sent it, by the name that the audit log knows them by."""
 
 
 class Counter(Base, kw_only=True, eq=False):
     """The figure of a metric: of a counter per usage period, of a gauge the one running level."""
 
     __tablename__ = "counter"
-    __table_args__ = (CheckConstraint("used >= 0", "not_negative"),)
+    __table_args__ = (
+        CheckConstraint("used >= 0", "not_negative"),
+        Index("ix_counter_moved", "account_id", sqlite_where=text("has_moved"), postgresql_where=text("has_moved")),
+    )
 
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True)
     metric_key: Mapped[str] = mapped_column(ForeignKey("metric.key"), primary_key=True)
@@ -123,6 +128,8 @@ class Counter(Base, kw_only=True, eq=False):
     changed_at: Mapped[datetime]
     sequence: Mapped[int]
     """The account's sequence at the last change: streams of usage resume by it."""
+    has_moved: Mapped[bool] = mapped_column(default=False)
+    """Whether events came since unusual days were last looked for; of gauges never."""
 
 
 class EffectiveLimit(Base, kw_only=True, eq=False):

@@ -54,7 +54,7 @@ class AccountMutation:
         info: Info,
         input: Annotated[UpdateBillingAccountInput, strawberry.argument(description="What to change.")],
     ) -> UpdateBillingAccountPayload:
-        """Change an account's name, zone, locale or metadata; for operators also currency and terms of payment."""
+        """Change an account's name, zone, locale, metadata or spike alerts; for operators also currency and terms."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(account_id), given=fields)

@@ -94,11 +94,14 @@ class UpdateBillingAccountInput:
         "What it pays in. For operators, before the first invoice, and while nothing is reckoned in the present one."
     )
     collection: CollectionInput | None = _may("How its invoices are paid. For operators.")
+    spike_alerts: bool | None = _may(
+        "Whether unusual days of usage are told of; true at first. Switched off, the open alerts are resolved."
+    )
     idempotency_key: str | None = once_key()
 
     def to_fields(self) -> AccountFields:
         """As the services know it."""
-        return _to_fields(self)
+        return cast("AccountFields", {**_to_fields(self), **_given(self, "spike_alerts")})
 
 
 @strawberry.input(description="A tax id that is not a VAT id.")

@@ -146,6 +146,7 @@ from .money import Money
 from .node import NOBODY, Node, encode_id, key_of
 from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
+from .spikes import Spike
 
 MAX_POINTS = 400
 MAX_KEPT = KEPT_PERIODS + 1
@@ -1971,7 +1972,10 @@ ACTION_LABELS = {
 }
 
 
-@strawberry.type(description="That a threshold was reached: raised once per episode, with the figures of that moment.")
+@strawberry.type(
+    description="That a threshold was reached, raised once per episode, or that a day is unusual, raised once for it; "
+    "with the figures of that moment."
+)
 class Alert(Node):
     """An alert."""
 
@@ -1980,13 +1984,16 @@ class Alert(Node):
     id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the alert again.")
     cursor: str = said("Its place in the account's stream: a subscription given this as `after` goes on behind it.")
     kind: AlertKind = said("What it is about.")
-    threshold: int = said("The share that was reached, in whole percent.")
+    threshold: int | None = said("The share that was reached, in whole percent; null on spikes.")
     level: AlertLevel = said("How near the ceiling that is.")
-    used: BigInt | None = said("The figure at that moment; null on budget alerts.")
-    limit: BigInt | None = said("The limit at that moment; null on budget alerts.")
-    percent: float | None = said("The share at that moment, cut to two places.")
-    period_start: datetime | None = said("The usage period it belongs to; null for a gauge.")
-    period_end: datetime | None = said("Where that period ends, exclusive; null for a gauge.")
+    used: BigInt | None = said("The figure at that moment, of a spike the day's; null on budget alerts.")
+    limit: BigInt | None = said("The limit at that moment; null on budget alerts and spikes.")
+    percent: float | None = said(
+        "The share at that moment, cut to two places; of a spike that of what is usual, null where that is 0."
+    )
+    period_start: datetime | None = said("The usage period it belongs to, or a spike's day; null for a gauge.")
+    period_end: datetime | None = said("Where that period or day ends, exclusive; null for a gauge.")
+    spike: Spike | None = said("The unusual day; null on alerts of other kinds.")
     raised_at: datetime = said("When it was raised.")
     resolved_at: datetime | None = said("When its cause was gone; null while it is open.")
     acknowledged_at: datetime | None = said("When somebody said that they have seen it.")
@@ -1997,7 +2004,7 @@ class Alert(Node):
     @classmethod
     def of(cls, row: models.Alert, sequence: int | None = None) -> Self:
         """An alert from its row; in a stream at the place of the change, which may be its resolution."""
-        is_usage = row.kind is AlertKind.USAGE
+        is_spike = row.kind is AlertKind.SPIKE
         is_gauge = row.period_start == models.GAUGE_PERIOD
         return cls(
             row=row,
@@ -2005,13 +2012,14 @@ class Alert(Node):
             id=encode_id("Alert", row.id),
             cursor=encode_change(row.account_id, row.sequence if sequence is None else sequence),
             kind=row.kind,
-            threshold=row.threshold,
+            threshold=None if is_spike else row.threshold,
             level=row.level,
-            used=BigInt(row.used) if is_usage else None,
-            limit=BigInt(row.ceiling) if is_usage else None,
-            percent=percent_of(row.used, row.ceiling),
+            used=None if row.kind is AlertKind.BUDGET else BigInt(row.used),
+            limit=BigInt(row.ceiling) if row.kind is AlertKind.USAGE else None,
+            percent=None if is_spike and row.ceiling == 0 else percent_of(row.used, row.ceiling),
             period_start=None if is_gauge else row.period_start,
             period_end=row.period_end,
+            spike=Spike.of(row) if is_spike else None,
             raised_at=row.raised_at,
             resolved_at=row.resolved_at,
             acknowledged_at=row.acknowledged_at,
@@ -2492,6 +2500,7 @@ class BillingAccount(Node):
     currency: CurrencyCode = said("What it pays in; fixed by its first invoice.")
     timezone: str = said("Its IANA time zone: periods and days are this zone's.")
     locale: str = said("Its language and region, such as en-US.")
+    spike_alerts: bool = said("Whether unusual days of usage are told of, as alerts of the kind SPIKE.")
     change_cursor: str = said(
         "Where the account's stream stood before anything else here was read: a subscription with this as `after` "
         "misses nothing; what came in between may come once more."
@@ -2510,6 +2519,7 @@ class BillingAccount(Node):
             currency=CurrencyCode(row.currency),
             timezone=row.timezone,
             locale=row.locale,
+            spike_alerts=row.spike_alerts,
             change_cursor=encode_change(row.id, row.sequence),
             created_at=row.created_at,
             updated_at=row.updated_at,
@@ -2807,16 +2817,16 @@ class BillingAccount(Node):
         before: Before = None,
         filter: Annotated[AlertFilterInput | None, strawberry.argument(description="Which alerts.")] = None,
     ) -> AlertConnection:
-        """Its alerts, newest first. Callers who may not see money get those of usage."""
+        """Its alerts, newest first. Callers who may not see money get those of usage, spikes among them."""
         window = check_window(first, last, after, before)
-        kinds = tuple(filter.kinds or ()) if filter else ()
+        kinds = tuple(filter.kinds) if filter and filter.kinds else tuple(AlertKind)
         metrics = tuple(filter.metrics or ()) if filter else ()
         if len(metrics) > MAX_FILTER_VALUES or not all(metric.isprintable() for metric in metrics):
             raise RequestRefused(
                 ErrorCode.BAD_USER_INPUT, f"`metrics` names at most {MAX_FILTER_VALUES} metrics by key."
             )
         if not info.context.principal.may(Right.READ_BILLING, self.account_id):
-            kinds = (AlertKind.USAGE,)
+            kinds = tuple(kind for kind in kinds if kind is not AlertKind.BUDGET)
         chosen = AlertFilter(
             open=filter.open if filter else None,
             kinds=kinds,

@@ -30,6 +30,7 @@ from ..models import (
     Role,
     SandboxAnswers,
     SandboxMessages,
+    SpikeCauseKind,
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
@@ -94,6 +95,7 @@ __all__ = [
     "Role",
     "SandboxAnswers",
     "SandboxMessages",
+    "SpikeCauseKind",
     "SubscriptionStatus",
     "TransactionKind",
     "TransactionStatus",
@@ -138,13 +140,28 @@ say_enum(
         "MEMBER": "Usage and usage alerts, without money.",
     },
 )
-say_enum(AlertKind, {"USAGE": "Usage reached a share of its limit.", "BUDGET": "Spend reached a share of its budget."})
+say_enum(
+    AlertKind,
+    {
+        "USAGE": "Usage reached a share of its limit.",
+        "BUDGET": "Spend reached a share of its budget.",
+        "SPIKE": "A day's usage lies far above what its weekday usually has.",
+    },
+)
+say_enum(
+    SpikeCauseKind,
+    {
+        "WORKSPACE": "Usage that names a workspace.",
+        "API_KEY": "Usage that a key sent, or an operator.",
+        "PROPERTY": "Usage whose events have a property with a value. The workspace is told apart.",
+    },
+)
 say_enum(
     AlertLevel,
     {
         "OK": "No threshold is reached.",
         "NOTICE": "A threshold of the account's own, below 80 %, is reached.",
-        "WARNING": "80 % is reached.",
+        "WARNING": "80 % is reached, or a day is unusual.",
         "UPGRADE_SUGGESTION": "90 % is reached: a larger plan would fit.",
         "URGENT": "95 % is reached: act now.",
         "LIMIT_REACHED": "100 % is reached.",

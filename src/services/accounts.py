@@ -38,6 +38,7 @@ from .errors import Conflict, ErrorCode, Forbidden, InvalidInput, NotFound, Refu
 from .limits import set_limits
 from .permissions import Action, require_action
 from .plan_limits import load_free_limits
+from .spikes import resolve_spikes
 
 ORDER = "billingAccounts:newest"
 ORDER_KINDS = (datetime, UUID)
@@ -151,6 +152,7 @@ class AccountFields(TypedDict, total=False):
     metadata: Any
     currency: str | None
     collection: CollectionTerms | None
+    spike_alerts: bool | None
 
 
 OPERATORS_FIELDS = ("currency", "collection")
@@ -235,6 +237,8 @@ async def update_account(work: Work, principal: Principal, account_id: UUID, giv
     if values.get("currency", account.currency) != account.currency:
         await _check_currency_is_free(work, account)
     before, after = set_columns(account, values)
+    if values.get("spike_alerts") is False:
+        await resolve_spikes(work, account)
     if after:
         record_update(
             work,
@@ -261,6 +265,8 @@ def _list_checks(given: AccountFields) -> dict[str, Callable[[], Any]]:
         checks["locale"] = partial(inputs.check_locale, given["locale"], ["input", "locale"])
     if "metadata" in given:
         checks["pairs"] = partial(inputs.check_pairs, given["metadata"], ["input", "metadata"])
+    if "spike_alerts" in given:
+        checks["spike_alerts"] = partial(inputs.require_given, given["spike_alerts"], ["input", "spikeAlerts"])
     if "collection" in given:
         path = ["input", "collection"]
         terms = inputs.require_given(given["collection"], path)

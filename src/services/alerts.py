@@ -205,16 +205,21 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
     )
     alert.sequence = work.emit(
         reading.account,
-        f"{reading.kind.lower()}.alert_raised",
+        event_of(reading.kind, "raised"),
         {**describe_alert(alert), "level": alert.level, **figures},
     )
     work.session.add(alert)
     reach("alert.raised")
 
 
+def event_of(kind: AlertKind, step: str) -> str:
+    """What the outbox calls that an alert of a kind was `raised`, `resolved` or `acknowledged`."""
+    return f"{'budget' if kind is AlertKind.BUDGET else 'usage'}.alert_{step}"
+
+
 def describe_alert(alert: "Alert | _Known") -> dict[str, Any]:
     """How events name an alert, and what it is about."""
-    subject = "metric" if alert.kind is AlertKind.USAGE else "budgetId"
+    subject = "budgetId" if alert.kind is AlertKind.BUDGET else "metric"
     return {"alertId": str(alert.id), subject: alert.subject, "threshold": alert.threshold}
 
 
@@ -227,7 +232,7 @@ async def _resolve(
         account = accounts[alert.account_id]
         now = work.clock.now_for(account)
         changes.append({"id": alert.id, "resolved_at": now, "updated_at": now})
-        work.emit(account, f"{alert.kind.lower()}.alert_resolved", describe_alert(alert))
+        work.emit(account, event_of(alert.kind, "resolved"), describe_alert(alert))
     if changes:
         await work.session.execute(update(Alert), changes)
     about = {Subject(alert.account_id, alert.kind, alert.subject) for alert in resolved}
@@ -262,6 +267,7 @@ async def cut_periods(work: Work, account: BillingAccount, at: datetime) -> None
         update(Alert)
         .where(
             Alert.account_id == account.id,
+            Alert.kind != AlertKind.SPIKE,
             Alert.resolved_at.is_(None),
             Alert.period_start < at,
             Alert.period_end > at,
@@ -299,6 +305,7 @@ async def find_ended(database: Database) -> Sequence[UUID]:
                 select(Alert.account_id)
                 .join(BillingAccount, BillingAccount.id == Alert.account_id)
                 .where(
+                    Alert.kind != AlertKind.SPIKE,
                     Alert.resolved_at.is_(None),
                     Alert.period_end <= database.clock.now(),
                     BillingAccount.test_clock_id.is_(None),

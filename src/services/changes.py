@@ -10,7 +10,7 @@ import anyio
 from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Database, ReadSession, account_topic
-from ..models import AlertKind, BillingAccount, BudgetPeriod, Counter, OutboxEvent
+from ..models import BillingAccount, BudgetPeriod, Counter, OutboxEvent
 from .access import Principal, Right, require
 from .cursors import encode_change
 from .errors import ErrorCode, RequestRefused
@@ -58,7 +58,9 @@ class Told:
 
 TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ChangeKind.ALERT: Told(
-        tuple(f"{kind.lower()}.alert_{step}" for kind in AlertKind for step in ("raised", "resolved", "acknowledged")),
+        tuple(
+            f"{about}.alert_{step}" for about in ("usage", "budget") for step in ("raised", "resolved", "acknowledged")
+        ),
         "alertId",
     ),
     ChangeKind.INVOICE: Told(

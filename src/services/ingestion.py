@@ -256,6 +256,7 @@ def _take(
             period.start,
             workspace,
             event.properties,
+            principal.id,
         )
     )
     return EventResult(
@@ -277,6 +278,7 @@ EVENT_COLUMNS = (
     "period_start",
     "workspace",
     "properties",
+    "sent_by",
 )
 CHANGE = EVENT_COLUMNS.index("change")
 
@@ -597,7 +599,10 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
                 continue
             end = figure.period.end if figure.period else None
             sequence = work.advance(tally.account)
-            rows.append((tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence))
+            is_counter = figure.period is not None  # unusual days are looked for in these only
+            rows.append(
+                (tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence, is_counter)
+            )
             readings.append(
                 alerts.read_usage(tally.account, metrics[metric_key], figure.period, figure.used, figure.limit)
             )
@@ -610,6 +615,7 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
         "allowed",
         "changed_at",
         "sequence",
+        "has_moved",
     )
     await work.insert_many(Counter, names, rows, setting=names[3:])
     return readings

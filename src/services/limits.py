@@ -15,7 +15,7 @@ from ..models import (
     Metric,
     MetricKind,
 )
-from . import alerts
+from . import alerts, spikes
 from .budget_periods import reckon_spend
 from .plan_limits import Limits
 from .rules.periods import Period
@@ -138,3 +138,4 @@ async def set_limits(
         await alerts.evaluate(work, readings)
     else:
         await alerts.resolve_all(work, account)
+        await spikes.resolve_spikes(work, account)

@@ -144,7 +144,7 @@ class AlertFilter:
     """Which alerts."""
 
     open: bool | None = None
-    kinds: tuple[AlertKind, ...] = ()
+    kinds: tuple[AlertKind, ...] = tuple(AlertKind)
     metrics: tuple[str, ...] = ()
     levels: tuple[AlertLevel, ...] = ()
 
@@ -153,10 +153,10 @@ class AlertFilter:
         found: list[ColumnElement[bool]] = []
         if self.open is not None:
             found.append(Alert.resolved_at.is_(None) if self.open else Alert.resolved_at.is_not(None))
-        if self.kinds:
+        if set(self.kinds) != set(AlertKind):
             found.append(Alert.kind.in_(self.kinds))
         if self.metrics:
-            found.append((Alert.kind == AlertKind.USAGE) & Alert.subject.in_(self.metrics))
+            found.append((Alert.kind != AlertKind.BUDGET) & Alert.subject.in_(self.metrics))
         if self.levels:
             found.append(Alert.level.in_(self.levels))
         return found

@@ -16,6 +16,7 @@ from .duties import perform, tell_operators
 from .errors import Conflict, InvalidInput, NotFound
 from .ports import ProcessorFailed
 from .reservations import expire_reservations
+from .spikes import look_at_all, resolve_over
 from .tills import Till
 from .wording import format_instant
 
@@ -75,6 +76,7 @@ async def advance_clock(till: Till, clock_id: UUID | None, to: datetime) -> Test
 
 
 async def _run(till: Till, clock_id: UUID, to: datetime) -> None:
+    await look_at_all(till.database, till.actor, test_clock_id=clock_id)
     while True:
         async with till.database.read() as session:
             found = await find_next_on_clock(session, clock_id, to)
@@ -104,7 +106,9 @@ async def _run(till: Till, clock_id: UUID, to: datetime) -> None:
         clock.updated_at = work.clock.now()
         await work.session.flush()
         hung = await work.session.scalars(select(BillingAccount.id).where(BillingAccount.test_clock_id == clock.id))
-        await expire_reservations(work, (await work.lock_accounts(hung.all())).values())
+        accounts = (await work.lock_accounts(hung.all())).values()
+        await expire_reservations(work, accounts)
+        await resolve_over(work, accounts)
 
 
 async def _set_to(till: Till, clock_id: UUID, found: Taken) -> Taken:

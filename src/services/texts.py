@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ..models import Alert, AlertLevel, BudgetScope, FailureCode, Notice
+from ..models import Alert, AlertKind, AlertLevel, BudgetScope, FailureCode, Notice, SpikeCauseKind
 from .rules.refunds import RefundCode
-from .wording import advice_words, format_instant, format_money, format_number, notice_words
+from .wording import advice_words, format_day, format_instant, format_money, format_number, notice_words
 
 _FAILURES = {
     FailureCode.CARD_DECLINED: ("The card was declined. Try again, or use another card.", True),
@@ -65,6 +65,10 @@ def budget_message(alert: Alert, name: str, currency: str) -> str:
 
 def alert_message(alert: Alert, subject_name: str) -> str:
     """An alert of usage in one sentence."""
+    if alert.kind is AlertKind.SPIKE:
+        causes = ", ".join(_cause(cause) for cause in _main_causes(alert.spike["causes"]))
+        said = f"{subject_name}: {alert.used:,} on {alert.spike['day']}, where such a day usually has {alert.ceiling:,}"
+        return f"{said}; most of it: {causes}." if causes else f"{said}."
     advice = _LEVELS.get(alert.level)
     text = f"{subject_name}: {alert.used:,} of {alert.ceiling:,} used, {alert.threshold} % reached"
     return f"{text}: {advice}." if advice else f"{text}."
@@ -72,6 +76,25 @@ def alert_message(alert: Alert, subject_name: str) -> str:
 
 Params = dict[str, Any]
 Text = tuple[str, str]
+
+
+def _main_causes(causes: list[Params]) -> list[Params]:
+    """The first of each kind, which grew most."""
+    first: dict[str, Params] = {}
+    for cause in causes:
+        first.setdefault(cause["kind"], cause)
+    return list(first.values())
+
+
+_CAUSES = {
+    SpikeCauseKind.WORKSPACE: "workspace {name}",
+    SpikeCauseKind.API_KEY: "sent by {name}",
+    SpikeCauseKind.PROPERTY: "{name}",
+}
+
+
+def _cause(cause: Params) -> str:
+    return _CAUSES[SpikeCauseKind(cause["kind"])].format(name=cause["name"])
 
 
 def _payment_failed(params: Params) -> Text:
@@ -370,6 +393,16 @@ def _budget_not_upgraded(params: Params) -> Text:
     )
 
 
+def _usage_spike(params: Params, language: str = "en") -> Text:
+    figures = {name: format_number(params[name], language) for name in ("used", "expected")}
+    said = {"metric": params["metricName"], "day": format_day(date.fromisoformat(params["day"]), language), **figures}
+    causes = ", ".join(cause["name"] for cause in _main_causes(params["causes"]))
+    message = notice_words(language, "SPIKE_MESSAGE").format_map(said)
+    if causes:
+        message = f"{message} {notice_words(language, 'SPIKE_CAUSES').format(causes=causes)}"
+    return notice_words(language, "SPIKE_TITLE").format_map(said), message
+
+
 _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_FAILED": _payment_failed,
     "PAYMENT_OWED": _payment_owed,
@@ -397,8 +430,12 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "BUDGET_BLOCKED": _budget_blocked,
     "BUDGET_UPGRADED": _budget_upgraded,
     "BUDGET_NOT_UPGRADED": _budget_not_upgraded,
+    "USAGE_SPIKE": _usage_spike,
 }
-_IN_ALL_LANGUAGES: dict[str, Callable[[Params, str], Text]] = {"USAGE_THRESHOLD": _usage_threshold}
+_IN_ALL_LANGUAGES: dict[str, Callable[[Params, str], Text]] = {
+    "USAGE_THRESHOLD": _usage_threshold,
+    "USAGE_SPIKE": _usage_spike,
+}
 
 NOTICE_CODES = frozenset(_NOTICES)
 """What there are words for."""

@@ -1254,6 +1254,33 @@ async def an_alert_of_a_canceled_account_is_open(books: Damaged) -> None:
     await _add_alert(books, account_id=books.ids["leaver"], kind=AlertKind.USAGE)
 
 
+async def _add_spike(books: Damaged, name: str = "walled", **given: Any) -> None:
+    """An alert of an unusual day, with its event."""
+    day = {"period_start": NOW - DAY, "period_end": NOW, "threshold": 0, "used": 900, "ceiling": 100, **given}
+    await _add_alert(books, kind=AlertKind.SPIKE, account_id=books.ids[name], **day)
+
+
+@damage("I9", says="tells of no more than is usual")
+async def an_unusual_day_has_no_more_than_others(books: Damaged) -> None:
+    await _add_spike(books, used=100, resolved_at=NOW)
+
+
+@damage("I9", says="is open, and of a day that is over")
+async def an_unusual_day_that_is_over_is_open(books: Damaged) -> None:
+    await _add_spike(books, period_start=NOW - 4 * DAY, period_end=NOW - 3 * DAY)
+
+
+@damage("I9", says="is open where they are switched off")
+async def an_unusual_day_is_open_though_switched_off(books: Damaged) -> None:
+    await books.change(BillingAccount, books.ids["walled"], spike_alerts=False)
+    await _add_spike(books)
+
+
+@damage("I9", says="is open, and of an account that is left")
+async def an_unusual_day_of_a_canceled_account_is_open(books: Damaged) -> None:
+    await _add_spike(books, "leaver")
+
+
 @damage("I9", says="team_members stands at 5, and the alert of 100 % is open")
 async def an_alert_of_a_gauge_below_is_open(books: Damaged) -> None:
     """Without a limit nothing is reached."""

@@ -498,6 +498,25 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         ),
         ["CHANGE_PLAN", "CHANGE_ADD_ONS", "REDUCE_USAGE"],
     ),
+    (
+        "USAGE_SPIKE",
+        {
+            "metricName": "Email sends",
+            "day": "2026-11-25",
+            "used": 9_600,
+            "expected": 1_000,
+            "causes": [
+                {"kind": "WORKSPACE", "name": "north", "quantity": 9_000, "usual": 10},
+                {"kind": "WORKSPACE", "name": "south", "quantity": 900, "usual": 10},
+                {"kind": "PROPERTY", "name": "campaign=launch", "quantity": 9_000, "usual": 0},
+            ],
+        },
+        (
+            "Email sends: an unusual day: 9,600 were used on November 25, 2026; such a day usually has 1,000. Most of "
+            "it: north, campaign=launch."
+        ),
+        [],
+    ),
 ]
 
 

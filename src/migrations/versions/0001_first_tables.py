@@ -177,6 +177,7 @@ def upgrade() -> None:
     sa.Column('net_days', sa.BigInteger(), nullable=False),
     sa.Column('processor_customer', sa.String(), nullable=True),
     sa.Column('credit_minor', sa.BigInteger(), nullable=False),
+    sa.Column('spike_alerts', sa.Boolean(), nullable=False),
     sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('test_clock_id', sa.Uuid(), nullable=True),
     sa.Column('sequence', sa.BigInteger(), nullable=False),
@@ -230,7 +231,7 @@ def upgrade() -> None:
 
     op.create_table('alert',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('USAGE', 'BUDGET', name='alertkind', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('USAGE', 'BUDGET', 'SPIKE', name='alertkind', native_enum=False, length=40), nullable=False),
     sa.Column('subject', sa.String(), nullable=False),
     sa.Column('threshold', sa.BigInteger(), nullable=False),
     sa.Column('level', sa.Enum('OK', 'NOTICE', 'WARNING', 'UPGRADE_SUGGESTION', 'URGENT', 'LIMIT_REACHED', name='alertlevel', native_enum=False, length=40), nullable=False),
@@ -244,6 +245,7 @@ def upgrade() -> None:
     sa.Column('resolved_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('acknowledged_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('acknowledged_by', sa.String(), nullable=True),
+    sa.Column('spike', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
@@ -258,7 +260,7 @@ def upgrade() -> None:
 
     op.create_table('alert_threshold',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('USAGE', 'BUDGET', name='alertkind', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('USAGE', 'BUDGET', 'SPIKE', name='alertkind', native_enum=False, length=40), nullable=False),
     sa.Column('subject', sa.String(), nullable=False),
     sa.Column('percent', sa.BigInteger(), nullable=False),
     sa.Column('set_at', sa.DateTime(timezone=True), nullable=False),
@@ -330,11 +332,15 @@ def upgrade() -> None:
     sa.Column('allowed', sa.BigInteger(), nullable=False),
     sa.Column('changed_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('sequence', sa.BigInteger(), nullable=False),
+    sa.Column('has_moved', sa.Boolean(), nullable=False),
     sa.CheckConstraint('used >= 0', name=op.f('ck_counter_not_negative')),
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_counter_account_id_billing_account')),
     sa.ForeignKeyConstraint(['metric_key'], ['metric.key'], name=op.f('fk_counter_metric_key_metric')),
     sa.PrimaryKeyConstraint('account_id', 'metric_key', 'period_start', name=op.f('pk_counter'))
     )
+    with op.batch_alter_table('counter', schema=None) as batch_op:
+        batch_op.create_index('ix_counter_moved', ['account_id'], unique=False, sqlite_where=sa.text('has_moved'), postgresql_where=sa.text('has_moved'))
+
     op.create_table('document',
     sa.Column('account_id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.Enum('INVOICE', 'CREDIT_NOTE', 'RECEIPT', name='documentkind', native_enum=False, length=40), nullable=False),
@@ -690,6 +696,7 @@ def upgrade() -> None:
     sa.Column('period_start', sa.DateTime(timezone=True), nullable=False),
     sa.Column('workspace', sa.String(), nullable=False),
     sa.Column('properties', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('sent_by', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_usage_event')),
     postgresql_partition_by='RANGE (id)'
     )
@@ -1364,6 +1371,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_document_account_id'))
 
     op.drop_table('document')
+    with op.batch_alter_table('counter', schema=None) as batch_op:
+        batch_op.drop_index('ix_counter_moved', sqlite_where=sa.text('has_moved'), postgresql_where=sa.text('has_moved'))
+
     op.drop_table('counter')
     op.drop_table('company')
     op.drop_table('budget')

@@ -24,6 +24,7 @@ from ...models.types import UTC
 from ..reaching import has_reached, select_limits, watch_limits
 from ..rules.thresholds import BUILT_IN
 from ..rules.transitions import RUNNING
+from ..spikes import STAYS
 from .reading import Findings, key_of_id, key_of_text, stream, sum_of
 
 OVERDUE_FOR = timedelta(days=1)
@@ -36,6 +37,7 @@ async def check_alerts(session: ReadSession, found: Findings, now: datetime) -> 
     await _check_orphans(session, found)
     await _check_episodes(session, found)
     await _check_open(session, found, now)
+    await _check_spikes(session, found, now)
     await _check_reached(session, found, now)
 
 
@@ -61,12 +63,19 @@ async def _check_events(session: ReadSession, found: Findings) -> None:
     )
     statement = (
         select(
-            Alert.account_id, Alert.id, Alert.subject, Alert.threshold, Alert.sequence, told.c.times, told.c.sequence
+            Alert.account_id,
+            Alert.id,
+            Alert.kind,
+            Alert.subject,
+            Alert.threshold,
+            Alert.sequence,
+            told.c.times,
+            told.c.sequence,
         )
         .join(BillingAccount, BillingAccount.id == Alert.account_id)
         .outerjoin(told, told.c.alert_key == key_of_id(session, Alert.id))
         .where(
-            Alert.kind == AlertKind.USAGE,
+            Alert.kind != AlertKind.BUDGET,
             or_(
                 and_(told.c.times.is_(None), Alert.sequence > BillingAccount.kept_after_sequence),
                 told.c.times > 1,
@@ -75,8 +84,8 @@ async def _check_events(session: ReadSession, found: Findings) -> None:
         )
         .order_by(Alert.account_id, Alert.sequence)
     )
-    async for account_id, alert_id, subject, threshold, sequence, times, at in stream(session, statement):
-        what = f"The alert {alert_id} of {subject} at {threshold} %"
+    async for account_id, alert_id, kind, subject, threshold, sequence, times, at in stream(session, statement):
+        what = f"The alert {alert_id} of {subject}" + (f" at {threshold} %" if kind is AlertKind.USAGE else "")
         if times is None:
             found.add("I9", account_id, f"{what} was never told of.")
         elif times > 1:
@@ -188,6 +197,33 @@ async def _check_open(session: ReadSession, found: Findings, now: datetime) -> N
     )
     async for account_id, alert_id, subject, threshold, told in stream(session, statement):
         found.add("I9", account_id, f"The alert {alert_id} of {subject} at {threshold} % is open, and of {told}.")
+
+
+async def _check_spikes(session: ReadSession, found: Findings, now: datetime) -> None:
+    """An unusual day has more than is usual; what is open is not long over, and of an account that is told of them."""
+    is_over = Alert.period_end < _clock(now - STAYS - OVERDUE_FOR)
+    is_left = Subscription.status.not_in(list(RUNNING))
+    is_off = ~BillingAccount.spike_alerts
+    is_low = Alert.used <= Alert.ceiling
+    why = case(
+        (is_low, "tells of no more than is usual"),
+        (is_off, "is open where they are switched off"),
+        (is_left, "is open, and of an account that is left"),
+        else_="is open, and of a day that is over",
+    )
+    statement = (
+        select(Alert.account_id, Alert.id, Alert.subject, why)
+        .join(BillingAccount, BillingAccount.id == Alert.account_id)
+        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+        .outerjoin(Subscription, Subscription.account_id == Alert.account_id)
+        .where(
+            Alert.kind == AlertKind.SPIKE,
+            or_(is_low, and_(Alert.resolved_at.is_(None), or_(is_over, is_off, is_left))),
+        )
+        .order_by(Alert.account_id, Alert.sequence)
+    )
+    async for account_id, alert_id, subject, told in stream(session, statement):
+        found.add("I9", account_id, f"The alert {alert_id} of an unusual day of {subject} {told}.")
 
 
 async def _check_reached(session: ReadSession, found: Findings, now: datetime) -> None:
