@@ -37,9 +37,9 @@ STORIES = [
         "test-clocks",
         "invoices",
         "payments",
-        "recommendations",
         "budgets",
         "forecasts",
+        "recommendations",
         "spikes",
     )
 ]

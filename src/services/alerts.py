@@ -240,8 +240,11 @@ async def _resolve(
 
 
 def _select_open(account_ids: Collection[UUID]) -> Select[*tuple[Any, ...]]:
+    # Unusual days have an end of their own, see `spikes`.
     return (
-        select(*_COLUMNS).where(Alert.account_id.in_(account_ids), Alert.resolved_at.is_(None)).order_by(Alert.sequence)
+        select(*_COLUMNS)
+        .where(Alert.account_id.in_(account_ids), Alert.kind != AlertKind.SPIKE, Alert.resolved_at.is_(None))
+        .order_by(Alert.sequence)
     )
 
 

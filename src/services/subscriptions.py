@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, select, update
 from ..database import ReadSession, Work
 from ..models import (
     Alert,
+    AlertKind,
     BillingAccount,
     Counter,
     Deferral,
@@ -231,7 +232,12 @@ async def _cut_period(
             counter.sequence = work.advance(account)
     await session.execute(
         update(Alert)
-        .where(Alert.account_id == account.id, Alert.period_start == row.start_at, Alert.resolved_at.is_(None))
+        .where(
+            Alert.account_id == account.id,
+            Alert.kind != AlertKind.SPIKE,
+            Alert.period_start == row.start_at,
+            Alert.resolved_at.is_(None),
+        )
         .values(period_end=at)
     )
     return moved

@@ -223,7 +223,8 @@ async def test_the_publisher_numbers_each_event_once_in_each_accounts_order(worl
     first = await positions(world)
     await send(world, emails("a", 11_000, account="birchwood"), emails("b", 40_000), gauge("c", quantity=10))
     assert await has_unnumbered(world.database)
-    assert await number_all(world) == 15  # twelve alerts, and the banners of three metrics
+    # Twelve alerts of usage and one of a budget, and the banners of three metrics and the budget.
+    assert await number_all(world) == 17
     assert not await has_unnumbered(world.database)
     second = await positions(world)
     assert set(first) <= set(second)
