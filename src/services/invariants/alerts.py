@@ -1,7 +1,9 @@
 """I9: each alert is one row with one event, open once at most, and whatever is reached has one."""
 
+from collections import defaultdict
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
 from sqlalchemy.orm import aliased
@@ -13,6 +15,8 @@ from ...models import (
     AlertKind,
     AlertThreshold,
     BillingAccount,
+    Budget,
+    BudgetPeriod,
     Counter,
     Metric,
     OutboxEvent,
@@ -22,7 +26,7 @@ from ...models import (
 )
 from ...models.types import UTC
 from ..reaching import has_reached, select_limits, watch_limits
-from ..rules.thresholds import BUILT_IN
+from ..rules.thresholds import BUILT_IN, is_reached
 from ..rules.transitions import RUNNING
 from ..spikes import STAYS
 from .reading import Findings, key_of_id, key_of_text, stream, sum_of
@@ -39,6 +43,7 @@ async def check_alerts(session: ReadSession, found: Findings, now: datetime) -> 
     await _check_open(session, found, now)
     await _check_spikes(session, found, now)
     await _check_reached(session, found, now)
+    await _check_budgets(session, found, now)
 
 
 def _raised() -> Select[*tuple[Any, ...]]:
@@ -46,7 +51,7 @@ def _raised() -> Select[*tuple[Any, ...]]:
         OutboxEvent.account_id,
         OutboxEvent.sequence,
         OutboxEvent.payload["alertId"].as_string().label("alert_id"),
-    ).where(OutboxEvent.kind == "usage.alert_raised")
+    ).where(OutboxEvent.kind.in_(("usage.alert_raised", "budget.alert_raised")))
 
 
 async def _check_events(session: ReadSession, found: Findings) -> None:
@@ -137,9 +142,12 @@ async def _check_episodes(session: ReadSession, found: Findings) -> None:
         select(OutboxEvent.id)
         .where(
             OutboxEvent.account_id == Alert.account_id,
-            OutboxEvent.kind == "usage.alert_resolved",
+            OutboxEvent.kind.in_(("usage.alert_resolved", "budget.alert_resolved")),
             OutboxEvent.sequence.between(earlier.sequence, Alert.sequence),
-            OutboxEvent.payload["metric"].as_string() == Alert.subject,
+            or_(
+                OutboxEvent.payload["metric"].as_string() == Alert.subject,
+                OutboxEvent.payload["budgetId"].as_string() == Alert.subject,
+            ),
             OutboxEvent.payload["threshold"].as_integer() == Alert.threshold,
         )
         .correlate(Alert, earlier)
@@ -284,3 +292,40 @@ async def _check_reached(session: ReadSession, found: Findings, now: datetime) -
         where = f"{metric_key} stands at {used:,}" + ("" if limit is None else f" of {limit:,}")
         told = f"{percent} % has {open_} open alerts" if holds else f"the alert of {percent} % is open"
         found.add("I9", account_id, f"{where}, and {told}.")
+
+
+async def _check_budgets(session: ReadSession, found: Findings, now: datetime) -> None:
+    """Each threshold that the spend of a budget reached has its one open alert, and each open alert its threshold."""
+    watched = or_(Subscription.id.is_(None), Subscription.status.in_(list(RUNNING)))
+    open_ones: dict[tuple[UUID, str], list[tuple[int, datetime]]] = defaultdict(list)
+    async for account_id, subject, threshold, start in stream(
+        session,
+        select(Alert.account_id, Alert.subject, Alert.threshold, Alert.period_start)
+        .join(BillingAccount, BillingAccount.id == Alert.account_id)
+        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+        .where(
+            Alert.kind == AlertKind.BUDGET,
+            Alert.resolved_at.is_(None),
+            or_(Alert.period_end.is_(None), Alert.period_end >= _clock(now - OVERDUE_FOR)),
+        ),
+    ):
+        open_ones[account_id, subject].append((threshold, start))
+    statement = (
+        select(Budget, BudgetPeriod.period_start, BudgetPeriod.spent_minor, BudgetPeriod.limit_minor)
+        .join(BudgetPeriod, BudgetPeriod.budget_id == Budget.id)
+        .join(BillingAccount, BillingAccount.id == Budget.account_id)
+        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+        .outerjoin(Subscription, Subscription.account_id == Budget.account_id)
+        .where(watched, BudgetPeriod.period_start <= _clock(now), BudgetPeriod.period_end > _clock(now))
+        .order_by(Budget.account_id, Budget.id)
+    )
+    async for budget, start, spent_minor, limit_minor in stream(session, statement):
+        told = open_ones[budget.account_id, str(budget.id)]
+        mine = [threshold for threshold, begun in told if begun == start]
+        reached = [percent for percent in budget.thresholds if is_reached(percent, spent_minor, limit_minor)]
+        if not set(reached) <= set(mine) or not set(mine) <= set(budget.thresholds) or len(mine) != len(set(mine)):
+            found.add(
+                "I9",
+                budget.account_id,
+                f"The budget {budget.id} has {spent_minor:,} of {limit_minor:,} spent, and its open alerts are {mine}.",
+            )
