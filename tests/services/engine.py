@@ -16,6 +16,7 @@ from plafond import sandbox
 from plafond.adapters.sandbox_processor import SandboxProcessor, acknowledge, close_disputes, take_messages
 from plafond.database import Database, Work
 from plafond.models import (
+    BudgetScope,
     CollectionMethod,
     Company,
     Interval,
@@ -29,6 +30,7 @@ from plafond.models import (
 )
 from plafond.services import decisions, endings, methods, orders, receiving, refunds, test_clocks
 from plafond.services.accounts import create_account
+from plafond.services.budgets import BudgetInput, set_budget
 from plafond.services.catalogue_files import apply_catalogue, read_catalogue
 from plafond.services.closing import load_standing
 from plafond.services.idempotency import Request
@@ -164,6 +166,14 @@ async def _send(till: Till, account_id: UUID, metric: str, **given: Any) -> None
     assert [result.status for result in results] == [EventStatus.ACCEPTED], results
 
 
+async def limit_spend(till: Till, account_id: UUID, limit_minor: int) -> None:
+    """Give an account a budget of its own."""
+    async with till.work() as work:
+        account = (await work.lock_accounts([account_id]))[account_id]
+        asked = BudgetInput(scope=BudgetScope.ACCOUNT, limit_minor=limit_minor, currency=account.currency)
+        await set_budget(work, OPERATOR, account_id, asked)
+
+
 async def grant(till: Till, account_id: UUID, amount_minor: int) -> None:
     """Give an account credit."""
     async with till.work() as work:
@@ -292,6 +302,7 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     await advance(till, clock_id, 3, 10)
     for name in ("leaver", "yearly"):
         await send_emails(till, ids[name], 25_000)
+    await limit_spend(till, ids["yearly"], 5_000)
     await add_card(till, ids["debtor"], DECLINED)
     await add_card(till, ids["withdrawn"], DECLINED)
     await cancel_now(till, ids["quitter"], prorated=False)
@@ -322,6 +333,7 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     ids["walled"] = await open_account(till, "walled", None, timezone="Europe/Berlin")
     await order(till, ids["walled"], decisions.decide_start, "professional", Interval.MONTH)
     await use_up(till, ids["walled"])
+    await limit_spend(till, ids["walled"], 18_000)
     return ids
 
 

@@ -26,6 +26,7 @@ from plafond.models import (
     AlertLevel,
     AuditEntry,
     BillingAccount,
+    BudgetPeriod,
     Counter,
     CreditNote,
     CreditNoteLine,
@@ -65,6 +66,7 @@ from plafond.models import (
     Transaction,
     TransactionKind,
     TransactionStatus,
+    UsageCost,
     UsageEvent,
     UsageEventId,
     UsagePeriod,
@@ -1125,6 +1127,30 @@ async def the_step_of_a_gauge_is_in_no_figure(books: Damaged) -> None:
 async def a_day_of_history_is_changed(books: Damaged) -> None:
     is_day = (await _of(books, UsageRollup)) & (UsageRollup.granularity == "DAY")
     await books.session.execute(update(UsageRollup).where(is_day).values(quantity=45_001))
+
+
+@damage("I7", says="and its costs sum to")
+async def what_usage_cost_is_changed(books: Damaged) -> None:
+    # The budget goes along with it: only the rating tells.
+    yearly = UsageCost.account_id == books.ids["yearly"]
+    start = await books.one(UsageCost.period_start, yearly, UsageCost.cost_minor > 0)
+    await books.session.execute(
+        update(UsageCost).where(yearly, UsageCost.period_start == start).values(cost_minor=UsageCost.cost_minor + 1)
+    )
+    of_period = (BudgetPeriod.account_id == books.ids["yearly"]) & (BudgetPeriod.period_start == start)
+    await books.session.execute(update(BudgetPeriod).where(of_period).values(spent_minor=BudgetPeriod.spent_minor + 1))
+
+
+@damage("I7", says="The budget of ACCOUNT says that 14,899 is spent")
+async def what_is_spent_of_a_budget_is_changed(books: Damaged) -> None:
+    walled = BudgetPeriod.account_id == books.ids["walled"]
+    await books.session.execute(update(BudgetPeriod).where(walled).values(spent_minor=14_899))
+
+
+@damage("I9", says="has 14,900 of 18,000 spent, and its open alerts are []")
+async def an_alert_of_a_budget_is_resolved_too_early(books: Damaged) -> None:
+    walled = (Alert.account_id == books.ids["walled"]) & (Alert.kind == AlertKind.BUDGET)
+    await books.session.execute(update(Alert).where(walled).values(resolved_at=NOW))
 
 
 async def _rating(books: Damaged) -> Any:
