@@ -96,10 +96,13 @@ async def open_periods(work: Work, account: BillingAccount, periods: Sequence[Pe
 async def _put_costs_right(work: Work, account: BillingAccount, about: Collection[str]) -> None:
     session = ReadSession(work.session)
     wanted: dict[tuple[str, datetime], tuple[datetime, int, int, Rate]] = {}
+    changed: set[tuple[str, datetime]] = set()
     for figure in (await load_figures(session, [account.id], work.clock.now()))[account.id]:
         if figure.period is not None:
             key = (figure.metric.key, figure.period.start)
             wanted[key] = (figure.period.end, figure.used, figure.allowed, rate_of(figure))
+            if figure.metric.key in about:
+                changed.add(key)
     for rated in (await load_ratings(session, [account.id]))[account.id]:
         rating = rated.rating
         rate = Rate(limit=rating.limit_quantity, block=rating.block, price_minor=rating.price_minor)
@@ -112,7 +115,7 @@ async def _put_costs_right(work: Work, account: BillingAccount, about: Collectio
         stored[metric_key, start] = stored.get((metric_key, start), 0) + cost
     for key, (end, used, allowed, rate) in wanted.items():
         target = cost_of(used, allowed, rate)
-        if stored.get(key, 0) != target or (target and key[0] in about):
+        if stored.get(key, 0) != target or (target and key in changed):
             await cost_anew(work, account, key, end, used, allowed, rate)
 
 
@@ -130,9 +133,12 @@ async def _write_periods(
             select(BudgetPeriod).where(BudgetPeriod.account_id == account.id).execution_options(populate_existing=True)
         )
     }
-    known = {row.period_start: Period(row.period_start, row.period_end) for row in rows.values()}
-    known |= {period.start: period for period in wanted}
     subscription, stored = await load_periods(session, account.id)
+    ends = {row.start_at: row.end_at for row in stored}  # one that was cut ends earlier than was thought
+    known = {
+        row.period_start: Period(row.period_start, ends.get(row.period_start, row.period_end)) for row in rows.values()
+    }
+    known |= {period.start: period for period in wanted}
     base = await load_base(session, account, stored, list(known))
     moves: list[SpendMove] = []
     for period in known.values():
@@ -256,6 +262,18 @@ async def act_on_spend(work: Work, moves: Sequence[SpendMove], *, may_resolve: b
             now = work.clock.now_for(move.account)
             await enqueue(work, move.account, WorkKind.UPGRADE_PLAN, move.period.start.isoformat(), now)
     reach("budget.acted")
+
+
+async def tell_held(work: Work, account: BillingAccount, period_start: datetime) -> None:
+    """Have the streams of a locked account tell its budgets anew: what reservations hold of them changed."""
+    for row in await work.session.scalars(
+        select(BudgetPeriod)
+        .where(BudgetPeriod.account_id == account.id, BudgetPeriod.period_start == period_start)
+        .order_by(BudgetPeriod.budget_id)
+        .execution_options(populate_existing=True)
+    ):
+        row.changed_at, row.sequence = work.clock.now_for(account), work.advance(account)
+    await work.session.flush()
 
 
 async def note_blocked(work: Work, account: BillingAccount, budget_id: UUID, period_start: datetime) -> None:

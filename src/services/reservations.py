@@ -18,6 +18,7 @@ from ..models import (
     ReservationStatus,
 )
 from .access import Principal, Right
+from .budget_periods import tell_held
 from .errors import (
     AccountCanceled,
     AccountSuspended,
@@ -150,6 +151,7 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
     work.session.add(row)
     _note(work, account, row, "reservation.held", quantity=row.quantity, expiresAt=row.expires_at.isoformat())
     await tell_usage(work, account, metric.key, figure.period)
+    await tell_held(work, account, row.period_start)
     return row
 
 
@@ -191,6 +193,7 @@ async def commit_reservation(
     (result,) = await record_usage(work, principal, [event], promised=1)
     if result.status is not EventStatus.ACCEPTED:
         raise _refusal(result)
+    await tell_held(work, account, row.period_start)
     return row
 
 
@@ -279,6 +282,8 @@ async def _give_back(work: Work, account: BillingAccount, rows: Sequence[Reserva
     await work.session.flush()
     for metric_key, start in sorted({(row.metric_key, row.period_start) for row in rows}):
         await tell_counter(work, account, metric_key, start)
+    for start in sorted({row.period_start for row in rows}):
+        await tell_held(work, account, start)
 
 
 def _close(row: Reservation, status: ReservationStatus, now: datetime) -> None:

@@ -32,7 +32,7 @@ from plafond.services.errors import BillingError, list_refusals
 from plafond.services.usage import UsageInput
 
 from ..conftest import Client, World
-from .engine import advance, open_account, open_clock, open_till, order, send_emails
+from .engine import advance, cancel_now, open_account, open_clock, open_till, order, send_emails
 from .helpers import ACTOR, OPERATOR, account_of, alerts_of, codes, emails, outbox_of, period_of, send
 
 # Acme is on professional, 149.00 a month: of 50,000 e-mails 23,450 are sent, and each block of 10,000 more costs 10.00.
@@ -298,6 +298,35 @@ async def test_an_annual_plan_is_spent_in_twelfths_and_history_is_kept(world: Wo
     assert len(rows) == 12
     assert sum(row.spent_minor for row in rows) == (net or 0) + 1_000
     assert {row.limit_minor for row in rows} == {10_000}
+
+
+async def test_a_moved_anchor_and_a_cancellation_cut_periods(world: World) -> None:
+    till = open_till(world.database)
+    clock = await open_clock(till, datetime(2025, 3, 1, 10, 0, tzinfo=UTC))
+    account_id = await open_account(till, "mover", clock)
+    await order(till, account_id, decisions.decide_start, "starter", Interval.MONTH)
+    budget = await put(world, 5_000, "mover", action=BudgetAction.ALERT_ONLY)
+    await send_emails(till, account_id, 10_001)
+    await advance(till, clock, 3, 11)
+    await order(till, account_id, decisions.decide_change, "starter", Interval.YEAR)
+    async with world.database.read() as session:
+        rows = (
+            await session.scalars(
+                select(BudgetPeriod).where(BudgetPeriod.budget_id == budget.id).order_by(BudgetPeriod.period_start)
+            )
+        ).all()
+    moved = datetime(2025, 3, 11, 12, 0, tzinfo=UTC)
+    assert [(row.period_start.day, row.period_end) for row in rows] == [
+        (1, moved),
+        (11, datetime(2025, 4, 11, 12, 0, tzinfo=UTC)),
+    ]
+    # What is given back of March (501 of 743 hours, in New York) counts from the move on, beside a twelfth of the year.
+    assert [row.spent_minor for row in rows] == [5_900, 3_917 - 3_304]
+    assert [open_ for *_, open_ in await raised(world, budget, "mover")] == [False, False]
+    await send_emails(till, account_id, 60_000)
+    assert [open_ for *_, open_ in await raised(world, budget, "mover")] == [False, False, True, True]
+    await cancel_now(till, account_id, prorated=True)
+    assert not any(open_ for *_, open_ in await raised(world, budget, "mover"))
 
 
 @pytest.mark.parametrize(
