@@ -146,7 +146,7 @@ _MEANINGS: dict[Right, str] = {
     Right.READ_BILLING: "everything else of an account",
     Right.MANAGE_BILLING: (
         "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
-        "what may pass a limit; exports"
+        "what may pass a limit; budgets, recommendations; exports"
     ),
     Right.INGEST_USAGE: "`recordUsage`, `POST /usage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
