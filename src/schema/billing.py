@@ -23,6 +23,7 @@ from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
 from ..services.errors import ErrorCode, InvalidInput, RequestRefused
+from ..services.explorer import MAX_DAYS, MAX_SUMS, check_question
 from ..services.history import HistoryKey, trace_history
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window, slice_ranked
@@ -76,6 +77,7 @@ from ..services.relations import (
 )
 from ..services.reservations import status_at
 from ..services.rules.explanation import Step, explain, reckon
+from ..services.rules.explorer import SpendEntry
 from ..services.rules.money import to_decimal
 from ..services.rules.periods import Period as Span
 from ..services.rules.periods import last_buckets
@@ -134,6 +136,8 @@ from .enums import (
     ReservationStatus,
     SandboxAnswers,
     SandboxMessages,
+    SpendBasis,
+    SpendGroup,
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
@@ -2291,6 +2295,49 @@ async def show_budget(context: Context, row: models.Budget, sequence: int | None
     return Budget.of(await context.load.budget_state(row), sequence)
 
 
+@strawberry.type(description="What was spent on one thing, by the groups that were asked for.")
+class SpendPart:
+    """A part of spend."""
+
+    entry: strawberry.Private[SpendEntry]
+    amount: Money = said("How much, net; below 0 where more was given back or corrected than spent.")
+
+    @field
+    async def metric(self, info: Info) -> Metric | None:
+        """What it was paid for: by METRIC, and null for plans, and for what is not grouped by it."""
+        key = self.entry.metric_key
+        found = None if key is None else await info.context.load.metric(key)
+        return None if found is None else Metric.of(found)
+
+    @field
+    def workspace(self) -> str | None:
+        """Who used it: by WORKSPACE, and null for lines of invoices, events that name none, and without grouping."""
+        return self.entry.workspace
+
+    @field
+    def day(self) -> datetime_date | None:
+        """When it was spent, or its invoice issued, in the account's zone: by DAY."""
+        return self.entry.day
+
+    @field
+    def line_kind(self) -> LineKind | None:
+        """The kind of line that charges for it: by LINE_KIND."""
+        return self.entry.kind
+
+
+@strawberry.type(description="What an account spent on some days. Its groups sum to its total, to the minor unit.")
+class Spend:
+    """Spend of an account."""
+
+    from_: datetime_date = strawberry.field(name="from", description="The first day.")
+    to: datetime_date = said("The day before which it ends.")
+    basis: SpendBasis = said("What counts as spent, and when.")
+    total: Money = said("All of it, net.")
+    groups: list[SpendPart] = said(
+        f"What differs from 0, by day and then the largest first, at most {MAX_SUMS:,}; one where nothing is grouped."
+    )
+
+
 # --- account ---------------------------------------------------------------------------------------------------------
 
 
@@ -2716,6 +2763,40 @@ class BillingAccount(Node):
         """
         found = await info.context.load.coverage(self.row, info.context.now_for(self.row), period)
         return None if found is None else AlertCoverage.of(found)
+
+    @guarded(Right.READ_BILLING)
+    async def spend(
+        self,
+        info: Info,
+        from_: Annotated[
+            datetime_date, strawberry.argument(name="from", description="The first day, in the account's zone.")
+        ],
+        to: Annotated[
+            datetime_date,
+            strawberry.argument(description=f"The day after the last one: at most {MAX_DAYS} days after `from`."),
+        ],
+        basis: Annotated[
+            SpendBasis, strawberry.argument(description="What counts as spent, and when.")
+        ] = SpendBasis.ACCRUED,
+        group_by: Annotated[
+            list[SpendGroup], strawberry.argument(description="What to tell apart, each once; nothing for the total.")
+        ] = [],  # noqa: B006  # strawberry shows it in the schema, and nobody changes it
+    ) -> Spend | None:
+        """What it spent, net and exact. For usage periods that are over, what is ACCRUED is what was invoiced for them.
+
+        A line for several usage periods counts in equal parts as these begin, usage on the day on which it was used.
+        Credit notes are not taken off, and invoices that were withdrawn do not count.
+        """
+        question = check_question(from_, to, basis, group_by)
+        entries = await info.context.load.spend(self.row, question)
+        currency = self.row.currency
+        return Spend(
+            from_=from_,
+            to=to,
+            basis=basis,
+            total=Money.of(sum(entry.amount_minor for entry in entries), currency),
+            groups=[SpendPart(entry=entry, amount=Money.of(entry.amount_minor, currency)) for entry in entries],
+        )
 
     @guarded(Right.READ_BILLING)
     async def recommendations(

@@ -145,10 +145,25 @@ async def advance(till: Till, clock_id: UUID, *when: int) -> None:
 
 
 async def send_emails(
-    till: Till, account_id: UUID, quantity: int, at: datetime | None = None, *, correction: bool = False
+    till: Till,
+    account_id: UUID,
+    quantity: int,
+    at: datetime | None = None,
+    *,
+    correction: bool = False,
+    workspace: str | None = None,
 ) -> None:
     """Usage of the counter."""
-    await _send(till, account_id, "email_sends", quantity=quantity, occurred_at=at, correction=correction)
+    named = {} if workspace is None else {"workspace": workspace}
+    await _send(
+        till,
+        account_id,
+        "email_sends",
+        quantity=quantity,
+        occurred_at=at,
+        correction=correction,
+        properties=named,
+    )
 
 
 async def use_up(till: Till, account_id: UUID) -> None:
