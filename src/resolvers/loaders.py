@@ -29,7 +29,9 @@ from ..models import (
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.advice import Buyer, Fit, Market, find_fit, load_market
+from ..services.backtests import run_backtest
 from ..services.budget_states import BudgetState, Holds, load_holds, state_of
+from ..services.budgets import BudgetInput
 from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
 from ..services.explorer import SpendQuestion, load_spend
@@ -49,6 +51,7 @@ from ..services.relations import (
     PlanOffer,
     Relation,
 )
+from ..services.rules.backtest import Outcome
 from ..services.rules.explorer import SpendEntry
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import UsageFigure, load_figures
@@ -253,6 +256,12 @@ class Loaders:
             return await load_spend(session, question, accounts, nows)
 
         return self._loader(("spend", question), read).load(account)
+
+    async def backtest(self, account: BillingAccount, asked: BudgetInput, months: int) -> Sequence[Outcome]:
+        """What a budget would have done in an account's last closed usage periods."""
+        async with self._database.read(may_lag=self._may_lag) as session:
+            await take_snapshot(session)
+            return await run_backtest(session, account, asked, months)
 
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
         """Whether an account's usage period was told of completely."""

@@ -1,7 +1,8 @@
 """The types of billing. They mention each other, so they live together. Each is made by `of` from what is stored."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import date as datetime_date
 from typing import Annotated, Any, Self, TypeAlias
@@ -15,14 +16,16 @@ from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
 from ..services.alerts import list_actions
+from ..services.backtests import MAX_MONTHS
 from ..services.bills import BillLine, taxes_of
 from ..services.budget_periods import KEPT_PERIODS
 from ..services.budget_states import BudgetState
+from ..services.budgets import DEFAULT_THRESHOLDS, MAX_THRESHOLDS, BudgetInput
 from ..services.changes import Change
 from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
-from ..services.errors import ErrorCode, InvalidInput, RequestRefused
+from ..services.errors import BillingError, ErrorCode, InvalidInput, RequestRefused
 from ..services.explorer import MAX_DAYS, MAX_SUMS, check_question
 from ..services.history import HistoryKey, trace_history
 from ..services.notices import is_meant_for
@@ -76,6 +79,7 @@ from ..services.relations import (
     TransactionFilter,
 )
 from ..services.reservations import status_at
+from ..services.rules.backtest import Outcome
 from ..services.rules.explanation import Step, explain, reckon
 from ..services.rules.explorer import SpendEntry
 from ..services.rules.money import to_decimal
@@ -145,7 +149,7 @@ from .enums import (
 )
 from .exports import Export
 from .fields import field, guarded, said
-from .money import Money
+from .money import Money, MoneyInput
 from .node import NOBODY, Node, encode_id, key_of
 from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
@@ -2295,6 +2299,88 @@ async def show_budget(context: Context, row: models.Budget, sequence: int | None
     return Budget.of(await context.load.budget_state(row), sequence)
 
 
+@strawberry.type(description="A threshold that a tried budget would have reached.")
+class BacktestAlert:
+    """An alert that would have been raised."""
+
+    percent: int = said("The share of the limit, in whole percent.")
+    level: AlertLevel = said("The level that reaching it gives.")
+    at: datetime_date = said("The day in the account's zone.")
+
+
+@strawberry.type(description="Usage that a tried budget would have refused.")
+class RefusedUsage:
+    """Units of a metric."""
+
+    metric_key: strawberry.Private[str]
+    quantity: BigInt = said("How many units, as if each had come alone.")
+
+    @field
+    async def metric(self, info: Info) -> Metric:
+        """Of which metric."""
+        found = await info.context.load.metric(self.metric_key)
+        assert found is not None, "metrics are never deleted"
+        return Metric.of(found)
+
+
+def _show_refused(refused: Mapping[str, int]) -> list[RefusedUsage]:
+    return [RefusedUsage(metric_key=key, quantity=BigInt(quantity)) for key, quantity in sorted(refused.items())]
+
+
+@strawberry.type(description="What a tried budget would have done in one usage period.")
+class BacktestPeriod:
+    """A usage period of a backtest."""
+
+    start: datetime = said("When it began.")
+    end: datetime = said("When it ended, exclusive.")
+    spent: Money = said("What was really spent that counts for the budget, net.")
+    saved: Money = said("What of it would not have been spent; 0 unless the budget blocks.")
+    alerts: list[BacktestAlert] = said("The thresholds that would have been reached, ascending.")
+    blocked_at: datetime_date | None = said("The first day on which it would have refused overage; null for none.")
+    upgraded_at: datetime_date | None = said("Of UPGRADE: the day on which the next plan would have been ordered.")
+    refused: list[RefusedUsage] = said("What would have been refused, by metric.")
+
+    @classmethod
+    def of(cls, outcome: Outcome, currency: str) -> Self:
+        """A period from what a replay gave."""
+        return cls(
+            start=outcome.period.start,
+            end=outcome.period.end,
+            spent=Money.of(outcome.period.spent_minor, currency),
+            saved=Money.of(outcome.saved_minor, currency),
+            alerts=[
+                BacktestAlert(percent=percent, level=level_of_threshold(percent), at=day)
+                for percent, day in sorted(outcome.reached.items())
+            ],
+            blocked_at=outcome.blocked_on,
+            upgraded_at=outcome.upgraded_on,
+            refused=_show_refused(outcome.refused),
+        )
+
+
+@strawberry.type(description="What a budget would have done, had it been set before.")
+class BudgetBacktest:
+    """A backtest."""
+
+    periods: list[BacktestPeriod] = said("The last closed usage periods, oldest first.")
+    spent: Money = said("What was really spent in all of them.")
+    saved: Money = said("What of that would not have been spent.")
+    refused: list[RefusedUsage] = said("What would have been refused in all of them, by metric.")
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], currency: str) -> Self:
+        """A backtest from what its replays gave."""
+        refused: Counter[str] = Counter()
+        for outcome in outcomes:
+            refused.update(outcome.refused)
+        return cls(
+            periods=[BacktestPeriod.of(outcome, currency) for outcome in outcomes],
+            spent=Money.of(sum(outcome.period.spent_minor for outcome in outcomes), currency),
+            saved=Money.of(sum(outcome.saved_minor for outcome in outcomes), currency),
+            refused=_show_refused(refused),
+        )
+
+
 @strawberry.type(description="What was spent on one thing, by the groups that were asked for.")
 class SpendPart:
     """A part of spend."""
@@ -2763,6 +2849,53 @@ class BillingAccount(Node):
         """
         found = await info.context.load.coverage(self.row, info.context.now_for(self.row), period)
         return None if found is None else AlertCoverage.of(found)
+
+    @guarded(Right.READ_BILLING)
+    async def budget_backtest(
+        self,
+        info: Info,
+        limit: Annotated[
+            MoneyInput, strawberry.argument(description="What might be spent in a usage period, net, as `setBudget`.")
+        ],
+        thresholds: Annotated[
+            list[int] | None,
+            strawberry.argument(
+                description=f"Shares of it in whole percent, each once, at most {MAX_THRESHOLDS}; "
+                f"{' and '.join(map(str, DEFAULT_THRESHOLDS))} when nothing is said."
+            ),
+        ] = None,
+        action: Annotated[
+            BudgetAction, strawberry.argument(description="What would have happened when it was spent.")
+        ] = BudgetAction.ALERT_ONLY,
+        scope: Annotated[
+            BudgetScope, strawberry.argument(description="What it would have limited the spend of.")
+        ] = BudgetScope.ACCOUNT,
+        metric: Annotated[str | None, strawberry.argument(description="Of scope METRIC: the metric's key.")] = None,
+        workspace: Annotated[
+            str | None, strawberry.argument(description="Of scope WORKSPACE: the workspace, as events have named it.")
+        ] = None,
+        months: Annotated[
+            int, strawberry.argument(description=f"How many closed usage periods at most: 1 to {MAX_MONTHS}.")
+        ] = 6,
+    ) -> BudgetBacktest | None:
+        """What a budget would have done in its last closed usage periods: nothing is set, and nothing is stored.
+
+        Usage is replayed by day and priced as when its period closed. Refused where no period is closed yet.
+        """
+        asked = BudgetInput(
+            scope=scope,
+            limit_minor=limit.amount_minor,
+            currency=limit.currency,
+            metric=metric,
+            workspace=workspace,
+            thresholds=thresholds,
+            action=action,
+        )
+        try:
+            outcomes = await info.context.load.backtest(self.row, asked, months)
+        except BillingError as refusal:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, str(refusal)) from refusal
+        return BudgetBacktest.of(outcomes, self.row.currency)
 
     @guarded(Right.READ_BILLING)
     async def spend(

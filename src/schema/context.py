@@ -28,6 +28,7 @@ from ..models import (
 from ..services.access import Principal
 from ..services.advice import Fit
 from ..services.budget_states import BudgetState
+from ..services.budgets import BudgetInput
 from ..services.coverage import Coverage
 from ..services.dunning import DunningState
 from ..services.explorer import SpendQuestion
@@ -38,6 +39,7 @@ from ..services.quotes import QuoteView
 from ..services.recommendations import Recommendation
 from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
+from ..services.rules.backtest import Outcome
 from ..services.rules.explorer import SpendEntry
 from ..services.standing import Scheduling, Standing
 from ..services.usage import UsageFigure
@@ -135,6 +137,10 @@ class Loads(Protocol):
 
     def spend(self, account: BillingAccount, question: SpendQuestion) -> Awaitable[Sequence[SpendEntry]]:
         """What an account spent."""
+        ...
+
+    async def backtest(self, account: BillingAccount, asked: BudgetInput, months: int) -> Sequence[Outcome]:
+        """What a budget would have done in an account's last closed usage periods."""
         ...
 
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:

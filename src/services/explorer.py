@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import Select, func, or_, select
 
 from ..database import ReadSession
 from ..models import BillingAccount, Invoice, InvoiceLine, InvoiceStatus, LineKind, UsageCost, UsagePeriod
@@ -147,18 +147,7 @@ async def _load_accrued_lines(
         .order_by(UsagePeriod.start_at)
     ):
         starts[account_id].append(begun)
-    lines: dict[UUID, list[SpentLine]] = defaultdict(list)
-    rows = await session.execute(
-        _select_lines(
-            account_ids,
-            InvoiceLine.kind.not_in(BY_USAGE),
-            InvoiceLine.period_start < end,
-            # What is spent in parts reaches from far back.
-            or_(InvoiceLine.usage_periods > 1, InvoiceLine.period_start >= start),
-        )
-    )
-    for account_id, *line in rows:
-        lines[account_id].append(SpentLine(*line))
+    lines = await load_lines_between(session, account_ids, start, end)
     return defaultdict(
         list,
         {
@@ -168,8 +157,11 @@ async def _load_accrued_lines(
     )
 
 
-def _select_lines(account_ids: Sequence[UUID], *which: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
-    return (
+async def load_lines_between(
+    session: ReadSession, account_ids: Sequence[UUID], start: datetime, end: datetime
+) -> dict[UUID, list[SpentLine]]:
+    """The lines of which something may be spent in `[start, end)`, drafts' too, but for those that charge for usage."""
+    rows = await session.execute(
         select(
             InvoiceLine.account_id,
             InvoiceLine.kind,
@@ -179,8 +171,19 @@ def _select_lines(account_ids: Sequence[UUID], *which: ColumnElement[bool]) -> S
             InvoiceLine.metric_key,
         )
         .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
-        .where(InvoiceLine.account_id.in_(account_ids), Invoice.status != InvoiceStatus.VOID, *which)
+        .where(
+            InvoiceLine.account_id.in_(account_ids),
+            Invoice.status != InvoiceStatus.VOID,
+            InvoiceLine.kind.not_in(BY_USAGE),
+            InvoiceLine.period_start < end,
+            # What is spent in parts reaches from far back.
+            or_(InvoiceLine.usage_periods > 1, InvoiceLine.period_start >= start),
+        )
     )
+    found: dict[UUID, list[SpentLine]] = defaultdict(list)
+    for account_id, kind, at, amount_minor, usage_periods, metric_key in rows:
+        found[account_id].append(SpentLine(kind, at, amount_minor, usage_periods, metric_key))
+    return found
 
 
 def _spread(

@@ -27,10 +27,9 @@ from plafond.services.accounts import load_accounts
 from plafond.services.errors import InvalidInput, RequestRefused
 from plafond.services.explorer import MAX_DAYS, check_question, load_spend
 from plafond.services.rules.explorer import SpendBasis, SpendEntry, SpendGroup
-from plafond.services.tills import Till
 
 from ..conftest import NOW, Client, World
-from .engine import advance, open_account, open_clock, open_till, order, send_emails, withdraw_open_invoice
+from .engine import advance, open_account, open_clock, open_till, order, spend_half_a_year, withdraw_open_invoice
 from .exporting import ask_for, read_export, table_of, write
 from .helpers import account_of, emails, send
 
@@ -55,33 +54,6 @@ async def spend(
 
 def total(entries: Sequence[SpendEntry]) -> int:
     return sum(entry.amount_minor for entry in entries)
-
-
-async def live(till: Till) -> UUID:
-    """Five months: add-ons, overage of several workspaces, an upgrade, late usage and a correction.
-
-    Starter has 10,000 e-mails at 49.00, professional 50,000 at 149.00; a block of 10,000 costs 10.00.
-    """
-    clock = await open_clock(till, datetime(2025, 1, 10, 15, 0, tzinfo=UTC))
-    account_id = await open_account(till, "spender", clock)
-    await order(till, account_id, decisions.decide_start, "starter", Interval.MONTH)
-    await order(till, account_id, decisions.decide_add_on, "additional_user", 2)
-    await advance(till, clock, 1, 15)
-    await send_emails(till, account_id, 14_000, workspace="north")
-    await send_emails(till, account_id, 16_001, workspace="south")
-    await advance(till, clock, 2, 20)
-    await send_emails(till, account_id, 40_000, workspace="north")
-    await order(till, account_id, decisions.decide_change, "professional", Interval.MONTH)
-    await send_emails(till, account_id, 30_000, workspace="south")
-    await order(till, account_id, decisions.decide_add_on, "extra_emails", 1)
-    await advance(till, clock, 3, 5)
-    await send_emails(till, account_id, 20_000)
-    await send_emails(till, account_id, 25_000, datetime(2025, 1, 20, tzinfo=UTC), workspace="late")
-    await advance(till, clock, 3, 12)
-    await send_emails(till, account_id, -9_000, datetime(2025, 1, 21, tzinfo=UTC), correction=True, workspace="north")
-    await send_emails(till, account_id, 70_001, workspace="north")
-    await advance(till, clock, 6, 20)
-    return account_id
 
 
 async def periods_of(world: World, account_id: UUID) -> list[UsagePeriod]:
@@ -109,7 +81,7 @@ async def sum_of(world: World, account_id: UUID, *which: Any) -> int:
 
 async def test_closed_periods_cost_what_was_invoiced_for_them(world: World) -> None:
     till = open_till(world.database)
-    account_id = await live(till)
+    account_id = await spend_half_a_year(till)
     periods = await periods_of(world, account_id)
     closed = [period for period in periods if period.closed_at is not None]
     assert len(closed) == 5
@@ -126,7 +98,7 @@ async def test_closed_periods_cost_what_was_invoiced_for_them(world: World) -> N
 
 async def test_all_groupings_sum_to_the_total(world: World) -> None:
     till = open_till(world.database)
-    account_id = await live(till)
+    account_id = await spend_half_a_year(till)
     invoiced = SpendBasis.INVOICED
     subtotals = await sum_of(world, account_id)
     assert total(await spend(world, account_id, basis=invoiced)) == subtotals
@@ -255,7 +227,7 @@ async def test_it_is_asked_of_one_account_and_of_many(world: World, client: Clie
 
 async def test_the_file_has_all_detail_and_the_same_total(world: World) -> None:
     till = open_till(world.database)
-    account_id = await live(till)
+    account_id = await spend_half_a_year(till)
     export = await ask_for(
         world,
         "spender",
