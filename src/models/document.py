@@ -44,6 +44,7 @@ class ExportKind(StrEnum):
     """What an export holds."""
 
     USAGE = "USAGE"
+    SPEND = "SPEND"
 
 
 class ExportFormat(StrEnum):

@@ -27,7 +27,7 @@ class ExportMutation:
         info: Info,
         input: Annotated[RequestExportInput, strawberry.argument(description="What, how, and for which time.")],
     ) -> RequestExportPayload:
-        """Have a file written of an account's usage. `exportChanged` tells when it is ready."""
+        """Have a file written of an account's usage or spend. `exportChanged` tells when it is ready."""
         account_id = find_account_id(info, input.account_id, Right.MANAGE_BILLING)
         given = [input.kind, input.format, input.from_, input.to, input.granularity]
         request = Request(input.idempotency_key, scope=str(account_id), given=given)

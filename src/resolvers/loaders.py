@@ -30,9 +30,12 @@ from ..models import (
 from ..services import catalogue, relations
 from ..services.accounts import load_accounts
 from ..services.advice import Buyer, Fit, Market, find_fit, load_market
+from ..services.backtests import run_backtest
 from ..services.budget_states import BudgetState, Holds, load_holds, state_of
+from ..services.budgets import BudgetInput
 from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
+from ..services.explorer import SpendQuestion, load_spend
 from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
 from ..services.past_months import load_pasts
@@ -49,6 +52,8 @@ from ..services.relations import (
     PlanOffer,
     Relation,
 )
+from ..services.rules.backtest import Outcome
+from ..services.rules.explorer import SpendEntry
 from ..services.spends import Shares, load_certain, load_shares
 from ..services.standing import Parts, Scheduling, Standing, assemble, load_parts, load_scheduled
 from ..services.usage import UsageFigure, load_figures
@@ -257,6 +262,22 @@ class Loaders:
         )
         assert account is not None, "it was asked for on the account"
         return list_recommendations(Grounds(market, Buyer(account, agreement, add_ons, figures), scheduled, past))
+
+    def spend(self, account: BillingAccount, question: SpendQuestion) -> Awaitable[Sequence[SpendEntry]]:
+        """What an account spent."""
+
+        async def read(session: ReadSession, accounts: Sequence[BillingAccount]) -> list[list[SpendEntry]]:
+            await take_snapshot(session)
+            nows = [self._database.clock.now_for(row) for row in accounts]
+            return await load_spend(session, question, accounts, nows)
+
+        return self._loader(("spend", question), read).load(account)
+
+    async def backtest(self, account: BillingAccount, asked: BudgetInput, months: int) -> Sequence[Outcome]:
+        """What a budget would have done in an account's last closed usage periods."""
+        async with self._database.read(may_lag=self._may_lag) as session:
+            await take_snapshot(session)
+            return await run_backtest(session, account, asked, months)
 
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:
         """Whether an account's usage period was told of completely."""

@@ -1,7 +1,8 @@
 """The types of billing. They mention each other, so they live together. Each is made by `of` from what is stored."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from datetime import date as datetime_date
 from typing import Annotated, Any, Self, TypeAlias
@@ -15,14 +16,17 @@ from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
 from ..services.alerts import list_actions
+from ..services.backtests import MAX_MONTHS
 from ..services.bills import BillLine, taxes_of
 from ..services.budget_periods import KEPT_PERIODS
 from ..services.budget_states import BudgetState
+from ..services.budgets import DEFAULT_THRESHOLDS, MAX_THRESHOLDS, BudgetInput
 from ..services.changes import Change
 from ..services.cursors import encode_change
 from ..services.documents import language_of
 from ..services.dunning import Days, DunningState
-from ..services.errors import ErrorCode, InvalidInput, RequestRefused
+from ..services.errors import BillingError, ErrorCode, InvalidInput, RequestRefused
+from ..services.explorer import MAX_DAYS, MAX_SUMS, check_question
 from ..services.history import HistoryKey, trace_history
 from ..services.notices import is_meant_for
 from ..services.paging import LAST_ONE, check_window, slice_ranked
@@ -75,7 +79,9 @@ from ..services.relations import (
     TransactionFilter,
 )
 from ..services.reservations import status_at
+from ..services.rules.backtest import Outcome
 from ..services.rules.explanation import Step, explain, reckon
+from ..services.rules.explorer import SpendEntry
 from ..services.rules.forecasting import Forecast
 from ..services.rules.money import to_decimal
 from ..services.rules.periods import Period as Span
@@ -135,6 +141,8 @@ from .enums import (
     ReservationStatus,
     SandboxAnswers,
     SandboxMessages,
+    SpendBasis,
+    SpendGroup,
     SubscriptionStatus,
     TransactionKind,
     TransactionStatus,
@@ -142,7 +150,7 @@ from .enums import (
 )
 from .exports import Export
 from .fields import field, guarded, said
-from .money import Money
+from .money import Money, MoneyInput
 from .node import NOBODY, Node, encode_id, key_of
 from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
@@ -2411,6 +2419,131 @@ class SpendForecast:
         )
 
 
+@strawberry.type(description="A threshold that a tried budget would have reached.")
+class BacktestAlert:
+    """An alert that would have been raised."""
+
+    percent: int = said("The share of the limit, in whole percent.")
+    level: AlertLevel = said("The level that reaching it gives.")
+    at: datetime_date = said("The day in the account's zone.")
+
+
+@strawberry.type(description="Usage that a tried budget would have refused.")
+class RefusedUsage:
+    """Units of a metric."""
+
+    metric_key: strawberry.Private[str]
+    quantity: BigInt = said("How many units, as if each had come alone.")
+
+    @field
+    async def metric(self, info: Info) -> Metric:
+        """Of which metric."""
+        found = await info.context.load.metric(self.metric_key)
+        assert found is not None, "metrics are never deleted"
+        return Metric.of(found)
+
+
+def _show_refused(refused: Mapping[str, int]) -> list[RefusedUsage]:
+    return [RefusedUsage(metric_key=key, quantity=BigInt(quantity)) for key, quantity in sorted(refused.items())]
+
+
+@strawberry.type(description="What a tried budget would have done in one usage period.")
+class BacktestPeriod:
+    """A usage period of a backtest."""
+
+    start: datetime = said("When it began.")
+    end: datetime = said("When it ended, exclusive.")
+    spent: Money = said("What was really spent that counts for the budget, net.")
+    saved: Money = said("What of it would not have been spent; 0 unless the budget blocks.")
+    alerts: list[BacktestAlert] = said("The thresholds that would have been reached, ascending.")
+    blocked_at: datetime_date | None = said("The first day on which it would have refused overage; null for none.")
+    upgraded_at: datetime_date | None = said("Of UPGRADE: the day on which the next plan would have been ordered.")
+    refused: list[RefusedUsage] = said("What would have been refused, by metric.")
+
+    @classmethod
+    def of(cls, outcome: Outcome, currency: str) -> Self:
+        """A period from what a replay gave."""
+        return cls(
+            start=outcome.period.start,
+            end=outcome.period.end,
+            spent=Money.of(outcome.period.spent_minor, currency),
+            saved=Money.of(outcome.saved_minor, currency),
+            alerts=[
+                BacktestAlert(percent=percent, level=level_of_threshold(percent), at=day)
+                for percent, day in sorted(outcome.reached.items())
+            ],
+            blocked_at=outcome.blocked_on,
+            upgraded_at=outcome.upgraded_on,
+            refused=_show_refused(outcome.refused),
+        )
+
+
+@strawberry.type(description="What a budget would have done, had it been set before.")
+class BudgetBacktest:
+    """A backtest."""
+
+    periods: list[BacktestPeriod] = said("The last closed usage periods, oldest first.")
+    spent: Money = said("What was really spent in all of them.")
+    saved: Money = said("What of that would not have been spent.")
+    refused: list[RefusedUsage] = said("What would have been refused in all of them, by metric.")
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], currency: str) -> Self:
+        """A backtest from what its replays gave."""
+        refused: Counter[str] = Counter()
+        for outcome in outcomes:
+            refused.update(outcome.refused)
+        return cls(
+            periods=[BacktestPeriod.of(outcome, currency) for outcome in outcomes],
+            spent=Money.of(sum(outcome.period.spent_minor for outcome in outcomes), currency),
+            saved=Money.of(sum(outcome.saved_minor for outcome in outcomes), currency),
+            refused=_show_refused(refused),
+        )
+
+
+@strawberry.type(description="What was spent on one thing, by the groups that were asked for.")
+class SpendPart:
+    """A part of spend."""
+
+    entry: strawberry.Private[SpendEntry]
+    amount: Money = said("How much, net; below 0 where more was given back or corrected than spent.")
+
+    @field
+    async def metric(self, info: Info) -> Metric | None:
+        """What it was paid for: by METRIC, and null for plans, and for what is not grouped by it."""
+        key = self.entry.metric_key
+        found = None if key is None else await info.context.load.metric(key)
+        return None if found is None else Metric.of(found)
+
+    @field
+    def workspace(self) -> str | None:
+        """Who used it: by WORKSPACE, and null for lines of invoices, events that name none, and without grouping."""
+        return self.entry.workspace
+
+    @field
+    def day(self) -> datetime_date | None:
+        """When it was spent, or its invoice issued, in the account's zone: by DAY."""
+        return self.entry.day
+
+    @field
+    def line_kind(self) -> LineKind | None:
+        """The kind of line that charges for it: by LINE_KIND."""
+        return self.entry.kind
+
+
+@strawberry.type(description="What an account spent on some days. Its groups sum to its total, to the minor unit.")
+class Spend:
+    """Spend of an account."""
+
+    from_: datetime_date = strawberry.field(name="from", description="The first day.")
+    to: datetime_date = said("The day before which it ends.")
+    basis: SpendBasis = said("What counts as spent, and when.")
+    total: Money = said("All of it, net.")
+    groups: list[SpendPart] = said(
+        f"What differs from 0, by day and then the largest first, at most {MAX_SUMS:,}; one where nothing is grouped."
+    )
+
+
 # --- account ---------------------------------------------------------------------------------------------------------
 
 
@@ -2851,6 +2984,87 @@ class BillingAccount(Node):
         """
         found = await info.context.load.coverage(self.row, info.context.now_for(self.row), period)
         return None if found is None else AlertCoverage.of(found)
+
+    @guarded(Right.READ_BILLING)
+    async def budget_backtest(
+        self,
+        info: Info,
+        limit: Annotated[
+            MoneyInput, strawberry.argument(description="What might be spent in a usage period, net, as `setBudget`.")
+        ],
+        thresholds: Annotated[
+            list[int] | None,
+            strawberry.argument(
+                description=f"Shares of it in whole percent, each once, at most {MAX_THRESHOLDS}; "
+                f"{' and '.join(map(str, DEFAULT_THRESHOLDS))} when nothing is said."
+            ),
+        ] = None,
+        action: Annotated[
+            BudgetAction, strawberry.argument(description="What would have happened when it was spent.")
+        ] = BudgetAction.ALERT_ONLY,
+        scope: Annotated[
+            BudgetScope, strawberry.argument(description="What it would have limited the spend of.")
+        ] = BudgetScope.ACCOUNT,
+        metric: Annotated[str | None, strawberry.argument(description="Of scope METRIC: the metric's key.")] = None,
+        workspace: Annotated[
+            str | None, strawberry.argument(description="Of scope WORKSPACE: the workspace, as events have named it.")
+        ] = None,
+        months: Annotated[
+            int, strawberry.argument(description=f"How many closed usage periods at most: 1 to {MAX_MONTHS}.")
+        ] = 6,
+    ) -> BudgetBacktest | None:
+        """What a budget would have done in its last closed usage periods: nothing is set, and nothing is stored.
+
+        Usage is replayed by day and priced as when its period closed. Refused where no period is closed yet.
+        """
+        asked = BudgetInput(
+            scope=scope,
+            limit_minor=limit.amount_minor,
+            currency=limit.currency,
+            metric=metric,
+            workspace=workspace,
+            thresholds=thresholds,
+            action=action,
+        )
+        try:
+            outcomes = await info.context.load.backtest(self.row, asked, months)
+        except BillingError as refusal:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, str(refusal)) from refusal
+        return BudgetBacktest.of(outcomes, self.row.currency)
+
+    @guarded(Right.READ_BILLING)
+    async def spend(
+        self,
+        info: Info,
+        from_: Annotated[
+            datetime_date, strawberry.argument(name="from", description="The first day, in the account's zone.")
+        ],
+        to: Annotated[
+            datetime_date,
+            strawberry.argument(description=f"The day after the last one: at most {MAX_DAYS} days after `from`."),
+        ],
+        basis: Annotated[
+            SpendBasis, strawberry.argument(description="What counts as spent, and when.")
+        ] = SpendBasis.ACCRUED,
+        group_by: Annotated[
+            list[SpendGroup], strawberry.argument(description="What to tell apart, each once; nothing for the total.")
+        ] = [],  # noqa: B006  # strawberry shows it in the schema, and nobody changes it
+    ) -> Spend | None:
+        """What it spent, net and exact. For usage periods that are over, what is ACCRUED is what was invoiced for them.
+
+        A line for several usage periods counts in equal parts as these begin, usage on the day on which it was used.
+        Credit notes are not taken off, and invoices that were withdrawn do not count.
+        """
+        question = check_question(from_, to, basis, group_by)
+        entries = await info.context.load.spend(self.row, question)
+        currency = self.row.currency
+        return Spend(
+            from_=from_,
+            to=to,
+            basis=basis,
+            total=Money.of(sum(entry.amount_minor for entry in entries), currency),
+            groups=[SpendPart(entry=entry, amount=Money.of(entry.amount_minor, currency)) for entry in entries],
+        )
 
     @guarded(Right.READ_BILLING)
     async def recommendations(

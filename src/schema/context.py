@@ -28,8 +28,10 @@ from ..models import (
 from ..services.access import Principal
 from ..services.advice import Fit
 from ..services.budget_states import BudgetState
+from ..services.budgets import BudgetInput
 from ..services.coverage import Coverage
 from ..services.dunning import DunningState
+from ..services.explorer import SpendQuestion
 from ..services.history import History, HistoryKey
 from ..services.links import Link, LinkForm
 from ..services.paging import Slice, Window
@@ -37,6 +39,8 @@ from ..services.quotes import QuoteView
 from ..services.recommendations import Recommendation
 from ..services.refundables import Refundable
 from ..services.relations import Agreement, Filter, HeldAddOn, PagedRelation, PlanOffer, Relation
+from ..services.rules.backtest import Outcome
+from ..services.rules.explorer import SpendEntry
 from ..services.spends import Shares
 from ..services.standing import Scheduling, Standing
 from ..services.usage import UsageFigure
@@ -138,6 +142,14 @@ class Loads(Protocol):
 
     async def recommendations(self, account_id: UUID) -> Sequence[Recommendation]:
         """What an account is advised, as it stands."""
+        ...
+
+    def spend(self, account: BillingAccount, question: SpendQuestion) -> Awaitable[Sequence[SpendEntry]]:
+        """What an account spent."""
+        ...
+
+    async def backtest(self, account: BillingAccount, asked: BudgetInput, months: int) -> Sequence[Outcome]:
+        """What a budget would have done in an account's last closed usage periods."""
         ...
 
     async def coverage(self, account: BillingAccount, now: datetime, instant: datetime | None) -> Coverage | None:

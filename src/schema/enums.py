@@ -45,6 +45,7 @@ from ..services.errors import UserErrorCode
 from ..services.papers import PaperSize
 from ..services.permissions import Action
 from ..services.refunds import RefundDecision
+from ..services.rules.explorer import SpendBasis, SpendGroup
 from ..services.rules.refunds import RefundCode
 from ..services.rules.rerating import RecommendationKind
 from ..services.usage import EventStatus, RejectionCode
@@ -95,6 +96,8 @@ __all__ = [
     "Role",
     "SandboxAnswers",
     "SandboxMessages",
+    "SpendBasis",
+    "SpendGroup",
     "SpikeCauseKind",
     "SubscriptionStatus",
     "TransactionKind",
@@ -321,7 +324,29 @@ say_enum(
         "MONTH": "Calendar months of the account's zone.",
     },
 )
-say_enum(ExportKind, {"USAGE": "How much of each metric was used, by bucket and workspace."})
+say_enum(
+    ExportKind,
+    {
+        "USAGE": "How much of each metric was used, by bucket and workspace.",
+        "SPEND": "What was spent, accrued, by day, metric, workspace and kind of line; as CSV by DAY.",
+    },
+)
+say_enum(
+    SpendBasis,
+    {
+        "ACCRUED": "What counts for budgets, when it does: usage as it is used, plans and add-ons as periods begin.",
+        "INVOICED": "The lines of invoices that stand, on the day on which these were issued.",
+    },
+)
+say_enum(
+    SpendGroup,
+    {
+        "METRIC": "By the metric that it is paid for; plans are for none.",
+        "WORKSPACE": "By the workspace that events name. Lines of invoices name none.",
+        "DAY": "By the day in the account's zone.",
+        "LINE_KIND": "By the kind of the line that charges for it; usage is OVERAGE.",
+    },
+)
 say_enum(
     ExportFormat,
     {

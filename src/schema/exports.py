@@ -1,4 +1,4 @@
-"""Exports: the file of an account's usage that somebody asked for, and the mutation that asks."""
+"""Exports: the file of an account's usage or spend that somebody asked for, and the mutation that asks."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -91,7 +91,7 @@ class RequestExportInput:
     to: datetime = said("The buckets that begin before this: what begins here is left to the next range.")
     granularity: Granularity = said(
         "How wide a bucket is. By HOUR a table covers at most 100 days, by DAY 1,100, by MONTH 3,700; a report 8, 100 "
-        "and 1,100."
+        "and 1,100. Of SPEND it is DAY."
     )
     idempotency_key: str | None = once_key()
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import delete, select
 
-from ..database import Work
+from ..database import ReadSession, Work
 from ..models import (
     AlertKind,
     BillingAccount,
@@ -53,8 +53,10 @@ async def set_budget(work: Work, principal: Principal, account_id: UUID, asked: 
     """Set the budget of an account, or of a metric or workspace beneath it. It holds at once, also under the spend."""
     account = await lock_account(work, account_id)
     await require_action(work, principal, account, Action.SET_BUDGET)
-    _check(account, asked)
-    subject = await _find_subject(work, account, asked)
+    refusals = [*check_terms(account, asked), *_check_ceiling(account, asked)]
+    if refusals:
+        raise Refusals(refusals)
+    subject = await find_subject(ReadSession(work.session), account, asked)
     rows = {(row.scope, row.subject): row for row in await load_budgets(work, account)}
     row = rows.get((asked.scope, subject))
     if row is None and len(rows) >= MAX_BUDGETS:
@@ -131,8 +133,8 @@ def describe_budget(row: Budget) -> dict[str, Any]:
     }
 
 
-def _check(account: BillingAccount, asked: BudgetInput) -> None:
-    """Refuse what is no budget; whatever is wrong is told at once."""
+def check_terms(account: BillingAccount, asked: BudgetInput) -> list[BillingError]:
+    """Why something is no budget, whatever it does when it is spent: all that is wrong, none where it is one."""
     refusals: list[BillingError] = []
     named = {BudgetScope.METRIC: asked.metric, BudgetScope.WORKSPACE: asked.workspace}
     for scope, field in ((BudgetScope.METRIC, "metric"), (BudgetScope.WORKSPACE, "workspace")):
@@ -142,18 +144,20 @@ def _check(account: BillingAccount, asked: BudgetInput) -> None:
             told = f"A budget of scope {asked.scope} names no {field}: leave it out, or choose the scope {scope}."
             refusals.append(InvalidInput(told, ["input", field]))
     refusals += _check_amount(account, "limit", asked.limit_minor, asked.currency)
+    return [*refusals, *_check_thresholds(asked.thresholds)]
+
+
+def _check_ceiling(account: BillingAccount, asked: BudgetInput) -> list[BillingError]:
     if (asked.action is BudgetAction.UPGRADE) != (asked.ceiling_minor is not None):
         told = (
             "UPGRADE needs `upgradeCeiling`: what a plan may cost per month at most."
             if asked.ceiling_minor is None
             else f"`upgradeCeiling` is for the action UPGRADE, not for {asked.action}: leave it out."
         )
-        refusals.append(InvalidInput(told, ["input", "upgradeCeiling"]))
-    elif asked.ceiling_minor is not None:
-        refusals += _check_amount(account, "upgradeCeiling", asked.ceiling_minor, asked.ceiling_currency)
-    refusals += _check_thresholds(asked.thresholds)
-    if refusals:
-        raise Refusals(refusals)
+        return [InvalidInput(told, ["input", "upgradeCeiling"])]
+    if asked.ceiling_minor is None:
+        return []
+    return _check_amount(account, "upgradeCeiling", asked.ceiling_minor, asked.ceiling_currency)
 
 
 def _check_amount(account: BillingAccount, field: str, minor: int, currency: str | None) -> list[BillingError]:
@@ -184,19 +188,19 @@ def _check_thresholds(percents: Sequence[int] | None) -> list[BillingError]:
     return found
 
 
-async def _find_subject(work: Work, account: BillingAccount, asked: BudgetInput) -> str:
-    """What a budget is of: a metric that there is, or a workspace that events have named."""
+async def find_subject(session: ReadSession, account: BillingAccount, asked: BudgetInput) -> str:
+    """What a budget is of: a metric that there is, or a workspace that events have named. Anything else is refused."""
     subject = asked.metric or asked.workspace or ""
     if not subject.isprintable():
         raise InvalidInput("It has unprintable characters.", ["input", asked.scope.lower()])
     if asked.scope is BudgetScope.METRIC:
-        if await work.session.scalar(select(Metric.key).where(Metric.key == subject)) is None:
+        if await session.scalar(select(Metric.key).where(Metric.key == subject)) is None:
             raise NotFound("There is no metric with this key: `metrics` lists them.", ["input", "metric"])
     elif asked.scope is BudgetScope.WORKSPACE:
         named = select(UsageRollup.metric_key).where(
             UsageRollup.account_id == account.id, UsageRollup.workspace == subject
         )
-        if await work.session.scalar(named.limit(1)) is None:
+        if await session.scalar(named.limit(1)) is None:
             raise NotFound(
                 "No event of the account has named this workspace yet: events do by the property `workspace`.",
                 ["input", "workspace"],

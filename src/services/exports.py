@@ -1,4 +1,4 @@
-"""Exports: asking for a file of an account's usage, and what becomes of it."""
+"""Exports: asking for a file of an account's usage or spend, and what becomes of it."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,6 +47,8 @@ async def request_export(
     granularity: Granularity,
 ) -> Export:
     """Have a file written of the buckets that begin in `[start, end)`, beside all else."""
+    if kind is ExportKind.SPEND:
+        _check_spend(format_, granularity)
     _check_range(account, work.clock.now_for(account), format_, start, end, granularity)
     await _check_room(work, account)
     # By the wall clock, whatever the account's: a file is nothing of its history.
@@ -68,6 +70,13 @@ async def request_export(
     return export
 
 
+def _check_spend(format_: ExportFormat, granularity: Granularity) -> None:
+    if format_ is not ExportFormat.CSV:
+        raise InvalidInput("Spend is written as CSV: reports are of USAGE.", ["input", "format"])
+    if granularity is not Granularity.DAY:
+        raise InvalidInput("Spend is told by DAY: sum its rows for wider buckets.", ["input", "granularity"])
+
+
 def _check_range(
     account: BillingAccount,
     now: datetime,
@@ -79,9 +88,9 @@ def _check_range(
     if start >= end:
         raise InvalidInput("`from` comes before `to`: the range is half-open.", ["input", "to"])
     if start >= now:
-        raise InvalidInput("`from` lies ahead: nothing was used there yet.", ["input", "from"])
+        raise InvalidInput("`from` lies ahead: nothing was used or spent there yet.", ["input", "from"])
     if end <= account.created_at:
-        raise InvalidInput("`to` lies before the account was made: nothing was used there.", ["input", "to"])
+        raise InvalidInput("`to` lies before the account was made: nothing was used or spent there.", ["input", "to"])
     at_most = MAX_DAYS[format_, granularity]
     if end - start > timedelta(days=at_most):
         raise InvalidInput(

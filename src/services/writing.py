@@ -4,20 +4,25 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from ..database import Actor, Database, ReadSession, Work, take_snapshot
 from ..faults import reach
-from ..models import BillingAccount, Export, ExportFormat, ExportStatus, Metric, NoticeSeverity, WorkKind
+from ..models import BillingAccount, Export, ExportFormat, ExportKind, ExportStatus, Metric, NoticeSeverity, WorkKind
 from . import catalogue
 from .accounts import load_accounts
 from .due_work import Fenced, Taken, claim, finish, give_back, hold_on, postpone
+from .explorer import Days, read_spend
 from .exports import add_part, drop_parts, expire_export, mark_failed, mark_ready
 from .notices import clear_notice, raise_notice
 from .ports import Draughtsman, DrawingFailed
 from .reports import load_report
 from .rules.cells import write_rows
+from .rules.money import to_decimal
 from .rules.periods import Period, buckets_between
 from .series import SeriesRow, read_rows
 from .wording import format_instant
@@ -30,6 +35,8 @@ PART_BYTES = 1024**2
 MAX_ROWS = 1_000_000
 ROWS_AT_ONCE = 500
 HEADER = ("metric", "workspace", "start", "end", "local_start", "quantity", "unit")
+SPEND_HEADER = ("day", "metric", "workspace", "line_kind", "amount_minor", "amount", "currency")
+Row: TypeAlias = Sequence[str | int | Decimal]
 LATER = "It could not be written, and we are looking into it: ask for it again later."
 
 
@@ -136,11 +143,18 @@ async def _write(file: _File, draughtsman: Draughtsman) -> None:
         await take_snapshot(session)
         [account] = await load_accounts(session, [export.account_id])
         assert account is not None, "a foreign key guarantees the account"
+        now = file.database.clock.now_for(account)
         metrics = await catalogue.list_metrics(session)
         buckets = buckets_between(export.start_at, export.end_at, account.timezone, export.granularity)
         if export.format is ExportFormat.CSV:
-            await file.add(write_rows([HEADER]))
-            async for rows in _read_table(session, export, account, metrics, buckets):
+            is_spend = export.kind is ExportKind.SPEND
+            await file.add(write_rows([SPEND_HEADER if is_spend else HEADER]))
+            tables = (
+                _read_spend(session, account, buckets, now)
+                if is_spend
+                else _read_table(session, export, account, metrics, buckets)
+            )
+            async for rows in tables:
                 file.row_count += len(rows)
                 if file.row_count > MAX_ROWS:
                     raise NotWritable(
@@ -148,7 +162,7 @@ async def _write(file: _File, draughtsman: Draughtsman) -> None:
                     )
                 await file.add(write_rows(rows))
         else:
-            report = await load_report(session, account, metrics, buckets, export, file.database.clock.now_for(account))
+            report = await load_report(session, account, metrics, buckets, export, now)
             file.row_count = len(report.metrics) * len(buckets)
     if report is not None:
         await file.add(await draughtsman.draw(report))
@@ -157,10 +171,10 @@ async def _write(file: _File, draughtsman: Draughtsman) -> None:
 
 async def _read_table(
     session: ReadSession, export: Export, account: BillingAccount, metrics: Sequence[Metric], buckets: Sequence[Period]
-) -> AsyncGenerator[list[Sequence[str | int]]]:
+) -> AsyncGenerator[list[Row]]:
     """The rows of a table, some at a time."""
     zone = ZoneInfo(account.timezone)
-    waiting: list[Sequence[str | int]] = []
+    waiting: list[Row] = []
     for metric in metrics:
         async for row in read_rows(session, account.id, metric, export.granularity, buckets):
             waiting.append(_show_row(row, metric, zone))
@@ -170,7 +184,7 @@ async def _read_table(
     yield waiting
 
 
-def _show_row(row: SeriesRow, metric: Metric, zone: ZoneInfo) -> Sequence[str | int]:
+def _show_row(row: SeriesRow, metric: Metric, zone: ZoneInfo) -> Row:
     return (
         metric.key,
         row.workspace,
@@ -180,6 +194,26 @@ def _show_row(row: SeriesRow, metric: Metric, zone: ZoneInfo) -> Sequence[str | 
         row.quantity,
         metric.unit,
     )
+
+
+async def _read_spend(
+    session: ReadSession, account: BillingAccount, buckets: Sequence[Period], now: datetime
+) -> AsyncGenerator[list[Row]]:
+    """The rows of spend, some at a time."""
+    if not buckets:
+        return
+    zone, currency = ZoneInfo(account.timezone), account.currency
+    days = Days(buckets[0].start.astimezone(zone).date(), buckets[-1].end.astimezone(zone).date())
+    waiting: list[Row] = []
+    async for entry in read_spend(session, account, days, now):
+        assert entry.day is not None, "all detail has a day"
+        assert entry.kind is not None, "all detail has a kind"
+        names = (entry.day.isoformat(), entry.metric_key or "", entry.workspace or "", entry.kind)
+        waiting.append((*names, entry.amount_minor, to_decimal(entry.amount_minor, currency), currency))
+        if len(waiting) == ROWS_AT_ONCE:
+            yield waiting
+            waiting = []
+    yield waiting
 
 
 async def _lock(work: Work, taken: Taken) -> tuple[BillingAccount, Export]:

@@ -147,10 +147,25 @@ async def advance(till: Till, clock_id: UUID, *when: int) -> None:
 
 
 async def send_emails(
-    till: Till, account_id: UUID, quantity: int, at: datetime | None = None, *, correction: bool = False
+    till: Till,
+    account_id: UUID,
+    quantity: int,
+    at: datetime | None = None,
+    *,
+    correction: bool = False,
+    workspace: str | None = None,
 ) -> None:
     """Usage of the counter."""
-    await _send(till, account_id, "email_sends", quantity=quantity, occurred_at=at, correction=correction)
+    named = {} if workspace is None else {"workspace": workspace}
+    await _send(
+        till,
+        account_id,
+        "email_sends",
+        quantity=quantity,
+        occurred_at=at,
+        correction=correction,
+        properties=named,
+    )
 
 
 async def use_up(till: Till, account_id: UUID) -> None:
@@ -335,6 +350,33 @@ async def run_a_lively_year(till: Till) -> dict[str, UUID]:
     await use_up(till, ids["walled"])
     await limit_spend(till, ids["walled"], 18_000)
     return ids
+
+
+async def spend_half_a_year(till: Till) -> UUID:
+    """`spender`, five months long: add-ons, overage of several workspaces, an upgrade, late usage and a correction.
+
+    Starter has 10,000 e-mails at 49.00, professional 50,000 at 149.00; a block of 10,000 costs 10.00.
+    """
+    clock = await open_clock(till, datetime(2025, 1, 10, 15, 0, tzinfo=UTC))
+    account_id = await open_account(till, "spender", clock)
+    await order(till, account_id, decisions.decide_start, "starter", Interval.MONTH)
+    await order(till, account_id, decisions.decide_add_on, "additional_user", 2)
+    await advance(till, clock, 1, 15)
+    await send_emails(till, account_id, 14_000, workspace="north")
+    await send_emails(till, account_id, 16_001, workspace="south")
+    await advance(till, clock, 2, 20)
+    await send_emails(till, account_id, 40_000, workspace="north")
+    await order(till, account_id, decisions.decide_change, "professional", Interval.MONTH)
+    await send_emails(till, account_id, 30_000, workspace="south")
+    await order(till, account_id, decisions.decide_add_on, "extra_emails", 1)
+    await advance(till, clock, 3, 5)
+    await send_emails(till, account_id, 20_000)
+    await send_emails(till, account_id, 25_000, datetime(2025, 1, 20, tzinfo=UTC), workspace="late")
+    await advance(till, clock, 3, 12)
+    await send_emails(till, account_id, -9_000, datetime(2025, 1, 21, tzinfo=UTC), correction=True, workspace="north")
+    await send_emails(till, account_id, 70_001, workspace="north")
+    await advance(till, clock, 6, 20)
+    return account_id
 
 
 async def give_back_some(till: Till, ids: Mapping[str, UUID]) -> None:

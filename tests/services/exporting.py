@@ -44,6 +44,7 @@ async def ask_for(
     world: World,
     name: str = "acme",
     *,
+    kind: ExportKind = ExportKind.USAGE,
     format_: ExportFormat = ExportFormat.CSV,
     start: datetime = NOW - 30 * DAY,
     end: datetime = NOW + DAY,
@@ -55,7 +56,7 @@ async def ask_for(
         return await request_export(
             work,
             (await work.lock_accounts([account.id]))[account.id],
-            kind=ExportKind.USAGE,
+            kind=kind,
             format_=format_,
             start=start,
             end=end,

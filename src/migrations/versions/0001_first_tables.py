@@ -397,7 +397,7 @@ def upgrade() -> None:
     )
     op.create_table('export',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('USAGE', name='exportkind', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('USAGE', 'SPEND', name='exportkind', native_enum=False, length=40), nullable=False),
     sa.Column('format', sa.Enum('CSV', 'PDF', name='exportformat', native_enum=False, length=40), nullable=False),
     sa.Column('start_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('end_at', sa.DateTime(timezone=True), nullable=False),

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from decimal import Decimal
 
 STARTS_FORMULA = frozenset("=+-@\uff1d\uff0b\uff0d\uff20")
 """What a spreadsheet takes for the start of a formula, the full-width forms included."""
@@ -16,7 +17,7 @@ def guard_cell(text: str) -> str:
     return text
 
 
-def write_rows(rows: Sequence[Sequence[str | int]]) -> bytes:
+def write_rows(rows: Sequence[Sequence[str | int | Decimal]]) -> bytes:
     """Rows in UTF-8: texts guarded and in quotes, numbers as they are, so that a negative one stays a number."""
     page = io.StringIO(newline="")
     writer = csv.writer(page, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\r\n")

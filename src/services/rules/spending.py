@@ -35,6 +35,22 @@ def part_in(line: SpentLine, starts: Sequence[datetime], period_start: datetime)
     return split_evenly(line.amount_minor, line.usage_periods)[place]
 
 
+def parts_of(line: SpentLine, starts: Sequence[datetime]) -> list[tuple[datetime, int]]:
+    """When which part of a line is spent: the first as the line starts, the others as their usage periods begin.
+
+    `starts` are those of all usage periods that have begun, ascending: what is spent in later ones is left out. The
+    parts in a usage period are what `part_in` gives.
+    """
+    place = bisect_right(starts, line.start)
+    begun = [line.start, *starts[place : place + line.usage_periods - 1]]
+    return list(zip(begun, split_evenly(line.amount_minor, line.usage_periods), strict=False))
+
+
+def line_counts_for(scope: BudgetScope, subject: str, metric_key: str | None) -> bool:
+    """Whether a line counts for a budget. Plans and their prorations do for the account's own only."""
+    return scope is BudgetScope.ACCOUNT or (scope is BudgetScope.METRIC and metric_key == subject)
+
+
 def counts_for(scope: BudgetScope, subject: str, metric_key: str, workspace: str) -> bool:
     """Whether what usage of a metric by a workspace costs counts for a budget."""
     if scope is BudgetScope.METRIC:
@@ -54,6 +70,4 @@ def spent_under(
     prorations count for the account's own budget only, add-ons also for their metric's.
     """
     used = sum(cost for place, cost in costs.items() if counts_for(scope, subject, *place))
-    if scope is BudgetScope.WORKSPACE:
-        return used
-    return used + sum(part for line, part in lines if scope is BudgetScope.ACCOUNT or line.metric_key == subject)
+    return used + sum(part for line, part in lines if line_counts_for(scope, subject, line.metric_key))
