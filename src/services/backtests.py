@@ -15,10 +15,10 @@ from ..database import ReadSession
 from ..models import BillingAccount, BudgetScope, Counter, Granularity, UsageCost, UsagePeriod, UsageRating, UsageRollup
 from .budgets import DEFAULT_THRESHOLDS, BudgetInput, check_terms, find_subject
 from .errors import InvalidInput, Refusals
-from .explorer import load_lines_between
 from .rules.backtest import DayUse, Outcome, PastPeriod, Rated, Trial, price_in_order, replay
 from .rules.overage import Rate
 from .rules.spending import line_counts_for, parts_of
+from .spends import load_spent_lines
 
 MAX_MONTHS = 24
 Place: TypeAlias = tuple[str, datetime]
@@ -217,7 +217,7 @@ async def _load_fixed(
     if scope is BudgetScope.WORKSPACE:
         return {}
     zone = ZoneInfo(account.timezone)
-    lines = (await load_lines_between(session, [account.id], closed[0].start_at, closed[-1].end_at))[account.id]
+    lines = (await load_spent_lines(session, [account.id], closed[0].start_at, closed[-1].end_at))[account.id]
     found: dict[datetime, dict[date, int]] = defaultdict(lambda: defaultdict(int))
     for line in lines:
         if not line_counts_for(scope, subject, line.metric_key):

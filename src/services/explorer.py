@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, func, select
 
 from ..database import ReadSession
 from ..models import BillingAccount, Invoice, InvoiceLine, InvoiceStatus, LineKind, UsageCost, UsagePeriod
 from .errors import ErrorCode, RequestRefused
 from .rules.explorer import SpendBasis, SpendEntry, SpendGroup, sum_by
-from .rules.spending import BY_USAGE, SpentLine, parts_of
+from .rules.spending import SpentLine, parts_of
+from .spends import load_spent_lines
 
 MAX_DAYS = 731
 """Two years, with a leap day in them."""
@@ -147,7 +148,7 @@ async def _load_accrued_lines(
         .order_by(UsagePeriod.start_at)
     ):
         starts[account_id].append(begun)
-    lines = await load_lines_between(session, account_ids, start, end)
+    lines = await load_spent_lines(session, account_ids, start, end)
     return defaultdict(
         list,
         {
@@ -155,35 +156,6 @@ async def _load_accrued_lines(
             for account, now in zip(accounts, nows, strict=True)
         },
     )
-
-
-async def load_lines_between(
-    session: ReadSession, account_ids: Sequence[UUID], start: datetime, end: datetime
-) -> dict[UUID, list[SpentLine]]:
-    """The lines of which something may be spent in `[start, end)`, drafts' too, but for those that charge for usage."""
-    rows = await session.execute(
-        select(
-            InvoiceLine.account_id,
-            InvoiceLine.kind,
-            InvoiceLine.period_start,
-            InvoiceLine.amount_minor,
-            InvoiceLine.usage_periods,
-            InvoiceLine.metric_key,
-        )
-        .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
-        .where(
-            InvoiceLine.account_id.in_(account_ids),
-            Invoice.status != InvoiceStatus.VOID,
-            InvoiceLine.kind.not_in(BY_USAGE),
-            InvoiceLine.period_start < end,
-            # What is spent in parts reaches from far back.
-            or_(InvoiceLine.usage_periods > 1, InvoiceLine.period_start >= start),
-        )
-    )
-    found: dict[UUID, list[SpentLine]] = defaultdict(list)
-    for account_id, kind, at, amount_minor, usage_periods, metric_key in rows:
-        found[account_id].append(SpentLine(kind, at, amount_minor, usage_periods, metric_key))
-    return found
 
 
 def _spread(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 
 from ..database import ReadSession
 from ..models import (
@@ -58,10 +58,13 @@ class SpendBase:
         }
 
 
-async def load_lines_since(
-    session: ReadSession, account_ids: Collection[UUID], since: datetime
+async def load_spent_lines(
+    session: ReadSession, account_ids: Collection[UUID], start: datetime, end: datetime | None = None
 ) -> dict[UUID, list[SpentLine]]:
-    """The lines that may be spent from an instant on, drafts' too. What was withdrawn is not, nor are credit notes."""
+    """The lines of which something may be spent from an instant on, and before another: drafts' too.
+
+    What was withdrawn is not spent, nor are credit notes; what charges for usage is spent as that is used.
+    """
     rows = await session.execute(
         select(
             InvoiceLine.account_id,
@@ -75,13 +78,15 @@ async def load_lines_since(
         .where(
             InvoiceLine.account_id.in_(account_ids),
             InvoiceLine.kind.not_in(BY_USAGE),
-            InvoiceLine.period_end > since,
             Invoice.status != InvoiceStatus.VOID,
+            # What is spent in parts reaches from far back.
+            or_(InvoiceLine.usage_periods > 1, InvoiceLine.period_start >= start),
+            *(() if end is None else (InvoiceLine.period_start < end,)),
         )
     )
     found: dict[UUID, list[SpentLine]] = defaultdict(list)
-    for account_id, kind, start, amount_minor, usage_periods, metric_key in rows:
-        found[account_id].append(SpentLine(kind, start, amount_minor, usage_periods, metric_key))
+    for account_id, kind, at, amount_minor, usage_periods, metric_key in rows:
+        found[account_id].append(SpentLine(kind, at, amount_minor, usage_periods, metric_key))
     return found
 
 
@@ -103,7 +108,7 @@ async def load_certain(session: ReadSession, account_ids: Sequence[UUID], now: d
         periods[period.account_id].append(period)
         if period.start_at <= at < period.end_at:
             running[period.account_id] = period.start_at
-    lines = await load_lines_since(session, running.keys(), min(running.values())) if running else {}
+    lines = await load_spent_lines(session, running.keys(), min(running.values())) if running else {}
     return [
         sum(part for _, part in SpendBase(periods[id_], lines.get(id_, ())).parts_in(running[id_]))
         if id_ in running
@@ -144,7 +149,7 @@ async def load_base(
     session: ReadSession, account: BillingAccount, periods: Sequence[UsagePeriod], starts: Sequence[datetime]
 ) -> SpendBase:
     """What the spend of some usage periods of an account is made of, by their starts: two statements."""
-    lines = (await load_lines_since(session, [account.id], min(starts))).get(account.id, [])
+    lines = (await load_spent_lines(session, [account.id], min(starts))).get(account.id, [])
     return SpendBase(periods, lines, await load_cost_totals(session, account.id, starts))
 
 
