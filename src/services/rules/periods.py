@@ -57,14 +57,6 @@ def period_at(
     return period
 
 
-def months_since(anchor_wall: datetime, zone: str, instant: datetime) -> int:
-    """How many whole usage periods lie between the anchor and the one that contains the instant."""
-    n = 0
-    while instant >= period_number(anchor_wall, zone, n).end:
-        n += 1
-    return n
-
-
 def bucket_start(instant: datetime, zone: str, granularity: Granularity) -> datetime:
     """Where the local hour, day or month begins that contains an instant."""
     wall = instant.astimezone(ZoneInfo(zone))
