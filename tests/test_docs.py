@@ -31,7 +31,8 @@ PAGES = [
     *sorted(Path("docs").rglob("*.md")),
 ]
 STORIES = [
-    Path(f"docs/{name}.md") for name in ("subscriptions", "test-clocks", "invoices", "payments", "recommendations")
+    Path(f"docs/{name}.md")
+    for name in ("subscriptions", "test-clocks", "invoices", "payments", "recommendations", "cost-explorer")
 ]
 """Guides whose blocks are lived through from top to bottom."""
 
