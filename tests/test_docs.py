@@ -38,6 +38,7 @@ STORIES = [
         "invoices",
         "payments",
         "budgets",
+        "cost-explorer",
         "forecasts",
         "recommendations",
         "spikes",
