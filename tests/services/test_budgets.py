@@ -329,6 +329,37 @@ async def test_a_moved_anchor_and_a_cancellation_cut_periods(world: World) -> No
     assert not any(open_ for *_, open_ in await raised(world, budget, "mover"))
 
 
+async def test_twenty_four_usage_periods_are_kept_beside_the_running_one(world: World, client: Client) -> None:
+    budget = await put(world, 50_000)
+    running = await period_of(world)
+    async with world.database.work(ACTOR) as work:
+        for back in range(1, 31):
+            begun = running.start - timedelta(days=400 + back)
+            work.session.add(
+                BudgetPeriod(
+                    budget_id=budget.id,
+                    account_id=budget.account_id,
+                    period_start=begun,
+                    period_end=begun + timedelta(days=1),
+                    limit_minor=1,
+                    spent_minor=0,
+                    changed_at=begun,
+                    sequence=0,
+                )
+            )
+    await put(world, 60_000)
+    query = (
+        "query ($id: ID) { billingAccount(id: $id) { budget { history(last: 25) { start limit { amountMinor } } } } }"
+    )
+    account_id = encode_id("BillingAccount", budget.account_id)
+    data: Any = await client.data(world.operator, query, id=account_id)
+    kept = data["billingAccount"]["budget"]["history"]
+    # Acme's own past of closed periods is among them.
+    assert len(kept) == 25
+    assert kept[0] == {"start": running.start.isoformat().replace("+00:00", "Z"), "limit": {"amountMinor": 60_000}}
+    assert sorted((each["start"] for each in kept), reverse=True) == [each["start"] for each in kept]
+
+
 @pytest.mark.parametrize(
     ("given", "message", "field"),
     [
