@@ -35,6 +35,7 @@ from ..services.budget_states import BudgetState, Holds, load_holds, state_of
 from ..services.budgets import BudgetInput
 from ..services.coverage import Coverage, cover_alerts
 from ..services.dunning import DunningState, load_states
+from ..services.errors import ErrorCode, RequestRefused
 from ..services.explorer import SpendQuestion, load_spend
 from ..services.history import History, HistoryKey, load_history
 from ..services.paging import Slice, Window
@@ -61,6 +62,8 @@ from ..services.watches import Watches, load_watches
 
 RowT = TypeVar("RowT", bound=Base)
 MAX_BATCH = 500
+MAX_BACKTESTS = 10
+"""Each reads months of an account."""
 
 
 class Loaders:
@@ -70,6 +73,7 @@ class Loaders:
         self._database = database
         self._may_lag = may_lag
         self._made: dict[object, DataLoader[Any, Any]] = {}
+        self._backtests = 0
 
     def _loader(
         self, name: object, read: Callable[[ReadSession, Sequence[Any]], Awaitable[Sequence[Any]]]
@@ -275,6 +279,10 @@ class Loaders:
 
     async def backtest(self, account: BillingAccount, asked: BudgetInput, months: int) -> Sequence[Outcome]:
         """What a budget would have done in an account's last closed usage periods."""
+        self._backtests += 1
+        if self._backtests > MAX_BACKTESTS:
+            told = f"At most {MAX_BACKTESTS} backtests are run at once: ask for the others in another request."
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, told)
         async with self._database.read(may_lag=self._may_lag) as session:
             await take_snapshot(session)
             return await run_backtest(session, account, asked, months)

@@ -3052,6 +3052,8 @@ class BillingAccount(Node):
     ) -> Spend | None:
         """What it spent, net and exact. For usage periods that are over, what is ACCRUED is what was invoiced for them.
 
+        Once an account has expired, its usage is deleted, and only INVOICED still tells all.
+
         A line for several usage periods counts in equal parts as these begin, usage on the day on which it was used.
         Credit notes are not taken off, and invoices that were withdrawn do not count.
         """

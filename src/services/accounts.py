@@ -38,7 +38,7 @@ from .errors import Conflict, ErrorCode, Forbidden, InvalidInput, NotFound, Refu
 from .limits import set_limits
 from .permissions import Action, require_action
 from .plan_limits import load_free_limits
-from .spikes import resolve_spikes
+from .spikes import look_again, resolve_spikes
 
 ORDER = "billingAccounts:newest"
 ORDER_KINDS = (datetime, UUID)
@@ -239,6 +239,8 @@ async def update_account(work: Work, principal: Principal, account_id: UUID, giv
     before, after = set_columns(account, values)
     if values.get("spike_alerts") is False:
         await resolve_spikes(work, account)
+    elif values.get("spike_alerts"):
+        await look_again(work, account)
     if after:
         record_update(
             work,

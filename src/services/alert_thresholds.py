@@ -11,9 +11,9 @@ from .access import Principal
 from .accounts import lock_account
 from .alerts import evaluate, read_own_thresholds, read_usage, resolve_thresholds
 from .edits import record_update
-from .errors import BillingError, InvalidInput, NotFound, Refusals
+from .errors import InvalidInput, NotFound, Refusals
 from .permissions import Action, require_action
-from .rules.thresholds import BUILT_IN, HIGHEST, LOWEST
+from .rules.thresholds import BUILT_IN, find_faults
 from .rules.transitions import RUNNING
 from .usage import load_figures, tell_usage
 
@@ -75,16 +75,9 @@ def _check(percents: Sequence[int]) -> list[int]:
     path = ["input", "percents"]
     if len(percents) > MAX_OWN + len(BUILT_IN):
         raise InvalidInput(f"A metric has at most {MAX_OWN} thresholds beside the built-in ones.", path)
-    refusals: list[BillingError] = []
-    for index, percent in enumerate(percents):
-        if not LOWEST <= percent <= HIGHEST:
-            refusals.append(
-                InvalidInput(f"A threshold is a whole number from {LOWEST} to {HIGHEST} %.", [*path, str(index)])
-            )
-        elif percent in percents[:index]:
-            refusals.append(InvalidInput(f"{percent} % stands here twice.", [*path, str(index)]))
-    if refusals:
-        raise Refusals(refusals)
+    faults = find_faults(percents)
+    if faults:
+        raise Refusals([InvalidInput(told, [*path, str(place)]) for place, told in faults])
     own = sorted(set(percents) - set(BUILT_IN))
     if len(own) > MAX_OWN:
         raise InvalidInput(f"A metric has at most {MAX_OWN} thresholds beside the built-in ones.", path)

@@ -12,7 +12,7 @@ from .access import Principal, Right
 from .accounts import lock_for
 from .decisions import Decide, Decision, decide_add_on, decide_change
 from .duties import catch_up
-from .errors import BillingError, Conflict
+from .errors import Conflict, LimitsExceeded
 from .idempotency import Request, recall
 from .orders import place
 from .permissions import Action, check_state
@@ -99,6 +99,6 @@ async def _order(till: Till, principal: Principal, account_id: UUID, found: Reco
         for add_on, quantity, is_more in add_ons:
             if not is_more:
                 # What is refused by now, because more is in use, is no reason to refuse the plan that was ordered.
-                with suppress(BillingError):
+                with suppress(LimitsExceeded):
                     await set_units(add_on, quantity, is_main=False)
     return placed

@@ -17,25 +17,28 @@ from ..models import (
     BudgetPeriod,
     NoticeSeverity,
     Subscription,
+    UsagePeriod,
     WorkKind,
 )
 from .alerts import Reading, evaluate
 from .calendars import period_of
-from .costs import cost_anew, load_cost_totals, rate_of
+from .costs import cost_anew, load_cost_totals
 from .due_work import enqueue
-from .headroom import BudgetTerms
-from .notices import clear_notice, raise_notice
+from .notices import clear_notice, clear_notices, raise_notice
+from .rules.headroom import BudgetTerms
 from .rules.overage import Rate, cost_of
 from .rules.periods import Period
-from .rules.spending import spent_under
+from .rules.spending import SpentLine, spent_under
 from .rules.transitions import RUNNING
-from .spends import PAYING, foresee_lines, load_base, load_periods
+from .spends import PAYING, foresee_lines, is_to_open, load_bases, load_periods, load_to_come
 from .standing import load_ratings
 from .usage import load_figures
 
 KEPT_PERIODS = 24
 BLOCKED = "BUDGET_BLOCKED"
 """The notice that a budget stops usage."""
+UPGRADED, NOT_UPGRADED = "BUDGET_UPGRADED", "BUDGET_NOT_UPGRADED"
+"""What became of a change to the next plan."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class SpendMove:
     period: Period
     limit_minor: int
     spent_minor: int
+    may_resolve: bool = False
+    """Whether it can undo what was reached: a correction of usage does not."""
 
     def is_watched(self, now: datetime) -> bool:
         """Whether the period runs, and anything is told of the account."""
@@ -60,7 +65,7 @@ class SpendMove:
 
 def terms_of(budget: Budget) -> BudgetTerms:
     """What holds for a budget."""
-    return BudgetTerms(budget.id, budget.scope, budget.subject, budget.action, budget.thresholds)
+    return BudgetTerms(budget.id, budget.scope, budget.subject, budget.action, budget.thresholds, budget.limit_minor)
 
 
 async def load_budgets(work: Work, account: BillingAccount) -> Sequence[Budget]:
@@ -81,16 +86,7 @@ async def reckon_spend(work: Work, account: BillingAccount, about: Collection[st
     await _put_costs_right(work, account, about)
     budgets = await load_budgets(work, account)
     if budgets:
-        now = work.clock.now_for(account)
-        subscription, periods = await load_periods(ReadSession(work.session), account.id)
-        running = period_of(account, subscription, periods, now)
-        if running is not None:
-            await _write_periods(work, account, budgets, [running])
-
-
-async def open_periods(work: Work, account: BillingAccount, periods: Sequence[Period]) -> None:
-    """Have the budgets of a locked account ready for usage periods that begin with what is used in them."""
-    await _write_periods(work, account, await load_budgets(work, account), periods)
+        await _write_periods(work, account, budgets)
 
 
 async def _put_costs_right(work: Work, account: BillingAccount, about: Collection[str]) -> None:
@@ -100,7 +96,7 @@ async def _put_costs_right(work: Work, account: BillingAccount, about: Collectio
     for figure in (await load_figures(session, [account.id], work.clock.now()))[account.id]:
         if figure.period is not None:
             key = (figure.metric.key, figure.period.start)
-            wanted[key] = (figure.period.end, figure.used, figure.allowed, rate_of(figure))
+            wanted[key] = (figure.period.end, figure.used, figure.allowed, figure.rate)
             if figure.metric.key in about:
                 changed.add(key)
     for rated in (await load_ratings(session, [account.id]))[account.id]:
@@ -109,9 +105,8 @@ async def _put_costs_right(work: Work, account: BillingAccount, about: Collectio
         key = (rating.metric_key, rating.period_start)
         wanted[key] = (rating.period_end, rated.used, rated.allowed, rate)
     stored: dict[tuple[str, datetime], int] = {}
-    for (start, metric_key, _), cost in (
-        await load_cost_totals(session, account.id, {start for _, start in wanted})
-    ).items():
+    totals = await load_cost_totals(session, [account.id], {start for _, start in wanted})
+    for (start, metric_key, _), cost in totals.get(account.id, {}).items():
         stored[metric_key, start] = stored.get((metric_key, start), 0) + cost
     for key, (end, used, allowed, rate) in wanted.items():
         target = cost_of(used, allowed, rate)
@@ -119,56 +114,76 @@ async def _put_costs_right(work: Work, account: BillingAccount, about: Collectio
             await cost_anew(work, account, key, end, used, allowed, rate)
 
 
-async def _write_periods(
-    work: Work, account: BillingAccount, budgets: Sequence[Budget], wanted: Sequence[Period]
-) -> None:
-    """Write what is spent under budgets in the usage periods wanted, and in those that are kept.
+async def _write_periods(work: Work, account: BillingAccount, budgets: Sequence[Budget]) -> None:
+    """Write what is spent under budgets in the running usage period, and in those that are kept.
 
     Late usage reaches the last ones, and an invoice may be withdrawn for long.
     """
-    session = ReadSession(work.session)
-    rows = {
-        (row.budget_id, row.period_start): row
-        for row in await session.scalars(
-            select(BudgetPeriod).where(BudgetPeriod.account_id == account.id).execution_options(populate_existing=True)
-        )
-    }
+    session, now = ReadSession(work.session), work.clock.now_for(account)
     subscription, stored = await load_periods(session, account.id)
-    ends = {row.start_at: row.end_at for row in stored}  # one that was cut ends earlier than was thought
-    known = {
-        row.period_start: Period(row.period_start, ends.get(row.period_start, row.period_end)) for row in rows.values()
-    }
-    known |= {period.start: period for period in wanted}
-    base = await load_base(session, account, stored, list(known))
-    moves: list[SpendMove] = []
+    running = period_of(account, subscription, stored, now)
+    if running is None:
+        return
+    rows = await _load_rows(work, account, running, stored)
+    known = {row.period_start: Period(row.period_start, row.period_end) for row in rows.values()}
+    known[running.start] = running
+    base = (await load_bases(session, [account.id], known))[account.id]
+    foreseen: Sequence[SpentLine] = ()
+    if is_to_open(subscription, running):
+        foreseen = foresee_lines(subscription, (await load_to_come(session, [account.id]))[account.id], running)
+    is_new, moves = False, list[SpendMove]()
     for period in known.values():
-        foreseen = await foresee_lines(session, account, subscription, period)
-        parts, costs = base.parts_in(period.start, foreseen), base.costs_in(period.start)
+        parts = base.parts_in(period.start, foreseen if period == running else ())
+        costs = base.costs_in(period.start)
         for budget in budgets:
             row = rows.get((budget.id, period.start))
-            if row is None and period not in wanted:
+            if row is None and period != running:
                 continue
+            is_new |= row is None
             spent_minor = spent_under(budget.scope, budget.subject, parts, costs)
-            if row is None:
-                await unblock(work, account, budget)
-            row = _put_period(work, account, budget, period, row, spent_minor, runs=period in wanted)
-            moves.append(SpendMove(account, subscription, terms_of(budget), period, row.limit_minor, row.spent_minor))
+            row, eases = _put_period(work, account, budget, period, row, spent_minor)
+            rows[budget.id, period.start] = row
+            move = SpendMove(
+                account, subscription, terms_of(budget), period, row.limit_minor, row.spent_minor, may_resolve=eases
+            )
+            moves.append(move)
     await work.session.flush()
     await _forget_old(work, budgets)
-    await act_on_spend(work, moves, may_resolve=True)
+    blocked = {str(id_) for (id_, start), row in rows.items() if start == running.start and row.blocked_at is not None}
+    await clear_notices(work, account, (BLOCKED,), but=blocked)
+    if is_new:
+        await clear_notices(work, account, (UPGRADED, NOT_UPGRADED))
+    await act_on_spend(work, moves)
+
+
+async def _load_rows(
+    work: Work, account: BillingAccount, running: Period, stored: Sequence[UsagePeriod]
+) -> dict[tuple[UUID, datetime], BudgetPeriod]:
+    """What is kept of the budgets of a locked account, with the ends that their periods have by now.
+
+    Rows of periods that did not come to be are dropped: usage a moment ahead may have made them before the period's
+    end was moved. Those of a period to come are made anew when it begins.
+    """
+    ends = {row.start_at: row.end_at for row in stored} | {running.start: running.end}
+    found: dict[tuple[UUID, datetime], BudgetPeriod] = {}
+    for row in await work.session.scalars(
+        select(BudgetPeriod).where(BudgetPeriod.account_id == account.id).execution_options(populate_existing=True)
+    ):
+        start = row.period_start
+        is_other = start not in ends and any(begun < row.period_end and start < end for begun, end in ends.items())
+        if is_other or start > running.start:
+            await work.session.delete(row)
+        else:
+            row.period_end = ends.get(start, row.period_end)
+            found[row.budget_id, start] = row
+    return found
 
 
 def _put_period(
-    work: Work,
-    account: BillingAccount,
-    budget: Budget,
-    period: Period,
-    row: BudgetPeriod | None,
-    spent_minor: int,
-    *,
-    runs: bool,
-) -> BudgetPeriod:
-    limit_minor = budget.limit_minor if runs or row is None else row.limit_minor
+    work: Work, account: BillingAccount, budget: Budget, period: Period, row: BudgetPeriod | None, spent_minor: int
+) -> tuple[BudgetPeriod, bool]:
+    """Write what is spent in a period. Also tells whether it is less, or may be more, than before: then what was
+    reached may be undone, and what was refused be tried again."""
     now = work.clock.now_for(account)
     if row is None:
         row = BudgetPeriod(
@@ -176,16 +191,21 @@ def _put_period(
             account_id=account.id,
             period_start=period.start,
             period_end=period.end,
-            limit_minor=limit_minor,
+            limit_minor=budget.limit_minor,
             spent_minor=spent_minor,
             changed_at=now,
             sequence=work.advance(account),
         )
         work.session.add(row)
-    elif (row.period_end, row.limit_minor, row.spent_minor) != (period.end, limit_minor, spent_minor):
-        row.period_end, row.limit_minor, row.spent_minor = period.end, limit_minor, spent_minor
+        return row, False
+    limit_minor = budget.limit_minor if now < period.end else row.limit_minor
+    eases = limit_minor != row.limit_minor or spent_minor < row.spent_minor
+    if (row.limit_minor, row.spent_minor) != (limit_minor, spent_minor):
+        row.limit_minor, row.spent_minor = limit_minor, spent_minor
         row.changed_at, row.sequence = now, work.advance(account)
-    return row
+        if eases:
+            row.blocked_at = None
+    return row, eases
 
 
 async def _forget_old(work: Work, budgets: Sequence[Budget]) -> None:
@@ -232,11 +252,10 @@ async def move_periods(work: Work, moves: Sequence[SpendMove]) -> None:
     await work.insert_many(BudgetPeriod, names, rows, setting=names[5:])
 
 
-async def act_on_spend(work: Work, moves: Sequence[SpendMove], *, may_resolve: bool) -> None:
-    """Raise the alerts of budgets whose spend or limit moved, and have plans upgraded where that is wanted.
+async def act_on_spend(work: Work, moves: Sequence[SpendMove]) -> None:
+    """Raise and resolve the alerts of budgets whose spend or limit moved, and have plans upgraded where that is wanted.
 
-    What no longer holds is resolved where it may be: not by a correction of usage. Nothing happens for a period that is
-    not the running one, nor where the subscription is over.
+    Nothing happens for a period that is not the running one, nor where the subscription is over.
     """
     running = [move for move in moves if move.is_watched(work.clock.now_for(move.account))]
     await evaluate(
@@ -249,7 +268,7 @@ async def act_on_spend(work: Work, moves: Sequence[SpendMove], *, may_resolve: b
                 move.period,
                 move.spent_minor,
                 move.limit_minor,
-                may_resolve,
+                move.may_resolve,
                 tuple(move.budget.thresholds),
             )
             for move in running
@@ -306,7 +325,7 @@ async def note_blocked(work: Work, account: BillingAccount, budget_id: UUID, per
 
 
 async def unblock(work: Work, account: BillingAccount, budget: Budget) -> None:
-    """A budget of a locked account changed, or a new usage period began: what it stopped is tried anew."""
+    """What a budget of a locked account does was changed, or it is removed: what it stopped is tried anew."""
     await clear_notice(work, account, BLOCKED, str(budget.id))
     for row in await work.session.scalars(
         select(BudgetPeriod).where(
@@ -316,3 +335,4 @@ async def unblock(work: Work, account: BillingAccount, budget: Budget) -> None:
         )
     ):
         row.blocked_at = None
+        row.changed_at, row.sequence = work.clock.now_for(account), work.advance(account)

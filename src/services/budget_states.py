@@ -10,8 +10,7 @@ from sqlalchemy import func, select
 
 from ..database import ReadSession
 from ..models import BillingAccount, Budget, BudgetPeriod, Reservation, ReservationStatus, TestClock
-from .costs import rate_of
-from .headroom import Held, Use, held_under
+from .rules.headroom import Held, Use, held_under
 from .usage import UsageFigure
 
 Holds = Mapping[str, Mapping[str, Held]]
@@ -69,7 +68,7 @@ def state_of(
     period = next((row for row in periods if row.period_start <= now), None)
     uses = {
         figure.metric.key: Use(
-            rate_of(figure),
+            figure.rate,
             figure.used,
             figure.allowed,
             {"": Held(figure.held, 1)} if holds is None else holds.get(figure.metric.key, {}),

@@ -14,16 +14,17 @@ from ..models import (
     WorkKind,
 )
 from .advice import PricedPlan, load_market
+from .budget_periods import UPGRADED
 from .closing import load_standing
 from .decisions import Priced, decide_change
-from .due_work import enqueue_again
+from .due_work import enqueue_again, forget
 from .errors import BillingError
 from .rules.money import round_half_away
 from .rules.periods import MONTHS
 from .spends import PAYING
 from .standing import Standing, Terms
 from .taking import pin, take
-from .upgrade_notices import UPGRADED, tell_of_it, tell_why_not
+from .upgrade_notices import tell_of_it, tell_why_not
 
 A_MOMENT = timedelta(seconds=1)
 
@@ -41,8 +42,11 @@ async def upgrade_plan(work: Work, account: BillingAccount, started: str) -> Non
         or terms is None
         or subscription.status not in PAYING
         or subscription.usage_period_start.isoformat() != started
-        or not budgets
     ):
+        return
+    if not budgets:
+        # Raised meanwhile: when it is spent again, that is the first time.
+        await forget(work, account, WorkKind.UPGRADE_PLAN, started)
         return
     if standing.drafts:
         # The invoice of the last period comes first; it waits an hour for late usage.

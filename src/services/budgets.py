@@ -21,12 +21,13 @@ from ..models import (
 from .access import Principal
 from .accounts import lock_account
 from .alerts import resolve_thresholds
-from .budget_periods import load_budgets, reckon_spend, unblock
+from .budget_periods import NOT_UPGRADED, load_budgets, reckon_spend, unblock
 from .edits import record_update
 from .errors import BillingError, InvalidInput, NotFound, Refusals
+from .notices import clear_notices
 from .permissions import Action, require_action
 from .rules.money import MAX_AMOUNT_MINOR
-from .rules.thresholds import HIGHEST, LOWEST
+from .rules.thresholds import find_faults
 
 MAX_BUDGETS = 20
 MAX_THRESHOLDS = 10
@@ -82,7 +83,9 @@ async def set_budget(work: Work, principal: Principal, account_id: UUID, asked: 
             return row
         row.updated_at = now
         await resolve_thresholds(work, account, AlertKind.BUDGET, str(row.id), gone)
-        await unblock(work, account, row)
+        if before is not None and before["action"] != row.action:
+            await unblock(work, account, row)
+        await clear_notices(work, account, (NOT_UPGRADED,))
     await work.session.flush()
     record_update(
         work,
@@ -107,6 +110,7 @@ async def remove_budget(work: Work, principal: Principal, account_id: UUID, budg
         raise NotFound(UNKNOWN, ["input", "budgetId"])
     await resolve_thresholds(work, account, AlertKind.BUDGET, str(row.id))
     await unblock(work, account, row)
+    await clear_notices(work, account, (NOT_UPGRADED,))
     await work.session.execute(delete(BudgetPeriod).where(BudgetPeriod.budget_id == row.id))
     await work.session.delete(row)
     record_update(
@@ -178,14 +182,7 @@ def _check_thresholds(percents: Sequence[int] | None) -> list[BillingError]:
     if not 1 <= len(percents) <= MAX_THRESHOLDS:
         told = f"A budget has 1 to {MAX_THRESHOLDS} thresholds; left out, they are 80 and 100 %."
         return [InvalidInput(told, path)]
-    found: list[BillingError] = []
-    for index, percent in enumerate(percents):
-        if not LOWEST <= percent <= HIGHEST:
-            told = f"A threshold is a whole number from {LOWEST} to {HIGHEST} %."
-            found.append(InvalidInput(told, [*path, str(index)]))
-        elif percent in percents[:index]:
-            found.append(InvalidInput(f"{percent} % stands here twice.", [*path, str(index)]))
-    return found
+    return [InvalidInput(told, [*path, str(place)]) for place, told in find_faults(percents)]
 
 
 async def find_subject(session: ReadSession, account: BillingAccount, asked: BudgetInput) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..database import Work
@@ -16,7 +16,6 @@ from ..models import (
     BillingAccount,
     Counter,
     Deployment,
-    EffectiveLimit,
     Interval,
     Issuer,
     Metric,
@@ -39,6 +38,7 @@ from .relations import PlanOffer
 # The catalogue belongs to no account, and audit entries and events do: its changes are told here. What concerns a
 # private plan is in its account's audit log too.
 log = logging.getLogger("plafond.catalogue")
+RECKONED_AT_ONCE = 1_000
 
 
 class Verb(StrEnum):
@@ -240,25 +240,29 @@ async def compare_metric(session: AsyncSession, entry: MetricEntry, at: Locate) 
 
 
 async def _have_spend_reckoned(work: Work, metric_key: str) -> None:
-    """What overage costs changed: what accounts spend in running usage periods, and their budgets, are put right."""
+    """What overage costs changed: what accounts spend in running usage periods, and their budgets, are put right.
+
+    Of all that use the metric: some may pass their limits while this is written.
+    """
     now = work.clock.now()
-    rows = await work.session.execute(
-        select(Counter.account_id, func.coalesce(TestClock.now, now, type_=UTC()))
-        .join(BillingAccount, BillingAccount.id == Counter.account_id)
-        .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
-        .join(
-            EffectiveLimit,
-            and_(EffectiveLimit.account_id == Counter.account_id, EffectiveLimit.metric_key == Counter.metric_key),
+    last: UUID | None = None
+    while True:
+        statement = (
+            select(Counter.account_id, func.coalesce(TestClock.now, now, type_=UTC()))
+            .join(BillingAccount, BillingAccount.id == Counter.account_id)
+            .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
+            .where(Counter.metric_key == metric_key, Counter.period_end > func.coalesce(TestClock.now, now))
+            .distinct()
+            .order_by(Counter.account_id)
+            .limit(RECKONED_AT_ONCE)
         )
-        .where(
-            Counter.metric_key == metric_key,
-            Counter.used > EffectiveLimit.quantity,
-            Counter.period_end > func.coalesce(TestClock.now, now),
-        )
-        .distinct()
-    )
-    accounts = dict(rows.all())
-    await enqueue_for_all(work, accounts, WorkKind.RECKON_SPEND, f"{metric_key}:{now.isoformat()}")
+        if last is not None:
+            statement = statement.where(Counter.account_id > last)
+        accounts = dict((await work.session.execute(statement)).all())
+        if not accounts:
+            return
+        await enqueue_for_all(work, accounts, WorkKind.RECKON_SPEND, f"{metric_key}:{now.isoformat()}")
+        last = max(accounts)
 
 
 def _overage_prices(entry: MetricEntry) -> Mapping[str, int]:

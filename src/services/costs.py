@@ -3,6 +3,7 @@
 So all splits, by metric, workspace or day, are sums of the same amounts, and sum to what the period is rated at.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from typing import Any
@@ -15,7 +16,6 @@ from ..database import ReadSession, Work
 from ..models import BillingAccount, Granularity, UsageCost, UsageEvent
 from .rules.overage import Rate, cost_of
 from .rules.periods import Period, bucket_end
-from .usage import UsageFigure
 
 CostKey = tuple[str, datetime]
 """A metric, and the start of a usage period."""
@@ -27,23 +27,24 @@ async def add_costs(work: Work, rows: Sequence[tuple[UUID, str, datetime, date, 
     await work.insert_many(UsageCost, COLUMNS, rows, adding=("cost_minor",))
 
 
+CostTotals = dict[tuple[datetime, str, str], int]
+"""What usage cost, by the start of its period, metric and workspace."""
+
+
 async def load_cost_totals(
-    session: ReadSession, account_id: UUID, starts: Collection[datetime]
-) -> dict[tuple[datetime, str, str], int]:
-    """What usage of periods cost, by their start, metric and workspace."""
+    session: ReadSession, account_ids: Collection[UUID], starts: Collection[datetime]
+) -> dict[UUID, CostTotals]:
+    """What usage of periods cost, by account."""
+    of = (UsageCost.account_id, UsageCost.period_start, UsageCost.metric_key, UsageCost.workspace)
     rows = await session.execute(
-        select(UsageCost.period_start, UsageCost.metric_key, UsageCost.workspace, func.sum(UsageCost.cost_minor))
-        .where(UsageCost.account_id == account_id, UsageCost.period_start.in_(starts))
-        .group_by(UsageCost.period_start, UsageCost.metric_key, UsageCost.workspace)
+        select(*of, func.sum(UsageCost.cost_minor))
+        .where(UsageCost.account_id.in_(account_ids), UsageCost.period_start.in_(starts))
+        .group_by(*of)
     )
-    return {(start, metric_key, workspace): int(cost) for start, metric_key, workspace, cost in rows}
-
-
-def rate_of(figure: UsageFigure) -> Rate:
-    """What the overage of a running figure is priced by."""
-    if not figure.is_sold:
-        return Rate(limit=figure.limit)
-    return Rate(limit=figure.limit, block=figure.metric.overage_block, price_minor=figure.overage_price_minor or 0)
+    found: dict[UUID, CostTotals] = defaultdict(dict)
+    for account_id, start, metric_key, workspace, cost in rows:
+        found[account_id][start, metric_key, workspace] = int(cost)
+    return found
 
 
 async def cost_anew(

@@ -90,6 +90,13 @@ async def withdraw(work: Work, account: BillingAccount, kind: WorkKind, subject:
     await work.session.execute(statement)
 
 
+async def forget(work: Work, account: BillingAccount, kind: WorkKind, subject: str) -> None:
+    """Let something be enqueued anew, done or not."""
+    await work.session.execute(
+        delete(DueWork).where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.subject == subject)
+    )
+
+
 async def hasten(work: Work, account: BillingAccount, kind: WorkKind, subject: str, due_at: datetime) -> None:
     """Have something done earlier than was planned."""
     await work.session.execute(

@@ -165,8 +165,8 @@ def _terms_of(figure: UsageFigure) -> UsageTerms:
     return UsageTerms(
         limit=figure.limit,
         policy=figure.policy,
-        block=figure.metric.overage_block,
-        price_minor=figure.overage_price_minor or 0,
+        block=figure.rate.block,
+        price_minor=figure.rate.price_minor,
         approved=approval is not None,
         approved_blocks=None if approval is None else approval.blocks,
     )

@@ -31,11 +31,11 @@ from .access import Principal, Right
 from .budget_periods import SpendMove, act_on_spend, move_periods
 from .costs import add_costs
 from .errors import InvalidInput
-from .headroom import Held, Use, find_spent
+from .rules.headroom import Held, Use, find_spent
 from .rules.money import MAX_AMOUNT_MINOR
 from .rules.overage import allowed_after, blocks_of, cost_of, excess_over
 from .rules.periods import Period, buckets_of
-from .tallies import Figure, Moment, Step, Tallies, Tally, load_catalogue, open_tallies
+from .tallies import Figure, Moment, Step, Tallies, Tally, open_tallies
 from .texts import name_budget
 from .usage import (
     AHEAD,
@@ -53,7 +53,6 @@ from .usage import (
     UsageInput,
     is_sound_id,
 )
-from .wording import format_money
 
 SILENT = frozenset({SubscriptionStatus.CANCELED, SubscriptionStatus.EXPIRED})
 """States in which no alert is raised."""
@@ -122,9 +121,8 @@ async def take_events(
         raise InvalidInput(
             f"A batch holds at most {MAX_EVENTS} events, this one has {len(events)}: send several.", ["input", "events"]
         )
-    catalogue = await load_catalogue(work)
-    metrics = catalogue.metrics
-    tallies = await open_tallies(work, principal, catalogue, events)
+    tallies = await open_tallies(work, principal, events)
+    metrics = tallies.catalogue.metrics
     results = _decide(tallies, principal, metrics, events, promised)
     if not dry_run:
         await _write(work, tallies.by_id.values(), metrics)
@@ -419,8 +417,8 @@ def check_budgets(
 ) -> None:
     """Refuse what would cost more than a blocking budget leaves room for. The refusal names the budget."""
     terms = figure.terms
-    if not tally.rooms or figure.period is None or not terms.price_minor:
-        return
+    if not tally.rooms or figure.period is None or not terms.price_minor or used < 0:
+        return  # a correction is never refused for its price
     comes_to = figure.used + used
     allowed = allowed_after(figure.allowed, figure.used, comes_to, terms)
     now = cost_of(figure.used + figure.held, figure.allowed, terms)
@@ -441,12 +439,11 @@ def check_budgets(
     if room is None:
         return
     room.refused.add(start)
-    currency = tally.account.currency
-    limit, spent = (format_money(each, currency, "en") for each in (room.limits[start], room.spent[start]))
+    # Whoever sends usage may not see money.
     raise Rejected(
         RejectionCode.BUDGET_EXCEEDED,
-        f"{name_budget(room.budget.scope, room.budget.subject)} leaves no room: {spent} of {limit} is spent, and this "
-        f"would cost {format_money(then - now, currency, 'en')} more. `setBudget` raises it.",
+        f"{name_budget(room.budget.scope, room.budget.subject)} leaves no room for what this would cost: `setBudget` "
+        "raises it, and a new usage period begins anew.",
         figure,
         room.budget.id,
     )
@@ -571,7 +568,7 @@ async def _write(work: Work, tallies: Collection[Tally], metrics: dict[str, Metr
         )
     silent = {tally.account.id for tally in touched if tally.status in SILENT}
     await alerts.evaluate(work, [reading for reading in readings if reading.account.id not in silent])
-    await act_on_spend(work, moves, may_resolve=False)
+    await act_on_spend(work, moves)
     reach("usage.before_commit")
 
 
@@ -599,9 +596,9 @@ async def _write_counters(work: Work, touched: Sequence[Tally], metrics: dict[st
                 continue
             end = figure.period.end if figure.period else None
             sequence = work.advance(tally.account)
-            is_counter = figure.period is not None  # unusual days are looked for in these only
+            moves = figure.period is not None and tally.account.spike_alerts  # unusual days are looked for then
             rows.append(
-                (tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence, is_counter)
+                (tally.account.id, metric_key, start, end, figure.used, figure.allowed, tally.now, sequence, moves)
             )
             readings.append(
                 alerts.read_usage(tally.account, metrics[metric_key], figure.period, figure.used, figure.limit)

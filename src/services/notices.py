@@ -1,5 +1,6 @@
 """Banners: raised with their cause, put away by people, gone when the cause is."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -87,6 +88,16 @@ async def clear_notice(work: Work, account: BillingAccount, code: str, subject: 
     """Take a notice of a locked account away, because its cause is gone."""
     notice = await _find(work, account, code, subject)
     if notice is not None:
+        await clear_standing(work, account, notice)
+
+
+async def clear_notices(
+    work: Work, account: BillingAccount, codes: Collection[str], *, but: Collection[str] = ()
+) -> None:
+    """Take all notices with some codes away from a locked account, but for some subjects."""
+    for notice in await work.session.scalars(
+        select(Notice).where(Notice.account_id == account.id, Notice.code.in_(codes), Notice.subject.not_in(but))
+    ):
         await clear_standing(work, account, notice)
 
 

@@ -23,7 +23,7 @@ from ..models import (
     UsageRollup,
 )
 from .plan_limits import Limits
-from .relations import Relation, load_related
+from .relations import DISMISSALS_OF_ACCOUNT, load_related
 from .rules.periods import Period, period_number, to_wall
 from .rules.rerating import MOST_MONTHS, Month, Segment, Used
 from .usage import UsageFigure
@@ -32,8 +32,6 @@ PERIODS_READ = 24
 """A change to an annual plan and a cancellation cut periods short: so many are looked at to find twelve whole ones."""
 SPAN = 3
 """A segment's last months are weighed against as many before."""
-
-DISMISSALS_OF_ACCOUNT = Relation("dismissals", RecommendationDismissal, RecommendationDismissal.account_id)
 
 
 @dataclass

@@ -42,6 +42,7 @@ from ..models import (
     PlanVersion,
     Price,
     PriceKind,
+    RecommendationDismissal,
     RefundRequest,
     Reservation,
     SandboxConduct,
@@ -207,6 +208,7 @@ BUDGETS_OF_ACCOUNT = Relation("budgets", Budget, Budget.account_id, (Budget.crea
 PERIODS_OF_BUDGET = Relation(
     "periods_of_budget", BudgetPeriod, BudgetPeriod.budget_id, (BudgetPeriod.period_start.desc(),)
 )
+DISMISSALS_OF_ACCOUNT = Relation("dismissals", RecommendationDismissal, RecommendationDismissal.account_id)
 COMPANY_OF_ACCOUNT = Relation("company", Company, Company.account_id)
 TAX_EXEMPTION_OF_ACCOUNT = Relation("tax_exemption", TaxExemption, TaxExemption.account_id)
 NOTICES_OF_ACCOUNT = Relation(

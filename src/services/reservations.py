@@ -47,7 +47,7 @@ from .ingestion import (
     workspace_of,
 )
 from .metering import record_usage
-from .tallies import load_catalogue, open_tallies
+from .tallies import open_tallies
 from .usage import (
     MAX_QUANTITY,
     RESERVED_IDS,
@@ -103,8 +103,6 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
         )
     if not 1 <= asked.quantity <= MAX_QUANTITY:
         raise InvalidInput(f"`quantity` is a whole number from 1 to {MAX_QUANTITY}.", ["input", "quantity"])
-    catalogue = await load_catalogue(work)
-    metrics = catalogue.metrics
     event = UsageInput(
         event_id=f"{RESERVED_IDS}new",
         metric=asked.metric,
@@ -112,7 +110,8 @@ async def reserve_usage(work: Work, principal: Principal, asked: ReservationInpu
         external_id=asked.external_id,
         quantity=asked.quantity,
     )
-    tallies = await open_tallies(work, principal, catalogue, [event])
+    tallies = await open_tallies(work, principal, [event])
+    metrics = tallies.catalogue.metrics
     tally = tallies.find(asked.account_id, asked.external_id)
     if tally is None:
         if asked.account_id is None and asked.external_id is None:

@@ -27,7 +27,7 @@ from ..models import (
 from ..models.types import UTC
 from .costs import load_cost_totals
 from .pricing import kept_units
-from .relations import load_held_add_ons
+from .relations import HeldAddOn, load_held_add_ons
 from .rules.periods import MONTHS, Period
 from .rules.spending import BY_USAGE, SpentLine, part_in
 
@@ -38,15 +38,15 @@ PAYING = (SubscriptionStatus.ACTIVE, SubscriptionStatus.PAST_DUE)
 class SpendBase:
     """What an account's spend in some usage periods is made of."""
 
-    periods: Sequence[UsagePeriod]
-    """All that were stored, oldest first."""
+    starts: Sequence[datetime]
+    """Where the usage periods begin that were stored."""
     lines: Sequence[SpentLine]
     costs: dict[tuple[datetime, str, str], int] = field(default_factory=dict[tuple[datetime, str, str], int])
     """What usage cost, by period, metric and workspace."""
 
     def parts_in(self, period_start: datetime, more: Sequence[SpentLine] = ()) -> list[tuple[SpentLine, int]]:
         """The lines, and `more` of them, with what of each is spent in a usage period."""
-        starts = sorted({*(row.start_at for row in self.periods), period_start})
+        starts = sorted({*self.starts, period_start})
         return [(line, part) for line in (*self.lines, *more) if (part := part_in(line, starts, period_start))]
 
     def costs_in(self, period_start: datetime) -> dict[tuple[str, str], int]:
@@ -102,15 +102,15 @@ async def load_certain(session: ReadSession, account_ids: Sequence[UUID], now: d
         .where(UsagePeriod.account_id.in_(account_ids))
         .order_by(UsagePeriod.start_at)
     )
-    periods: dict[UUID, list[UsagePeriod]] = defaultdict(list)
+    starts: dict[UUID, list[datetime]] = defaultdict(list)
     running: dict[UUID, datetime] = {}
     for period, at in rows:
-        periods[period.account_id].append(period)
+        starts[period.account_id].append(period.start_at)
         if period.start_at <= at < period.end_at:
             running[period.account_id] = period.start_at
     lines = await load_spent_lines(session, running.keys(), min(running.values())) if running else {}
     return [
-        sum(part for _, part in SpendBase(periods[id_], lines.get(id_, ())).parts_in(running[id_]))
+        sum(part for _, part in SpendBase(starts[id_], lines.get(id_, ())).parts_in(running[id_]))
         if id_ in running
         else None
         for id_ in account_ids
@@ -145,12 +145,18 @@ async def load_shares(session: ReadSession, account_ids: Sequence[UUID], now: da
     return [found[account_id] for account_id in account_ids]
 
 
-async def load_base(
-    session: ReadSession, account: BillingAccount, periods: Sequence[UsagePeriod], starts: Sequence[datetime]
-) -> SpendBase:
-    """What the spend of some usage periods of an account is made of, by their starts: two statements."""
-    lines = (await load_spent_lines(session, [account.id], min(starts))).get(account.id, [])
-    return SpendBase(periods, lines, await load_cost_totals(session, account.id, starts))
+async def load_bases(
+    session: ReadSession, account_ids: Collection[UUID], starts: Collection[datetime]
+) -> dict[UUID, SpendBase]:
+    """What the spend of accounts in usage periods is made of, by the starts of these: three statements for all."""
+    begun: dict[UUID, list[datetime]] = defaultdict(list)
+    for account_id, start in await session.execute(
+        select(UsagePeriod.account_id, UsagePeriod.start_at).where(UsagePeriod.account_id.in_(account_ids))
+    ):
+        begun[account_id].append(start)
+    lines = await load_spent_lines(session, account_ids, min(starts))
+    costs = await load_cost_totals(session, account_ids, starts)
+    return {id_: SpendBase(begun[id_], lines.get(id_, []), costs.get(id_, {})) for id_ in account_ids}
 
 
 async def load_periods(session: ReadSession, account_id: UUID) -> tuple[Subscription | None, list[UsagePeriod]]:
@@ -162,31 +168,42 @@ async def load_periods(session: ReadSession, account_id: UUID) -> tuple[Subscrip
     return subscription, list(periods)
 
 
-async def foresee_lines(
-    session: ReadSession, account: BillingAccount, subscription: Subscription | None, period: Period
-) -> list[SpentLine]:
-    """The lines that a usage period will begin with which has not been opened yet: the worker may be behind.
+@dataclass(frozen=True)
+class ToCome:
+    """What an account's next periods are charged by: a change of plan that waits, and add-ons that go on."""
 
-    None where it runs already, or nothing is to come.
-    """
-    if subscription is None or subscription.status not in PAYING or period.start < subscription.usage_period_end:
-        return []
-    renews = period.start >= subscription.current_period_end
-    if renews and subscription.cancel_at_period_end:
+    scheduled: ScheduledChange | None
+    add_ons: Sequence[HeldAddOn]
+
+
+async def load_to_come(session: ReadSession, account_ids: Sequence[UUID]) -> dict[UUID, ToCome]:
+    """What comes next of each account: two statements for all."""
+    rows = await session.scalars(select(ScheduledChange).where(ScheduledChange.account_id.in_(account_ids)))
+    scheduled = {row.account_id: row for row in rows}
+    held = await load_held_add_ons(session, account_ids)
+    return {id_: ToCome(scheduled.get(id_), add_ons) for id_, add_ons in zip(account_ids, held, strict=True)}
+
+
+def is_to_open(subscription: Subscription | None, period: Period) -> bool:
+    """Whether a usage period will begin with lines that are not made yet: the worker may be behind, or usage ahead."""
+    return (
+        subscription is not None
+        and subscription.status in PAYING
+        and period.start >= subscription.usage_period_end
+        and not (subscription.cancel_at_period_end and period.start >= subscription.current_period_end)
+    )
+
+
+def foresee_lines(subscription: Subscription | None, to_come: ToCome, period: Period) -> list[SpentLine]:
+    """The lines that a usage period will begin with which is not opened yet; none of others."""
+    if subscription is None or not is_to_open(subscription, period):
         return []
     lines = []
-    if renews:
-        scheduled = await session.scalar(select(ScheduledChange).where(ScheduledChange.account_id == account.id))
-        terms = scheduled or subscription
-        lines.append(
-            SpentLine(
-                LineKind.SUBSCRIPTION,
-                subscription.current_period_end if terms.interval is Interval.YEAR else period.start,
-                terms.price_minor,
-                MONTHS[terms.interval],
-            )
-        )
-    for unit in kept_units((await load_held_add_ons(session, [account.id]))[0]):
+    if period.start >= subscription.current_period_end:
+        terms = to_come.scheduled or subscription
+        starts = subscription.current_period_end if terms.interval is Interval.YEAR else period.start
+        lines.append(SpentLine(LineKind.SUBSCRIPTION, starts, terms.price_minor, MONTHS[terms.interval]))
+    for unit in kept_units(to_come.add_ons):
         amount_minor = unit.quantity * unit.price_minor
         lines.append(SpentLine(LineKind.ADD_ON, period.start, amount_minor, 1, unit.add_on.metric_key))
     return lines

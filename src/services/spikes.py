@@ -525,8 +525,24 @@ async def resolve_over(work: Work, accounts: Collection[BillingAccount]) -> None
 
 
 async def resolve_spikes(work: Work, account: BillingAccount) -> None:
-    """Resolve all that is open of a locked account: it is switched off, or the subscription is over."""
+    """Resolve all that is open of a locked account, and look no more: it is off, or the subscription is over."""
+    await work.session.execute(
+        update(Counter)
+        .where(Counter.account_id == account.id, Counter.has_moved)
+        .values(has_moved=False)
+        .execution_options(synchronize_session=False)
+    )
     await _resolve(work, [account], lambda *_: True)
+
+
+async def look_again(work: Work, account: BillingAccount) -> None:
+    """Have the running counters of a locked account looked at: what came while it was off counts too."""
+    await work.session.execute(
+        update(Counter)
+        .where(Counter.account_id == account.id, Counter.period_end > work.clock.now_for(account))
+        .values(has_moved=True)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def _resolve(

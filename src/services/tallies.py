@@ -1,7 +1,7 @@
 """What a batch of usage needs to know of each account: read once before, moved in memory, written once after."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, NamedTuple
@@ -37,12 +37,13 @@ from ..models import (
     UsageRating,
 )
 from .access import Principal, Right
-from .budget_periods import open_periods
 from .calendars import period_of
-from .headroom import BudgetRoom, BudgetTerms, Held, Use
 from .plan_limits import Limits, load_free_limits
+from .rules.headroom import BudgetRoom, BudgetTerms, Held, Use
 from .rules.overage import UsageTerms, ceiling_of, choose_policy, is_sold, may_pass, policy_in_force
 from .rules.periods import Period
+from .rules.spending import spent_under
+from .spends import foresee_lines, load_bases, load_to_come
 from .usage import AHEAD, LATE, UsageInput, is_sound_id
 
 
@@ -218,11 +219,20 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Catalogue:
+    """What is metered, and what a block of overage costs by currency and metric."""
+
+    metrics: dict[str, Metric]
+    prices: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
 class Tallies:
     """The accounts of a batch, by both their names."""
 
     by_id: dict[UUID, Tally]
     by_external_id: dict[str, Tally]
+    catalogue: Catalogue
 
     def find(self, account_id: UUID | None, external_id: str | None) -> Tally | None:
         """The account that is named; where both names are given they must mean the same one."""
@@ -232,15 +242,7 @@ class Tallies:
         return tally if tally and external_id in (None, tally.account.external_id) else None
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """What is metered, and what a block of overage costs by currency and metric."""
-
-    metrics: dict[str, Metric]
-    prices: dict[str, dict[str, int]]
-
-
-async def load_catalogue(work: Work) -> Catalogue:
+async def _load_catalogue(work: Work) -> Catalogue:
     """The metrics with their prices: one statement."""
     metrics: dict[str, Metric] = {}
     prices: dict[str, dict[str, int]] = defaultdict(dict)
@@ -255,8 +257,11 @@ async def load_catalogue(work: Work) -> Catalogue:
     return Catalogue(metrics, prices)
 
 
-async def open_tallies(work: Work, principal: Principal, catalogue: Catalogue, events: Sequence[UsageInput]) -> Tallies:
-    """Lock the accounts of a batch in one order, and read what is to be known of them, in a few statements."""
+async def open_tallies(work: Work, principal: Principal, events: Sequence[UsageInput]) -> Tallies:
+    """Lock the accounts of a batch in one order, and read what is to be known of them, in a few statements.
+
+    The catalogue is read under the locks too: whoever changes a price has what was counted by then reckoned anew.
+    """
     ids = {event.account_id for event in events if event.account_id is not None}
     external_ids = {
         event.external_id
@@ -265,13 +270,16 @@ async def open_tallies(work: Work, principal: Principal, catalogue: Catalogue, e
     }
     mine = principal.list_accounts(Right.INGEST_USAGE)
     accounts = await work.lock_accounts(ids, external_ids=external_ids, among=mine)
-    tallies = await _open(work, accounts, min((work.clock.now_for(each) for each in accounts.values()), default=None))
+    earliest = min((work.clock.now_for(each) for each in accounts.values()), default=None)
+    tallies = await _open(work, accounts, await _load_catalogue(work), earliest)
     if tallies.by_id:
-        await _read(work, tallies, catalogue, events)
+        await _read(work, tallies, events)
     return tallies
 
 
-async def _open(work: Work, accounts: dict[UUID, BillingAccount], now: datetime | None) -> Tallies:
+async def _open(
+    work: Work, accounts: dict[UUID, BillingAccount], catalogue: Catalogue, now: datetime | None
+) -> Tallies:
     """The accounts with their subscriptions, and the stored usage periods that still take events, oldest first."""
     by_id = {account.id: Tally(account, work.clock.now_for(account)) for account in accounts.values()}
     if now is not None:
@@ -289,7 +297,7 @@ async def _open(work: Work, accounts: dict[UUID, BillingAccount], now: datetime 
             tally.subscription, tally.tier = subscription, tier
             if period is not None:
                 tally.periods.append(period)
-    return Tallies(by_id, {tally.account.external_id: tally for tally in by_id.values()})
+    return Tallies(by_id, {tally.account.external_id: tally for tally in by_id.values()}, catalogue)
 
 
 @dataclass
@@ -301,17 +309,19 @@ class _Asked:
     starts: set[datetime] = field(default_factory=set[datetime])
     gauges: dict[tuple[UUID, str], datetime] = field(default_factory=dict[tuple[UUID, str], datetime])
     """The earliest event of each gauge."""
+    running: dict[UUID, set[Period]] = field(default_factory=lambda: defaultdict[UUID, set[Period]](set))
+    """The usage periods of counters that are not over."""
     is_late: bool = False
 
 
-async def _read(work: Work, tallies: Tallies, catalogue: Catalogue, events: Sequence[UsageInput]) -> None:
-    metrics = catalogue.metrics
+async def _read(work: Work, tallies: Tallies, events: Sequence[UsageInput]) -> None:
+    metrics = tallies.catalogue.metrics
     oldest = min(tally.now for tally in tallies.by_id.values()) - LATE
     for tally in tallies.by_id.values():
-        tally.prices = catalogue.prices.get(tally.account.currency, {})
+        tally.prices = tallies.catalogue.prices.get(tally.account.currency, {})
     asked = _find_asked(tallies, metrics, events)
     await _read_terms(work, tallies)
-    await _read_budgets(work, tallies)
+    await _read_budgets(work, tallies, asked)
     if asked.is_late:
         await _read_closed(work, tallies, oldest)
     await _read_held(work, tallies)
@@ -340,6 +350,8 @@ def _find_asked(tallies: Tallies, metrics: dict[str, Metric], events: Sequence[U
             asked.gauges[key] = min(at, asked.gauges.get(key, at))
         else:
             asked.starts.add(period.start)
+            if tally.now < period.end:
+                asked.running[tally.account_id].add(period)
     return asked
 
 
@@ -404,25 +416,44 @@ async def _read_held(work: Work, tallies: Tallies) -> None:
             holds[workspace] = Held(held.quantity + int(quantity), held.reservations + count)
 
 
-async def _read_budgets(work: Work, tallies: Tallies) -> None:
+async def _read_budgets(work: Work, tallies: Tallies, asked: _Asked) -> None:
     """The budgets of the accounts with what is spent of them, in the usage periods that usage may still come for."""
-    rooms = await _read_rooms(work, tallies)
-    behind = False
-    for account_id in rooms:
+    for account_id, rooms in (await _read_rooms(work, tallies)).items():
+        tallies.by_id[account_id].rooms = rooms
+    missing: dict[UUID, list[Period]] = defaultdict(list)
+    for account_id, running in asked.running.items():
+        rooms = tallies.by_id[account_id].rooms
+        for period in running:
+            if any(period.start not in room.spent for room in rooms):
+                missing[account_id].append(period)
+    if missing:
+        await _foresee_spend(work, tallies, missing)
+
+
+async def _foresee_spend(work: Work, tallies: Tallies, missing: Mapping[UUID, Sequence[Period]]) -> None:
+    """What will be spent in usage periods that are not opened yet: the worker may be behind, or usage a moment ahead.
+
+    Nothing is written for it but what usage moves. Five statements for all.
+    """
+    session, ids = ReadSession(work.session), list(missing)
+    bases = await load_bases(session, ids, {each.start for periods in missing.values() for each in periods})
+    to_come = await load_to_come(session, ids)
+    for account_id, periods in missing.items():
         tally = tallies.by_id[account_id]
-        runs = {each for each in map(tally.period_of, (tally.now, tally.now + AHEAD)) if each is not None}
-        untold = [each for each in runs if any(each.start not in room.spent for room in rooms[account_id])]
-        if untold:  # the worker may be a moment behind, or usage a moment ahead
-            await open_periods(work, tally.account, untold)
-            behind = True
-    for account_id, found in (await _read_rooms(work, tallies) if behind else rooms).items():
-        tallies.by_id[account_id].rooms = found
+        for period in periods:
+            lines = foresee_lines(tally.subscription, to_come[account_id], period)
+            parts, costs = bases[account_id].parts_in(period.start, lines), bases[account_id].costs_in(period.start)
+            for room in tally.rooms:
+                if period.start not in room.spent:
+                    budget = room.budget
+                    room.spent[period.start] = spent_under(budget.scope, budget.subject, parts, costs)
+                    room.limits[period.start], room.ends[period.start] = budget.limit_minor, period.end
 
 
 async def _read_rooms(work: Work, tallies: Tallies) -> dict[UUID, list[BudgetRoom]]:
     since = min(tally.now for tally in tallies.by_id.values()) - LATE
     found: dict[UUID, dict[UUID, BudgetRoom]] = defaultdict(dict)
-    of = (Budget.id, Budget.scope, Budget.subject, Budget.action, Budget.thresholds)
+    of = (Budget.id, Budget.scope, Budget.subject, Budget.action, Budget.thresholds, Budget.limit_minor)
     for account_id, *terms, start, end, limit_minor, spent_minor, blocked_at in await work.session.execute(
         select(
             Budget.account_id,

@@ -4,14 +4,11 @@ from typing import Any
 
 from ..database import ReadSession, Work
 from ..models import BillingAccount, NoticeSeverity, PendingChange, PendingStatus
+from .budget_periods import NOT_UPGRADED, UPGRADED
 from .changing import PlanTarget, load_target
 from .notices import clear_notice, raise_notice
 from .rules.money import round_half_away
 from .rules.periods import MONTHS
-
-NOT_UPGRADED = "BUDGET_NOT_UPGRADED"
-UPGRADED = "BUDGET_UPGRADED"
-"""The notice of it, and why such a change is made."""
 
 
 async def tell_of_upgrade(work: Work, account: BillingAccount, pending: PendingChange) -> None:

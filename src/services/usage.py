@@ -32,7 +32,7 @@ from ..models import (
     UsagePeriod,
 )
 from .calendars import period_of
-from .rules.overage import blocks_of, excess_over, is_sold, may_pass, policy_in_force
+from .rules.overage import Rate, blocks_of, cost_of, excess_over, is_sold, may_pass, policy_in_force
 from .rules.periods import Period
 
 MAX_EVENTS = 1_000
@@ -145,16 +145,21 @@ class UsageFigure:
         return excess_over(self.used, self.limit)
 
     @property
+    def rate(self) -> Rate:
+        """What its overage is priced by."""
+        if not self.is_sold:
+            return Rate(limit=self.limit)
+        return Rate(limit=self.limit, block=self.metric.overage_block, price_minor=self.overage_price_minor or 0)
+
+    @property
     def overage_blocks(self) -> int:
         """How many blocks are charged of that; 0 where overage is not sold."""
-        if not self.is_sold:
-            return 0
-        return blocks_of(max(0, self.overage_quantity - self.allowed), self.metric.overage_block)
+        return blocks_of(max(0, self.overage_quantity - self.allowed), self.rate.block)
 
     @property
     def overage_minor(self) -> int:
         """What the overage would cost if the period closed now: rated once, whole blocks."""
-        return self.overage_blocks * (self.overage_price_minor or 0)
+        return cost_of(self.used, self.allowed, self.rate)
 
 
 async def load_figures(

@@ -101,8 +101,8 @@ async def test_a_block_lets_pass_what_costs_nothing_and_what_spends_the_budget_e
     (refused,) = await send(world, emails("b"))
     assert (refused.code, refused.budget_id) == ("BUDGET_EXCEEDED", budget.id)
     assert refused.message == (
-        "The account's budget leaves no room: $169.00 of $169.00 is spent, and this would cost $10.00 more. "
-        "`setBudget` raises it."
+        "The account's budget leaves no room for what this would cost: `setBudget` raises it, and a new usage period "
+        "begins anew."
     )
     await put(world, PLAN + 3_000)
     assert codes(await send(world, emails("b"), emails("c", 9_999), emails("d"))) == [
@@ -193,7 +193,7 @@ async def test_a_workspace_and_a_metric_have_budgets_of_their_own(world: World) 
     (refused,) = await send(world, of("north", "n2", 5_001))
     assert refused.budget_id == north.id
     assert refused.message is not None
-    assert refused.message.startswith("The budget of the workspace north leaves no room: $20.00 of $25.00")
+    assert refused.message.startswith("The budget of the workspace north leaves no room")
     results = await send(world, of("south", "s1", 20_000), of("south", "s2", 5_001), of("north", "n3", 5_000))
     assert [(result.status, result.budget_id) for result in results] == [
         ("ACCEPTED", None),
@@ -327,6 +327,55 @@ async def test_a_moved_anchor_and_a_cancellation_cut_periods(world: World) -> No
     assert [open_ for *_, open_ in await raised(world, budget, "mover")] == [False, False, True, True]
     await cancel_now(till, account_id, prorated=True)
     assert not any(open_ for *_, open_ in await raised(world, budget, "mover"))
+
+
+async def test_what_it_stops_is_told_once_up_to_the_periods_end(world: World) -> None:
+    """Minutes before the end usage may be stamped in the next period, which is foreseen and not written."""
+    budget = await put(world, PLAN + 1_000)
+    await send(world, emails("a", LEFT + 10_000), emails("over"))
+    ends = (await period_of(world)).end
+    world.clock.stands_at = ends - timedelta(minutes=2)
+    ahead = emails("ahead", 60_000, occurred_at=ends + timedelta(seconds=30))
+    assert codes(await send(world, ahead, emails("more", 1), dry_run=True)) == ["ACCEPTED", "BUDGET_EXCEEDED"]
+    assert codes(await send(world, emails("again"), ahead, emails("far", 20_000, occurred_at=ends))) == [
+        "BUDGET_EXCEEDED",
+        "ACCEPTED",
+        "BUDGET_EXCEEDED",
+    ]
+    kinds = [event.kind for event in await outbox_of(world) if event.kind == "budget.blocked"]
+    assert kinds == ["budget.blocked", "budget.blocked"], "each period has its own"
+    await put(world, PLAN + 2_000)
+    world.clock.stands_at = ends
+    while await do_due(open_till(world.database), account_id=budget.account_id):
+        pass
+    assert await spent(world, budget) == PLAN + 1_000
+    assert codes(await send(world, emails("later", 10_000), emails("last", 1))) == ["ACCEPTED", "BUDGET_EXCEEDED"]
+
+
+async def test_a_correction_resolves_nothing_now_or_later(world: World) -> None:
+    budget = await put(world, PLAN + 1_000, action=BudgetAction.ALERT_ONLY)
+    await send(world, emails("a", LEFT + 1))
+    await send(world, emails("b", -2, correction=True))
+    assert await spent(world, budget) == PLAN
+    await put(world, 50_000, scope=BudgetScope.METRIC, metric="email_sends")  # all is reckoned anew
+    assert await raised(world, budget) == [(80, PLAN, True), (100, PLAN + 1_000, True)]
+    await send(world, emails("c", 2))
+    assert await raised(world, budget) == [(80, PLAN, True), (100, PLAN + 1_000, True)]
+
+
+async def test_a_budget_raised_in_time_upgrades_nothing_until_it_is_spent_again(world: World) -> None:
+    given: dict[str, Any] = {"action": BudgetAction.UPGRADE, "ceiling_minor": 40_000, "ceiling_currency": "USD"}
+    budget = await put(world, PLAN + 500, **given)
+    await send(world, emails("a", LEFT + 1))
+    await put(world, PLAN + 1_500, **given)
+    till = open_till(world.database)
+    while await do_due(till, account_id=budget.account_id):
+        pass
+    assert await notices_of(world) == {}
+    await send(world, emails("b", 10_000))
+    while await do_due(till, account_id=budget.account_id, kinds=frozenset(WorkKind)):
+        pass
+    assert (await notices_of(world))["BUDGET_UPGRADED"]["plan"] == "Business"
 
 
 async def test_twenty_four_usage_periods_are_kept_beside_the_running_one(world: World, client: Client) -> None:

@@ -80,7 +80,6 @@ async def _check_events(session: ReadSession, found: Findings) -> None:
         .join(BillingAccount, BillingAccount.id == Alert.account_id)
         .outerjoin(told, told.c.alert_key == key_of_id(session, Alert.id))
         .where(
-            Alert.kind != AlertKind.BUDGET,
             or_(
                 and_(told.c.times.is_(None), Alert.sequence > BillingAccount.kept_after_sequence),
                 told.c.times > 1,
@@ -90,7 +89,7 @@ async def _check_events(session: ReadSession, found: Findings) -> None:
         .order_by(Alert.account_id, Alert.sequence)
     )
     async for account_id, alert_id, kind, subject, threshold, sequence, times, at in stream(session, statement):
-        what = f"The alert {alert_id} of {subject}" + (f" at {threshold} %" if kind is AlertKind.USAGE else "")
+        what = f"The alert {alert_id} of {subject}" + ("" if kind is AlertKind.SPIKE else f" at {threshold} %")
         if times is None:
             found.add("I9", account_id, f"{what} was never told of.")
         elif times > 1:

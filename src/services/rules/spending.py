@@ -23,27 +23,22 @@ class SpentLine:
     metric_key: str | None = None
 
 
-def part_in(line: SpentLine, starts: Sequence[datetime], period_start: datetime) -> int:
-    """What of a line is spent in the usage period that begins at an instant.
-
-    A line counts in equal parts, by largest remainder, from the usage period that contains its start on. `starts` are
-    those of the account's usage periods, ascending, this one's among them.
-    """
-    place = bisect_right(starts, period_start) - bisect_right(starts, line.start)
-    if not 0 <= place < line.usage_periods:
-        return 0
-    return split_evenly(line.amount_minor, line.usage_periods)[place]
-
-
 def parts_of(line: SpentLine, starts: Sequence[datetime]) -> list[tuple[datetime, int]]:
-    """When which part of a line is spent: the first as the line starts, the others as their usage periods begin.
+    """When which part of a line is spent: in equal parts by largest remainder, over the usage periods it touches.
 
-    `starts` are those of all usage periods that have begun, ascending: what is spent in later ones is left out. The
-    parts in a usage period are what `part_in` gives.
+    The first is spent as the line starts, the others as their usage periods begin. `starts` are those of all usage
+    periods that have begun, ascending: what is spent in later ones is left out.
     """
     place = bisect_right(starts, line.start)
     begun = [line.start, *starts[place : place + line.usage_periods - 1]]
     return list(zip(begun, split_evenly(line.amount_minor, line.usage_periods), strict=False))
+
+
+def part_in(line: SpentLine, starts: Sequence[datetime], period_start: datetime) -> int:
+    """What of a line is spent in the usage period that begins at an instant, which is one of `starts`."""
+    last = bisect_right(starts, period_start)
+    end = starts[last] if last < len(starts) else None
+    return sum(part for at, part in parts_of(line, starts) if period_start <= at and (end is None or at < end))
 
 
 def line_counts_for(scope: BudgetScope, subject: str, metric_key: str | None) -> bool:

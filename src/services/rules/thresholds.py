@@ -1,6 +1,6 @@
 """When a share of a ceiling is reached, and what that means. Exact: whole numbers only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_DOWN, Decimal
 
 from ...models import AlertLevel
@@ -14,6 +14,17 @@ BUILT_IN = {
 """Percent of the limit, and the level that reaching it gives."""
 LOWEST, HIGHEST = 1, 1_000
 """Between these an account may set thresholds of its own, in percent."""
+
+
+def find_faults(percents: Sequence[int]) -> list[tuple[int, str]]:
+    """What is wrong with thresholds that somebody sets: the place of each that is, and why."""
+    faults = []
+    for place, percent in enumerate(percents):
+        if not LOWEST <= percent <= HIGHEST:
+            faults.append((place, f"A threshold is a whole number from {LOWEST} to {HIGHEST} %."))
+        elif percent in percents[:place]:
+            faults.append((place, f"{percent} % stands here twice."))
+    return faults
 
 
 def is_reached(threshold: int, used: int, limit: int | None) -> bool:

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from ..models import BudgetAction, BudgetScope
-from .rules.overage import Rate, cost_of
-from .rules.spending import counts_for
+from ...models import BudgetAction, BudgetScope
+from .overage import Rate, cost_of
+from .spending import counts_for
 
 
 class Held(NamedTuple):
@@ -53,13 +53,14 @@ class Use:
 
 
 class BudgetTerms(NamedTuple):
-    """What holds for a budget, apart from its limit. Light: batches read many."""
+    """What holds for a budget. Light: batches read many."""
 
     id: UUID
     scope: BudgetScope
     subject: str
     action: BudgetAction
     thresholds: Sequence[int]
+    limit_minor: int
 
 
 @dataclass

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plafond.models import BudgetAction, BudgetScope
-from plafond.services.headroom import BudgetRoom, BudgetTerms, Held, Use, find_spent
+from plafond.services.rules.headroom import BudgetRoom, BudgetTerms, Held, Use, find_spent
 from plafond.services.rules.overage import Rate
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,7 +21,7 @@ Reservation = tuple[str, str, int]
 
 
 def room(scope: BudgetScope, subject: str, limit: int) -> BudgetRoom:
-    terms = BudgetTerms(UUID(int=0), scope, subject, BudgetAction.BLOCK_OVERAGE, (100,))
+    terms = BudgetTerms(UUID(int=0), scope, subject, BudgetAction.BLOCK_OVERAGE, (100,), limit)
     return BudgetRoom(terms, {START: 0}, {START: limit})
 
 
