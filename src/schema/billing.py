@@ -2336,7 +2336,7 @@ class Recommendation(Node):
             account_id=found.account.id,
             id=encode_id("Recommendation", found.account.id, found.key),
             kind=advice.kind,
-            title=advice_title(advice.kind, params, found.account.locale),
+            title=advice_title(advice.kind, params, language_of(found.account)),
             params=JsonObject(params),
             saving=Money.of(advice.monthly_minor, currency),
             saving_per_year=Money.of(advice.yearly_minor, currency),

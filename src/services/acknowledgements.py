@@ -8,7 +8,7 @@ from sqlalchemy import select
 from ..database import Work
 from ..models import Alert, BillingAccount
 from .accounts import lock_account
-from .alerts import describe_alert, event_of
+from .alerts import Step, describe_alert, event_of
 from .errors import InvalidInput, NotFound, Refusals
 
 MAX_ALERTS = 100
@@ -42,7 +42,7 @@ async def acknowledge_alerts(work: Work, account_id: UUID, ids: Sequence[UUID | 
     for alert in fresh:
         alert.acknowledged_at = alert.updated_at = now
         alert.acknowledged_by = work.actor.name
-        work.emit(account, event_of(alert.kind, "acknowledged"), describe_alert(alert))
+        work.emit(account, event_of(alert.kind, Step.ACKNOWLEDGED), describe_alert(alert))
     if fresh:
         work.audit(
             account,

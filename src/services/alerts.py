@@ -205,16 +205,36 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
     )
     alert.sequence = work.emit(
         reading.account,
-        event_of(reading.kind, "raised"),
+        event_of(reading.kind, Step.RAISED),
         {**describe_alert(alert), "level": alert.level, **figures},
     )
     work.session.add(alert)
     reach("alert.raised")
 
 
-def event_of(kind: AlertKind, step: str) -> str:
-    """What the outbox calls that an alert of a kind was `raised`, `resolved` or `acknowledged`."""
-    return f"{'budget' if kind is AlertKind.BUDGET else 'usage'}.alert_{step}"
+class Step(StrEnum):
+    """What becomes of an alert."""
+
+    RAISED = "RAISED"
+    RESOLVED = "RESOLVED"
+    ACKNOWLEDGED = "ACKNOWLEDGED"
+
+
+OF_USAGE = {
+    Step.RAISED: "usage.alert_raised",
+    Step.RESOLVED: "usage.alert_resolved",
+    Step.ACKNOWLEDGED: "usage.alert_acknowledged",
+}
+OF_BUDGETS = {
+    Step.RAISED: "budget.alert_raised",
+    Step.RESOLVED: "budget.alert_resolved",
+    Step.ACKNOWLEDGED: "budget.alert_acknowledged",
+}
+
+
+def event_of(kind: AlertKind, step: Step) -> str:
+    """What the outbox calls it."""
+    return OF_BUDGETS[step] if kind is AlertKind.BUDGET else OF_USAGE[step]
 
 
 def describe_alert(alert: "Alert | _Known") -> dict[str, Any]:
@@ -232,7 +252,7 @@ async def _resolve(
         account = accounts[alert.account_id]
         now = work.clock.now_for(account)
         changes.append({"id": alert.id, "resolved_at": now, "updated_at": now})
-        work.emit(account, event_of(alert.kind, "resolved"), describe_alert(alert))
+        work.emit(account, event_of(alert.kind, Step.RESOLVED), describe_alert(alert))
     if changes:
         await work.session.execute(update(Alert), changes)
     about = {Subject(alert.account_id, alert.kind, alert.subject) for alert in resolved}
@@ -331,6 +351,8 @@ def list_actions(alert: Alert) -> tuple[RecommendedActionKind, ...]:
     """What to do about an alert."""
     if alert.kind is AlertKind.BUDGET:
         return ACTIONS_OF_BUDGETS
+    if alert.kind is AlertKind.SPIKE:
+        return (RecommendedActionKind.REDUCE_USAGE,)
     return ACTIONS_BY_LEVEL.get(alert.level, ())
 
 

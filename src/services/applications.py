@@ -17,7 +17,7 @@ from .idempotency import Request, recall
 from .orders import place
 from .permissions import Action, check_state
 from .quotes import confirm_quote, quote
-from .recommendations import FIELD, Recommendation, find_recommendation, tell_recommendation
+from .recommendations import FIELD, Recommendation, find_standing, tell_recommendation
 from .standing import Standing
 from .taking import Placed
 from .tills import Till
@@ -41,7 +41,7 @@ async def apply_recommendation(
         account = await lock_for(work, principal, account_id, Right.MANAGE_BILLING)
         subscription = await work.session.scalar(select(Subscription).where(Subscription.account_id == account.id))
         check_state(account, subscription, Action.APPLY_RECOMMENDATION)
-        found = await find_recommendation(work, account, key)
+        found = await find_standing(work, account, key)
     if found.resolve is None:
         raise Conflict(
             "There is nothing to order: sending less is yours to do. `dismissRecommendation` puts it away.", FIELD

@@ -1,6 +1,6 @@
 """The banner of a metric or budget near its limit: one for each, of the highest alert that is open."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -12,8 +12,12 @@ from ..models import Alert, AlertKind, AlertLevel, BillingAccount, Budget, Metri
 from .notices import Said, change_notice, clear_standing, raise_new
 
 USAGE_THRESHOLD = "USAGE_THRESHOLD"
-CODES = {AlertKind.USAGE: USAGE_THRESHOLD, AlertKind.BUDGET: "BUDGET_THRESHOLD"}
-"""What the banner of a kind of alert is known by. A kind that is not here has none of these."""
+CODES = {
+    AlertKind.USAGE: USAGE_THRESHOLD,
+    AlertKind.BUDGET: "BUDGET_THRESHOLD",
+    AlertKind.SPIKE: "USAGE_SPIKE",
+}
+"""What the banner of a kind of alert is known by."""
 SEVERITIES = {
     AlertLevel.WARNING: NoticeSeverity.WARNING,
     AlertLevel.UPGRADE_SUGGESTION: NoticeSeverity.WARNING,
@@ -38,7 +42,7 @@ async def put_banners(work: Work, accounts: Mapping[UUID, BillingAccount], subje
     Three statements at most read whatever number of them. What was put away comes back for an alert that is newer or
     higher than the one that it spoke of, not when that one is resolved.
     """
-    shown = sorted(subject for subject in subjects if subject.kind in CODES)
+    shown = sorted(subject for subject in subjects if subject.kind is not AlertKind.SPIKE)
     if not shown:
         return
     highest: dict[Subject, Said] = {}
@@ -64,23 +68,37 @@ async def put_banners(work: Work, accounts: Mapping[UUID, BillingAccount], subje
                 dismissible=True,
                 params={**about, "threshold": alert.threshold, "level": alert.level, "raisedAt": alert.raised_at},
             )
+    await settle_banners(work, accounts, shown, highest, lambda now, then: _place(now) > _place(then))
+
+
+async def settle_banners(
+    work: Work,
+    accounts: Mapping[UUID, BillingAccount],
+    subjects: Collection[Subject],
+    said: Mapping[Subject, Said],
+    is_news: Callable[[Mapping[str, Any], Mapping[str, Any]], bool],
+) -> None:
+    """Have the banners of subjects say what they are to say by now, and take those away that have nothing to say.
+
+    `is_news` tells of what is said now and was said before, whether that brings a banner back that was put away.
+    """
     kinds = {code: kind for kind, code in CODES.items()}
     standing = {
         Subject(notice.account_id, kinds[notice.code], notice.subject): notice
         for notice in await work.session.scalars(
             select(Notice).where(
                 tuple_(Notice.account_id, Notice.code, Notice.subject).in_(
-                    [(account_id, CODES[kind], subject) for account_id, kind, subject in shown]
+                    [(account_id, CODES[kind], subject) for account_id, kind, subject in subjects]
                 )
             )
         )
     }
-    for subject in shown:
-        account, notice, said = accounts[subject.account_id], standing.get(subject), highest.get(subject)
-        if notice is None and said is not None:
-            raise_new(work, account, CODES[subject.kind], subject.subject, said)
-        elif notice is not None and said is not None:
-            change_notice(work, account, notice, said, is_news=_place(said.params) > _place(notice.params))
+    for subject in sorted(subjects):
+        account, notice, saying = accounts[subject.account_id], standing.get(subject), said.get(subject)
+        if notice is None and saying is not None:
+            raise_new(work, account, CODES[subject.kind], subject.subject, saying)
+        elif notice is not None and saying is not None:
+            change_notice(work, account, notice, saying, is_news=is_news(saying.params, notice.params))
         elif notice is not None:
             await clear_standing(work, account, notice)
 

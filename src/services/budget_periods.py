@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import delete, func, select
 
 from ..database import ReadSession, Work
-from ..faults import reach
 from ..models import (
     AlertKind,
     BillingAccount,
@@ -280,7 +279,6 @@ async def act_on_spend(work: Work, moves: Sequence[SpendMove]) -> None:
             # Once in a usage period, however many budgets ask for it.
             now = work.clock.now_for(move.account)
             await enqueue(work, move.account, WorkKind.UPGRADE_PLAN, move.period.start.isoformat(), now)
-    reach("budget.acted")
 
 
 async def tell_held(work: Work, account: BillingAccount, period_start: datetime) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -11,13 +11,14 @@ from ..models import (
     BudgetAction,
     BudgetPeriod,
     ChangeAct,
+    UsageCost,
     WorkKind,
 )
 from .advice import PricedPlan, load_market
 from .budget_periods import UPGRADED
 from .closing import load_standing
 from .decisions import Priced, decide_change
-from .due_work import enqueue_again, forget
+from .due_work import enqueue_again, forget, mark_vain
 from .errors import BillingError
 from .rules.money import round_half_away
 from .rules.periods import MONTHS
@@ -32,7 +33,9 @@ A_MOMENT = timedelta(seconds=1)
 async def upgrade_plan(work: Work, account: BillingAccount, started: str) -> None:
     """Change a locked account to the next plan: what the change costs is quoted, and charged like any other.
 
-    Where nothing can be changed the account is told why. A budget that was raised meanwhile changes nothing.
+    Only where overage spends the budget: what plan and add-ons cost by themselves is no reason for a larger plan. Where
+    nothing can be changed the account is told why; setting a budget tries again. A budget that was raised meanwhile
+    changes nothing.
     """
     standing = await load_standing(work, account)
     subscription, terms = standing.subscription, standing.terms
@@ -45,7 +48,7 @@ async def upgrade_plan(work: Work, account: BillingAccount, started: str) -> Non
     ):
         return
     if not budgets:
-        # Raised meanwhile: when it is spent again, that is the first time.
+        # Raised meanwhile, or spent without overage: when it is spent by it, that is the first time.
         await forget(work, account, WorkKind.UPGRADE_PLAN, started)
         return
     if standing.drafts:
@@ -56,6 +59,7 @@ async def upgrade_plan(work: Work, account: BillingAccount, started: str) -> Non
     plan = await _find_next(ReadSession(work.session), standing, terms)
     if plan is None:
         await tell_why_not(work, account, "NO_HIGHER_PLAN")
+        await mark_vain(work, account, WorkKind.UPGRADE_PLAN, started)
         return
     key = (terms.interval, standing.currency)
     months, price_minor = MONTHS[terms.interval], plan.prices[key]
@@ -63,6 +67,7 @@ async def upgrade_plan(work: Work, account: BillingAccount, started: str) -> Non
     said = {"plan": plan.offer.plan.name, "monthlyMinor": round_half_away(price_minor, months)}
     if price_minor > ceiling_minor * months:
         await tell_why_not(work, account, "ABOVE_CEILING", **said, ceilingMinor=ceiling_minor)
+        await mark_vain(work, account, WorkKind.UPGRADE_PLAN, started)
         return
     try:
         decision = await decide_change(work, standing, plan.offer.plan.key, terms.interval)
@@ -71,6 +76,7 @@ async def upgrade_plan(work: Work, account: BillingAccount, started: str) -> Non
         placed = await take(work, standing, decision, reason=UPGRADED, on_session=False)
     except BillingError as refusal:
         await tell_why_not(work, account, "REFUSED", **said, reason=str(refusal))
+        await mark_vain(work, account, WorkKind.UPGRADE_PLAN, started)
         return
     work.audit(
         account,
@@ -91,6 +97,11 @@ async def _list_spent(work: Work, account: BillingAccount, started: str) -> list
             Budget.action == BudgetAction.UPGRADE,
             BudgetPeriod.period_start == datetime.fromisoformat(started),
             BudgetPeriod.spent_minor >= BudgetPeriod.limit_minor,
+            exists().where(
+                UsageCost.account_id == Budget.account_id,
+                UsageCost.period_start == BudgetPeriod.period_start,
+                UsageCost.cost_minor > 0,
+            ),
         )
     )
     return list(rows)

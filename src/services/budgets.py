@@ -17,11 +17,13 @@ from ..models import (
     BudgetScope,
     Metric,
     UsageRollup,
+    WorkKind,
 )
 from .access import Principal
 from .accounts import lock_account
 from .alerts import resolve_thresholds
 from .budget_periods import NOT_UPGRADED, load_budgets, reckon_spend, unblock
+from .due_work import forget_vain
 from .edits import record_update
 from .errors import BillingError, InvalidInput, NotFound, Refusals
 from .notices import clear_notices
@@ -85,7 +87,8 @@ async def set_budget(work: Work, principal: Principal, account_id: UUID, asked: 
         await resolve_thresholds(work, account, AlertKind.BUDGET, str(row.id), gone)
         if before is not None and before["action"] != row.action:
             await unblock(work, account, row)
-        await clear_notices(work, account, (NOT_UPGRADED,))
+    await clear_notices(work, account, (NOT_UPGRADED,))
+    await forget_vain(work, account, WorkKind.UPGRADE_PLAN)
     await work.session.flush()
     record_update(
         work,

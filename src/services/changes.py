@@ -58,8 +58,13 @@ class Told:
 
 TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ChangeKind.ALERT: Told(
-        tuple(
-            f"{about}.alert_{step}" for about in ("usage", "budget") for step in ("raised", "resolved", "acknowledged")
+        (
+            "usage.alert_raised",
+            "usage.alert_resolved",
+            "usage.alert_acknowledged",
+            "budget.alert_raised",
+            "budget.alert_resolved",
+            "budget.alert_acknowledged",
         ),
         "alertId",
     ),
@@ -220,7 +225,15 @@ async def read_stretch(session: ReadSession, account_id: UUID, after: int, kinds
                 BudgetPeriod.account_id == account_id, BudgetPeriod.sequence > after, BudgetPeriod.sequence <= head
             )
         )
-        found += [Change(row.sequence, ChangeKind.BUDGET, row.changed_at, row.budget_id) for row in spent]
+        moved = [Change(row.sequence, ChangeKind.BUDGET, row.changed_at, row.budget_id) for row in spent]
+        last = {change.subject_id: change.sequence for change in moved}
+        # That it was set, and what is spent of it by that, is one change.
+        found = [
+            change
+            for change in found
+            if change.kind is not ChangeKind.BUDGET or change.sequence > last.get(change.subject_id, 0)
+        ]
+        found += [change for change in moved if change.sequence == last[change.subject_id]]
     return Stretch(sorted(found, key=lambda change: change.sequence), head, is_last)
 
 

@@ -16,6 +16,7 @@ from ..models.types import new_id
 LEASE = timedelta(seconds=60)
 """How long whoever takes work may hold it: after that somebody else takes it."""
 MAX_TRIES = 8
+VAIN = "in vain"
 APART = frozenset({WorkKind.DRAW_DOCUMENT, WorkKind.WRITE_EXPORT})
 """Work that neither waits for an account's other work nor holds it up."""
 
@@ -94,6 +95,27 @@ async def forget(work: Work, account: BillingAccount, kind: WorkKind, subject: s
     """Let something be enqueued anew, done or not."""
     await work.session.execute(
         delete(DueWork).where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.subject == subject)
+    )
+
+
+async def mark_vain(work: Work, account: BillingAccount, kind: WorkKind, subject: str) -> None:
+    """Remember of work that is done that nothing came of it: it may be tried again, see `forget_vain`."""
+    await work.session.execute(
+        update(DueWork)
+        .where(DueWork.account_id == account.id, DueWork.kind == kind, DueWork.subject == subject)
+        .values(failure=VAIN)
+    )
+
+
+async def forget_vain(work: Work, account: BillingAccount, kind: WorkKind) -> None:
+    """Let what was done in vain be enqueued anew."""
+    await work.session.execute(
+        delete(DueWork).where(
+            DueWork.account_id == account.id,
+            DueWork.kind == kind,
+            DueWork.done_at.is_not(None),
+            DueWork.failure == VAIN,
+        )
     )
 
 

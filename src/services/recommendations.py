@@ -185,14 +185,12 @@ def open_case(grounds: Grounds, agreement: Agreement) -> Case:
         for figure in buyer.figures
     ]
     sold = _price_of(agreement.offer, subscription.interval, subscription.price_minor, grounds.past.limits)
-    gauges = {
-        figure.metric.key: Used(figure.used) for figure in buyer.figures if figure.metric.kind is MetricKind.GAUGE
-    }
+    in_use = {figure.metric.key: Used(figure.used) for figure in buyer.figures}
     return Case(
         market=rerating.Market(measures, extras),
         present=Deal(sold, {unit.add_on.key: unit.quantity for unit in units}),
         months=list_months(grounds.past, buyer.account, subscription, buyer.figures),
-        running=Month(start=subscription.usage_period_start, end=subscription.usage_period_end, place=0, used=gauges),
+        running=Month(start=subscription.usage_period_start, end=subscription.usage_period_end, place=0, used=in_use),
     )
 
 
@@ -269,6 +267,15 @@ async def find_recommendation(work: Work, account: BillingAccount, key: str) -> 
     grounds = await load_grounds(ReadSession(work.session), account, work.clock.now())
     found = next((item for item in recommend(grounds) if item.key == key), None)
     if found is None:
+        raise NotFound(UNKNOWN_RECOMMENDATION, FIELD)
+    return found
+
+
+async def find_standing(work: Work, account: BillingAccount, key: str) -> Recommendation:
+    """The same where it was not put away."""
+    found = await find_recommendation(work, account, key)
+    row = await work.session.get(RecommendationDismissal, (account.id, key))
+    if row is not None and found.is_dismissed_by(row):
         raise NotFound(UNKNOWN_RECOMMENDATION, FIELD)
     return found
 

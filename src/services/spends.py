@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
+from sqlalchemy.orm import aliased
 
 from ..database import ReadSession
 from ..models import (
@@ -65,29 +67,41 @@ async def load_spent_lines(
 
     What was withdrawn is not spent, nor are credit notes; what charges for usage is spent as that is used.
     """
-    rows = await session.execute(
+    statement, since = select_spent_lines()
+    # What is spent in parts reaches from far back.
+    statement = statement.where(
+        InvoiceLine.account_id.in_(account_ids), or_(InvoiceLine.usage_periods > 1, since >= start)
+    )
+    if end is not None:
+        statement = statement.where(since < end)
+    found: dict[UUID, list[SpentLine]] = defaultdict(list)
+    for account_id, kind, at, amount_minor, usage_periods, metric_key in await session.execute(statement):
+        found[account_id].append(SpentLine(kind, at, amount_minor, usage_periods, metric_key))
+    return found
+
+
+def select_spent_lines() -> tuple[Select[*tuple[Any, ...]], ColumnElement[datetime]]:
+    """The lines that are spent, and from when on: account, kind, since when, amount, usage periods, metric.
+
+    What is given back of a single usage period is given back of that one, also where the credit is for a time after
+    it: a period that was cut has its unused rest beyond its end.
+    """
+    credited = aliased(InvoiceLine)
+    since = case((credited.usage_periods == 1, credited.period_start), else_=InvoiceLine.period_start)
+    statement = (
         select(
             InvoiceLine.account_id,
             InvoiceLine.kind,
-            InvoiceLine.period_start,
+            since,
             InvoiceLine.amount_minor,
             InvoiceLine.usage_periods,
             InvoiceLine.metric_key,
         )
         .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
-        .where(
-            InvoiceLine.account_id.in_(account_ids),
-            InvoiceLine.kind.not_in(BY_USAGE),
-            Invoice.status != InvoiceStatus.VOID,
-            # What is spent in parts reaches from far back.
-            or_(InvoiceLine.usage_periods > 1, InvoiceLine.period_start >= start),
-            *(() if end is None else (InvoiceLine.period_start < end,)),
-        )
+        .outerjoin(credited, credited.id == InvoiceLine.credited_line_id)
+        .where(InvoiceLine.kind.not_in(BY_USAGE), Invoice.status != InvoiceStatus.VOID)
     )
-    found: dict[UUID, list[SpentLine]] = defaultdict(list)
-    for account_id, kind, at, amount_minor, usage_periods, metric_key in rows:
-        found[account_id].append(SpentLine(kind, at, amount_minor, usage_periods, metric_key))
-    return found
+    return statement, since
 
 
 async def load_certain(session: ReadSession, account_ids: Sequence[UUID], now: datetime) -> list[int | None]:

@@ -40,20 +40,18 @@ from ..models import (
     Counter,
     Granularity,
     Metric,
-    Notice,
     NoticeSeverity,
     SpikeCauseKind,
     Subscription,
     UsageEvent,
     UsageRollup,
 )
-from .banners import Subject
-from .notices import Said, change_notice, clear_standing, raise_new
+from .banners import Subject, settle_banners
+from .notices import Said
 from .rules.periods import Period, last_buckets, to_instant
 from .rules.spikes import WEEKS, Growth, is_unusual, median_of, pick_causes
 from .rules.transitions import RUNNING
 
-USAGE_SPIKE = "USAGE_SPIKE"
 STAYS = timedelta(days=1)
 """So long after its end a day is still looked at, and its alert stays open."""
 BATCH = 200
@@ -477,20 +475,7 @@ async def _put_banners(work: Work, accounts: Mapping[UUID, BillingAccount], subj
                 "causes": spike["causes"],
             },
         )
-    standing = {
-        _about(notice.account_id, notice.subject): notice
-        for notice in await work.session.scalars(
-            select(Notice).where(Notice.code == USAGE_SPIKE, tuple_(Notice.account_id, Notice.subject).in_(keys))
-        )
-    }
-    for subject in sorted(subjects):
-        account, notice, said = accounts[subject.account_id], standing.get(subject), latest.get(subject)
-        if notice is None and said is not None:
-            raise_new(work, account, USAGE_SPIKE, subject.subject, said)
-        elif notice is not None and said is not None:
-            change_notice(work, account, notice, said, is_news=said.params["day"] > notice.params["day"])
-        elif notice is not None:
-            await clear_standing(work, account, notice)
+    await settle_banners(work, accounts, subjects, latest, lambda now, then: now["day"] > then["day"])
 
 
 # --- being over ------------------------------------------------------------------------------------------------------

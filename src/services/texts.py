@@ -343,7 +343,7 @@ def _budget_threshold(params: Params) -> Text:
     spent, limit = _spent(params)
     return (
         f"{name}: {params['threshold']} % spent",
-        f"{spent} of {limit} is spent in this usage period, before tax.",
+        f"{spent} of {limit} was spent in this usage period, before tax, when that was reached.",
     )
 
 
@@ -387,9 +387,10 @@ def _budget_not_upgraded(params: Params) -> Text:
         },
     }
     why = _NOT_UPGRADED[params["why"]].format_map(said).rstrip(".")
+    what = "Raise the budget" if params["why"] == "NO_HIGHER_PLAN" else "Change it yourself, or raise the budget"
     return (
         "A budget is spent, and the plan was not changed",
-        f"It was to be changed to the next plan, but {why}. Change it yourself, or raise the budget.",
+        f"It was to be changed to the next plan, but {why}. {what}: setting the budget tries it again.",
     )
 
 

@@ -3,12 +3,14 @@
 from typing import Any
 
 from ..database import ReadSession, Work
-from ..models import BillingAccount, NoticeSeverity, PendingChange, PendingStatus
+from ..models import BillingAccount, NoticeSeverity, PendingChange, PendingStatus, WorkKind
 from .budget_periods import NOT_UPGRADED, UPGRADED
 from .changing import PlanTarget, load_target
+from .due_work import mark_vain
 from .notices import clear_notice, raise_notice
 from .rules.money import round_half_away
 from .rules.periods import MONTHS
+from .subscriptions import find_subscription
 
 
 async def tell_of_upgrade(work: Work, account: BillingAccount, pending: PendingChange) -> None:
@@ -24,6 +26,10 @@ async def tell_of_upgrade(work: Work, account: BillingAccount, pending: PendingC
     else:
         reason = f"{plan} could not be paid"
         await tell_why_not(work, account, "REFUSED", plan=plan, monthlyMinor=monthly_minor, reason=reason)
+        subscription = await find_subscription(work, account)
+        if subscription is not None:
+            started = subscription.usage_period_start.isoformat()
+            await mark_vain(work, account, WorkKind.UPGRADE_PLAN, started)
 
 
 async def tell_of_it(work: Work, account: BillingAccount, **said: Any) -> None:

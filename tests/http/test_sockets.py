@@ -966,8 +966,9 @@ async def test_resuming_at_any_place_gives_the_rest_once(world: World) -> None:
     async with connect(world) as socket:
         await socket.init(world.operator)
         await socket.subscribe("all", CHANGES, id=id_, after=after)
-        # Three payments, three invoices, each told once; the subscription and both figures in their last state.
-        whole = [await socket.next("all") for _ in range(3 + 3 + 1 + 2)]
+        # Three payments, three invoices, each told once; the subscription, both figures and the budget in their last
+        # state. That the users spend 80 % of it is an alert, and a banner.
+        whole = [await socket.next("all") for _ in range(3 + 3 + 1 + 2 + 1 + 2)]
         for number, change in enumerate(whole):
             await socket.subscribe(f"s{number}", CHANGES, id=id_, after=change["cursor"])
             rest = [await socket.next(f"s{number}") for _ in whole[number + 1 :]]
@@ -979,6 +980,9 @@ async def test_resuming_at_any_place_gives_the_rest_once(world: World) -> None:
         "INVOICE": 3,
         "SUBSCRIPTION": 1,
         "USAGE": 2,
+        "BUDGET": 1,
+        "ALERT": 1,
+        "NOTICE": 1,
     }
 
 

@@ -320,8 +320,8 @@ async def test_a_moved_anchor_and_a_cancellation_cut_periods(world: World) -> No
         (1, moved),
         (11, datetime(2025, 4, 11, 12, 0, tzinfo=UTC)),
     ]
-    # What is given back of March (501 of 743 hours, in New York) counts from the move on, beside a twelfth of the year.
-    assert [row.spent_minor for row in rows] == [5_900, 3_917 - 3_304]
+    # What is given back of March (501 of 743 hours, in New York) is given back of what was spent there.
+    assert [row.spent_minor for row in rows] == [5_900 - 3_304, 3_917]
     assert [open_ for *_, open_ in await raised(world, budget, "mover")] == [False, False]
     await send_emails(till, account_id, 60_000)
     assert [open_ for *_, open_ in await raised(world, budget, "mover")] == [False, False, True, True]
@@ -429,9 +429,8 @@ async def test_twenty_four_usage_periods_are_kept_beside_the_running_one(world: 
 async def test_what_is_no_budget_is_refused_by_name(
     world: World, given: dict[str, Any], message: str, field: str
 ) -> None:
-    limit_minor = given.pop("limit_minor", 1_000)
     with pytest.raises(BillingError) as refused:
-        await put(world, limit_minor, **given)
+        await put(world, **{"limit_minor": 1_000, **given})
     (refusal,) = list_refusals(refused.value)
     assert message in str(refusal)
     assert ".".join(refusal.field) == f"input.{field}"
@@ -492,6 +491,18 @@ async def test_a_spent_budget_changes_to_the_next_plan_once(world: World) -> Non
     assert await spent(world, budget) > PLAN + 1_500
 
 
+async def test_what_the_plan_costs_by_itself_upgrades_nothing(world: World) -> None:
+    budget = await put(world, PLAN, action=BudgetAction.UPGRADE, ceiling_minor=100_000, ceiling_currency="USD")
+    till = open_till(world.database)
+    while await do_due(till, account_id=budget.account_id, kinds=frozenset(WorkKind)):
+        pass
+    assert await notices_of(world) == {}
+    await send(world, emails("spend", LEFT + 1))
+    while await do_due(till, account_id=budget.account_id, kinds=frozenset(WorkKind)):
+        pass
+    assert (await notices_of(world))["BUDGET_UPGRADED"]["plan"] == "Business"
+
+
 async def test_a_plan_above_the_ceiling_is_never_changed_to(world: World) -> None:
     await upgrading(world, 39_899)
     assert (await notices_of(world))["BUDGET_NOT_UPGRADED"] == {
@@ -502,6 +513,11 @@ async def test_a_plan_above_the_ceiling_is_never_changed_to(world: World) -> Non
         "currency": "USD",
     }
     assert await costs(world, UsageCost.workspace) == {("",): 2_000}
+    # Raised, it is tried again.
+    budget = await put(world, PLAN + 1_500, action=BudgetAction.UPGRADE, ceiling_minor=39_900, ceiling_currency="USD")
+    while await do_due(open_till(world.database), account_id=budget.account_id, kinds=frozenset(WorkKind)):
+        pass
+    assert list(await notices_of(world)) == ["BUDGET_UPGRADED"]
 
 
 async def test_a_new_price_of_overage_is_reckoned_into_what_is_spent(world: World) -> None:

@@ -51,7 +51,9 @@ def test_every_event_about_what_is_followed_is_in_the_table() -> None:
         for argument in node.args
         if isinstance(argument, ast.Constant)
     }
-    about = re.compile(r"(invoice|payment|refund|dispute|subscription|payment_method|export|usage\.alert)[._][a-z_]+")
+    about = re.compile(
+        r"(invoice|payment|refund|dispute|subscription|payment_method|export|(usage|budget)\.alert)[._][a-z_]+"
+    )
     events = {text for text in named if "." in text and about.fullmatch(text)}
     assert events - faults - ONLY_AUDITED - WITHOUT_AN_OBJECT == FOLLOWED - {"account.updated"}
 
@@ -142,7 +144,7 @@ async def test_a_level_that_own_thresholds_change_is_told(world: World) -> None:
 
 async def test_one_statement_reads_the_events_of_all_kinds(world: World) -> None:
     account = await account_of(world)
-    for kinds, count in ((set(ChangeKind), 3), ({ChangeKind.INVOICE}, 2), ({ChangeKind.SNAPSHOT}, 1)):
+    for kinds, count in ((set(ChangeKind), 4), ({ChangeKind.INVOICE}, 2), ({ChangeKind.SNAPSHOT}, 1)):
         async with world.database.read() as session:
             world.statements.clear()
             await read_stretch(session, account.id, 0, kinds)

@@ -166,6 +166,7 @@ EXCEEDING = [
     {"metric": "custom_domains", "metricName": "Custom domains", "used": 9, "limit": 5},
 ]
 BEYOND = {"amountMinor": 4_900, "currency": "USD", "charge": "Invoice INV-1", "transactionId": "01a2"}
+SPENT = {"scope": "ACCOUNT", "subject": "", "spentMinor": 16_900, "limitMinor": 20_000, "currency": "USD"}
 WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
     (
         "OVERAGE_APPROVAL",
@@ -516,6 +517,43 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
             "it: north, campaign=launch."
         ),
         [],
+    ),
+    (
+        "BUDGET_THRESHOLD",
+        {**SPENT, "threshold": 80},
+        (
+            "The account's budget: 80 % spent: $169.00 of $200.00 was spent in this usage period, before tax, "
+            "when that was reached."
+        ),
+        ["CHANGE_BUDGET", "REDUCE_USAGE"],
+    ),
+    (
+        "BUDGET_BLOCKED",
+        {**SPENT, "scope": "WORKSPACE", "subject": "north", "periodEnd": "2026-12-10T00:00:00+00:00"},
+        (
+            "The budget of the workspace north stops usage: $169.00 of $200.00 is spent. What would cost more is "
+            "refused until 2026-12-10, or until the budget is raised."
+        ),
+        ["CHANGE_BUDGET", "CHANGE_PLAN"],
+    ),
+    (
+        "BUDGET_UPGRADED",
+        {"plan": "Business", "monthlyMinor": 39_900, "currency": "USD"},
+        (
+            "Changed to Business, because a budget is spent: The plan costs $399.00 a month, before tax. It is "
+            "changed once in a usage period at most."
+        ),
+        [],
+    ),
+    (
+        "BUDGET_NOT_UPGRADED",
+        {"why": "ABOVE_CEILING", "plan": "Business", "monthlyMinor": 39_900, "ceilingMinor": 30_000, "currency": "USD"},
+        (
+            "A budget is spent, and the plan was not changed: It was to be changed to the next plan, but "
+            "Business would cost $399.00 a month, and the ceiling is $300.00. Change it yourself, or raise the "
+            "budget: setting the budget tries it again."
+        ),
+        ["CHANGE_PLAN", "CHANGE_BUDGET"],
     ),
 ]
 

@@ -16,9 +16,7 @@ from ...models import (
     DueWork,
     EffectiveLimit,
     Interval,
-    Invoice,
     InvoiceLine,
-    InvoiceStatus,
     Metric,
     Plan,
     PlanVersion,
@@ -31,7 +29,8 @@ from ...models import (
     WorkKind,
 )
 from ..rules.overage import FREE_TIER, RUNNING_PAID
-from ..rules.spending import BY_USAGE, SpentLine, part_in, spent_under
+from ..rules.spending import SpentLine, part_in, spent_under
+from ..spends import select_spent_lines
 from .reading import Findings, or_0, stream, sum_of
 
 
@@ -132,23 +131,8 @@ async def _check_budgets(session: ReadSession, found: Findings) -> None:
     ):
         starts[account_id].append(start)
     lines: dict[UUID, list[SpentLine]] = defaultdict(list)
-    async for account_id, *line in stream(
-        session,
-        select(
-            InvoiceLine.account_id,
-            InvoiceLine.kind,
-            InvoiceLine.period_start,
-            InvoiceLine.amount_minor,
-            InvoiceLine.usage_periods,
-            InvoiceLine.metric_key,
-        )
-        .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
-        .where(
-            InvoiceLine.account_id.in_(has_budget),
-            InvoiceLine.kind.not_in(BY_USAGE),
-            Invoice.status != InvoiceStatus.VOID,
-        ),
-    ):
+    spent, _ = select_spent_lines()
+    async for account_id, *line in stream(session, spent.where(InvoiceLine.account_id.in_(has_budget))):
         lines[account_id].append(SpentLine(*line))
     costs: dict[tuple[UUID, datetime], dict[tuple[str, str], int]] = defaultdict(lambda: defaultdict(int))
     async for account_id, metric_key, start, workspace, cost in stream(

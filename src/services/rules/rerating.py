@@ -217,7 +217,7 @@ class Case:
     months: Sequence[Month]
     """Closed ones, oldest first."""
     running: Month
-    """The levels of gauges by now: what is advised has to hold these too."""
+    """What is in use by now: what is advised has to hold that too."""
 
     @property
     def lived(self) -> list[Month]:
