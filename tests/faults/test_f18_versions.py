@@ -148,6 +148,7 @@ def sends(event_id: str) -> dict[str, object]:
     return {"eventId": event_id, "metric": "email_sends", "externalId": "acme", "quantity": 1}
 
 
+@pytest.mark.slow
 async def test_old_and_new_serve_together(address: str, template: Template, tmp_path: Path, newer: Path) -> None:
     client = Client(next(item.token for item in template.tokens if item.role is Role.OPERATOR))
     with Processes(address, tmp_path) as processes:

@@ -107,6 +107,7 @@ async def remember_as(database: Database, live: Database) -> set[str]:
 @pytest.mark.skipif(
     shutil.which("pg_dump") is None or shutil.which("pg_restore") is None, reason="PostgreSQL's tools are not here"
 )
+@pytest.mark.slow
 async def test_a_backup_taken_while_money_moves(battlefield: Battlefield, tmp_path: Path) -> None:
     copy = tmp_path / "backup"
     async with fight(battlefield, tmp_path / "live") as live:
