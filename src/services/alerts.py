@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -28,6 +28,8 @@ from .rules.periods import Period
 from .rules.thresholds import is_reached, level_of_threshold, list_reached, list_thresholds
 
 RESOLVE_BATCH = 500
+OF_PERIODS = tuple(kind for kind in AlertKind if kind is not AlertKind.SPIKE)
+"""The kinds that tell of a usage period, and not of a day."""
 
 
 @dataclass(frozen=True)
@@ -320,17 +322,19 @@ async def resolve_thresholds(
     await _resolve(work, {account.id: account}, [_Known(*row) for row in rows])
 
 
-async def find_ended(database: Database) -> Sequence[UUID]:
-    """Accounts on the wall clock with open alerts of a period that is over: due work."""
+async def find_ended(
+    database: Database, kinds: Collection[AlertKind] = OF_PERIODS, stays: timedelta = timedelta()
+) -> Sequence[UUID]:
+    """Accounts on the wall clock with open alerts of a period, or day, that is over for so long: due work."""
     async with database.read() as session:
         return (
             await session.scalars(
                 select(Alert.account_id)
                 .join(BillingAccount, BillingAccount.id == Alert.account_id)
                 .where(
-                    Alert.kind != AlertKind.SPIKE,
+                    Alert.kind.in_(kinds),
                     Alert.resolved_at.is_(None),
-                    Alert.period_end <= database.clock.now(),
+                    Alert.period_end <= database.clock.now() - stays,
                     BillingAccount.test_clock_id.is_(None),
                 )
                 .distinct()

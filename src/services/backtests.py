@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, case, func, literal_column, select
 
 from ..database import ReadSession
 from ..models import BillingAccount, BudgetScope, Counter, Granularity, UsageCost, UsagePeriod, UsageRating, UsageRollup
 from .budgets import DEFAULT_THRESHOLDS, BudgetInput, check_terms, find_subject
 from .errors import InvalidInput, Refusals
+from .relations import COUNTER_OF_RATING
 from .rules.backtest import DayUse, Outcome, PastPeriod, Rated, Trial, price_in_order, replay
 from .rules.overage import Rate
 from .rules.spending import line_counts_for, parts_of
@@ -81,14 +82,7 @@ async def _load_overages(
     only = [UsageRating.metric_key == subject] if scope is BudgetScope.METRIC else []
     rows = await session.execute(
         select(UsageRating, Counter)
-        .join(
-            Counter,
-            and_(
-                Counter.account_id == UsageRating.account_id,
-                Counter.metric_key == UsageRating.metric_key,
-                Counter.period_start == UsageRating.period_start,
-            ),
-        )
+        .join(Counter, COUNTER_OF_RATING)
         .where(
             UsageRating.account_id == account_id,
             UsageRating.period_start.in_([period.start_at for period in closed]),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -215,12 +215,12 @@ async def _forget_old(work: Work, budgets: Sequence[Budget]) -> None:
         .where(BudgetPeriod.budget_id.in_([budget.id for budget in budgets]))
         .subquery()
     )
-    for budget_id, period_start in await work.session.execute(
-        select(ranked.c.budget_id, ranked.c.period_start).where(ranked.c.place > KEPT_PERIODS + 1)
-    ):
-        await work.session.execute(
-            delete(BudgetPeriod).where(BudgetPeriod.budget_id == budget_id, BudgetPeriod.period_start == period_start)
-        )
+    old = select(ranked.c.budget_id, ranked.c.period_start).where(ranked.c.place > KEPT_PERIODS + 1)
+    await work.session.execute(
+        delete(BudgetPeriod)
+        .where(tuple_(BudgetPeriod.budget_id, BudgetPeriod.period_start).in_(old))
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def move_periods(work: Work, moves: Sequence[SpendMove]) -> None:

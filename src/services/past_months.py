@@ -23,7 +23,7 @@ from ..models import (
     UsageRollup,
 )
 from .plan_limits import Limits
-from .relations import DISMISSALS_OF_ACCOUNT, load_related
+from .relations import COUNTER_OF_RATING, DISMISSALS_OF_ACCOUNT, load_related
 from .rules.periods import Period, period_number, to_wall
 from .rules.rerating import MOST_MONTHS, Month, Segment, Used
 from .usage import UsageFigure
@@ -165,14 +165,7 @@ async def _read_segments(session: ReadSession, ranked: CTE, pasts: dict[UUID, Pa
     recent = ranked.c.place <= SPAN
     passed = (
         select(UsageRating.account_id, UsageRating.metric_key)
-        .join(
-            Counter,
-            and_(
-                Counter.account_id == UsageRating.account_id,
-                Counter.metric_key == UsageRating.metric_key,
-                Counter.period_start == UsageRating.period_start,
-            ),
-        )
+        .join(Counter, COUNTER_OF_RATING)
         .join(
             ranked,
             and_(ranked.c.account_id == UsageRating.account_id, ranked.c.start_at == UsageRating.period_start),

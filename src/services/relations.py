@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, UnaryExpression, or_, select
+from sqlalchemy import ColumnElement, UnaryExpression, and_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from ..database import ReadSession
@@ -20,6 +20,7 @@ from ..models import (
     Budget,
     BudgetPeriod,
     Company,
+    Counter,
     CreditNote,
     CreditNoteLine,
     CreditNoteTax,
@@ -53,10 +54,18 @@ from ..models import (
     Transaction,
     TransactionKind,
     TransactionStatus,
+    UsageRating,
 )
 from .paging import Slice, Window, read_slices_below
 
 RowT = TypeVar("RowT", bound=Base)
+
+COUNTER_OF_RATING = and_(
+    Counter.account_id == UsageRating.account_id,
+    Counter.metric_key == UsageRating.metric_key,
+    Counter.period_start == UsageRating.period_start,
+)
+"""What was counted of usage that a closed period is rated by: to join one to the other."""
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from ..models import (
     UsageEvent,
     UsageRollup,
 )
+from .alerts import find_ended
 from .banners import Subject, settle_banners
 from .notices import Said
 from .rules.periods import Period, last_buckets, to_instant
@@ -68,7 +69,6 @@ MAX_WORKSPACES = 1_000
 """Of each day the workspaces that have most."""
 CANDIDATES = 50
 """So many properties of a day, the largest, are compared with usual days."""
-RESOLVE_BATCH = 500
 HALF_A_DAY = timedelta(hours=12)
 
 
@@ -483,21 +483,7 @@ async def _put_banners(work: Work, accounts: Mapping[UUID, BillingAccount], subj
 
 async def find_over(database: Database) -> Sequence[UUID]:
     """Accounts on the wall clock with open alerts of days that are over for long enough: due work."""
-    async with database.read() as session:
-        return (
-            await session.scalars(
-                select(Alert.account_id)
-                .join(BillingAccount, BillingAccount.id == Alert.account_id)
-                .where(
-                    Alert.kind == AlertKind.SPIKE,
-                    Alert.resolved_at.is_(None),
-                    Alert.period_end <= database.clock.now() - STAYS,
-                    BillingAccount.test_clock_id.is_(None),
-                )
-                .distinct()
-                .limit(RESOLVE_BATCH)
-            )
-        ).all()
+    return await find_ended(database, (AlertKind.SPIKE,), STAYS)
 
 
 async def resolve_over(work: Work, accounts: Collection[BillingAccount]) -> None:

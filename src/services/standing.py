@@ -7,7 +7,7 @@ from datetime import date, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import aliased, joinedload
 
 from ..database import ReadSession
@@ -36,6 +36,7 @@ from ..models import (
 )
 from .bills import Credited
 from .relations import (
+    COUNTER_OF_RATING,
     METHODS_OF_ACCOUNT,
     Agreement,
     HeldAddOn,
@@ -278,14 +279,7 @@ async def load_ratings(session: ReadSession, account_ids: Sequence[UUID]) -> dic
     """Of closed periods for which usage may still come, or came and was not invoiced yet; oldest first."""
     rows = await session.execute(
         select(UsageRating, func.coalesce(Counter.used, 0), func.coalesce(Counter.allowed, 0))
-        .outerjoin(
-            Counter,
-            and_(
-                Counter.account_id == UsageRating.account_id,
-                Counter.metric_key == UsageRating.metric_key,
-                Counter.period_start == UsageRating.period_start,
-            ),
-        )
+        .outerjoin(Counter, COUNTER_OF_RATING)
         .where(UsageRating.account_id.in_(account_ids), UsageRating.settled_at.is_(None))
         .order_by(UsageRating.period_start, UsageRating.metric_key)
     )

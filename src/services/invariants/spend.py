@@ -28,6 +28,7 @@ from ...models import (
     UsageRating,
     WorkKind,
 )
+from ..relations import COUNTER_OF_RATING
 from ..rules.overage import FREE_TIER, RUNNING_PAID
 from ..rules.spending import SpentLine, part_in, spent_under
 from ..spends import select_spent_lines
@@ -50,14 +51,7 @@ def _select_rated() -> Select[*tuple[Any, ...]]:
     due = _due(UsageRating.limit_quantity, Counter.allowed, UsageRating.block, UsageRating.price_minor)
     return (
         select(UsageRating.account_id, UsageRating.metric_key, UsageRating.period_start, due.label("amount"))
-        .join(
-            Counter,
-            and_(
-                Counter.account_id == UsageRating.account_id,
-                Counter.metric_key == UsageRating.metric_key,
-                Counter.period_start == UsageRating.period_start,
-            ),
-        )
+        .join(Counter, COUNTER_OF_RATING)
         .where(UsageRating.block.is_not(None), UsageRating.limit_quantity.is_not(None))
     )
 
