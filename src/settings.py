@@ -58,6 +58,8 @@ class Settings(BaseSettings):
 
     public_url: str | None = None
     """Where clients reach this server, such as https://billing.example.com: links begin with it."""
+    dashboard_url: str | None = None
+    """Where people read their billing page, such as https://app.example.com/billing: links in mails lead there."""
     link_secret: SecretStr | None = None
     """Signs the links to documents: the same in every process that serves, at least 32 characters.
 
@@ -93,7 +95,7 @@ class Settings(BaseSettings):
     def _read_fault(cls, value: object) -> object:
         return read_fault(value) if isinstance(value, str) else value
 
-    @field_validator("public_url", "stripe_url")
+    @field_validator("public_url", "dashboard_url", "stripe_url")
     @classmethod
     def _check_url(cls, value: str | None) -> str | None:
         if value is None:

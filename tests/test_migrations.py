@@ -48,9 +48,17 @@ WITHOUT_ACCOUNT = {
     "sandbox_message": "stands outside, too",
     "processor_event": "a message is noted by the processor's id, also where it is about nothing of ours",
     "deployment": "one row for the whole database",
+    "outbox_reader": "reads the events of all accounts",
+    "field_use": "counts by caller, who may open many accounts",
     "idempotency_key": "its scope holds the account's id, or nothing for a mutation over several",
 }
-ACCOUNT_MAY_BE_MISSING = {"api_key": "an operator's key opens all accounts"}
+ACCOUNT_MAY_BE_MISSING = {
+    "api_key": "an operator's key opens all accounts",
+    "audit_entry": "the catalogue and operators' keys belong to no account",
+    "webhook_endpoint": "an operator's hears of all accounts",
+    "webhook_delivery": "a test of such an endpoint is about no account",
+    "webhook_attempt": "the same",
+}
 ACCOUNT_IS_NOT_CHECKED = {"usage_event": "its row of usage_event_id is, and the audit compares the two"}
 MONEY_WORDS = {"amount", "price", "cost", "subtotal", "total", "tax", "paid", "balance", "due", "spent", "taxable"}
 NO_MONEY = {"paid_quantity": "counts units"}

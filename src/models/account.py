@@ -110,7 +110,11 @@ class BillingAccount(Entity, kw_only=True, eq=False):
     """The credit balance; the books have it too, and the audit compares."""
     spike_alerts: Mapped[bool] = mapped_column(default=True)
     """Whether unusual days of usage are told of."""
+    keys_may_ingest: Mapped[bool] = mapped_column(default=False)
+    """Whether an operator lets the tenant's own keys record usage."""
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    legal_hold: Mapped[str | None] = mapped_column(default=None)
+    """Why nothing of the account may be purged; none where it may."""
     test_clock_id: Mapped[UUID | None] = mapped_column(ForeignKey("test_clock.id"), index=True, default=None)
     sequence: Mapped[int] = mapped_column(default=0)
     """The number of the account's last change: outbox rows, alerts and counters carry theirs."""
@@ -170,6 +174,9 @@ class Member(Entity, kw_only=True, eq=False):
     iss: Mapped[str]
     sub: Mapped[str]
     display_name: Mapped[str]
+    email: Mapped[str | None] = mapped_column(default=None)
+    """Where an invitation reached the person."""
+    locale: Mapped[str | None] = mapped_column(default=None)
     role: Mapped[Role]
     removed_at: Mapped[datetime | None] = mapped_column(default=None)
 

@@ -74,9 +74,12 @@ class Export(Entity, kw_only=True, eq=False):
     format: Mapped[ExportFormat]
     start_at: Mapped[datetime]
     end_at: Mapped[datetime]
-    granularity: Mapped[Granularity]
+    granularity: Mapped[Granularity | None]
+    """How wide a bucket of USAGE or SPEND is; none of what has no buckets."""
     requested_by: Mapped[str]
     status: Mapped[ExportStatus] = mapped_column(default=ExportStatus.PENDING)
+    rows_written: Mapped[int] = mapped_column(default=0)
+    """How far the writer has come."""
     row_count: Mapped[int | None] = mapped_column(default=None)
     bytes_hash: Mapped[str | None] = mapped_column(default=None)
     """SHA-256 of the whole file; none before it is there."""

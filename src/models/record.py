@@ -1,6 +1,6 @@
 """What is remembered of changes and callers: audit, outbox, API keys, idempotency keys, the deployment."""
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,9 @@ class Deployment(Base, kw_only=True, eq=False):
     environment: Mapped[Environment]
     last_position: Mapped[int] = mapped_column(default=0)
     """The last position that the publisher gave to an outbox row."""
+    audit_count: Mapped[int] = mapped_column(default=0)
+    audit_hash: Mapped[str] = mapped_column(default="")
+    """The end of the chain of what changed of no account: the catalogue, taxes, operators' keys."""
 
 
 class WorkKind(StrEnum):
@@ -100,13 +103,23 @@ class PurgePass(Base, kw_only=True, eq=False):
 
 
 class AuditEntry(Base, kw_only=True, eq=False):
-    """One change of an account: append-only, each entry hashed with the one before."""
+    """One change of an account, or of the deployment: append-only, each entry hashed with the one before."""
 
     __tablename__ = "audit_entry"
-    __table_args__ = (UniqueConstraint("account_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "number"),
+        Index(
+            "ix_audit_entry_deployment",
+            "number",
+            unique=True,
+            sqlite_where=text("account_id IS NULL"),
+            postgresql_where=text("account_id IS NULL"),
+        ),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=new_id)
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"))
+    """Whose; none of what concerns no account."""
     number: Mapped[int]
     at: Mapped[datetime]
     actor: Mapped[str]
@@ -117,6 +130,8 @@ class AuditEntry(Base, kw_only=True, eq=False):
     object: Mapped[str]
     before: Mapped[dict[str, Any]]
     after: Mapped[dict[str, Any]]
+    details_hash: Mapped[str | None] = mapped_column(default=None)
+    """Where a person's data was erased from `before` and `after`: the hash of what they were, for the chain."""
     previous_hash: Mapped[str]
     hash: Mapped[str]
 
@@ -154,8 +169,40 @@ class ApiKey(Entity, kw_only=True, eq=False):
     member_id: Mapped[UUID | None] = mapped_column(ForeignKey("member.id"), index=True, default=None)
     operator_id: Mapped[UUID | None] = mapped_column(ForeignKey("operator.id"), index=True, default=None)
     scopes: Mapped[list[Any]]
+    networks: Mapped[list[Any]] = mapped_column(default_factory=list)
+    """From where it may be shown, as CIDR networks; from everywhere where there are none."""
+    previous_hash: Mapped[str | None] = mapped_column(default=None)
+    """The secret before the last rotation, good until `previous_until`."""
+    previous_until: Mapped[datetime | None] = mapped_column(default=None)
+    last_used_at: Mapped[datetime | None] = mapped_column(default=None)
+    """To a few minutes: not every use is written."""
+    rotated_at: Mapped[datetime | None] = mapped_column(default=None)
     expires_at: Mapped[datetime | None] = mapped_column(default=None)
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+
+
+class ApiKeyAccount(Base, kw_only=True, eq=False):
+    """One of several accounts that a key opens, and as whose member."""
+
+    __tablename__ = "api_key_account"
+
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_key.id"), primary_key=True)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True, index=True)
+    member_id: Mapped[UUID | None] = mapped_column(ForeignKey("member.id"), index=True, default=None)
+    """The maker as a member of this account; none where an operator made it."""
+
+
+class FieldUse(Base, kw_only=True, eq=False):
+    """How often a caller asked for a field on a day: an estimate from a sample."""
+
+    __tablename__ = "field_use"
+
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    """As the audit log names it, such as `api_key:ID`."""
+    coordinate: Mapped[str] = mapped_column(primary_key=True)
+    """The field, as `Type.field`."""
+    day: Mapped[date] = mapped_column(primary_key=True)
+    count: Mapped[int]
 
 
 class IdempotencyKey(Base, kw_only=True, eq=False):

@@ -16,6 +16,8 @@ def upgrade() -> None:
     sa.Column('id', sa.BigInteger(), autoincrement=False, nullable=False),
     sa.Column('environment', sa.Enum('SANDBOX', 'PRODUCTION', name='environment', native_enum=False, length=40), nullable=False),
     sa.Column('last_position', sa.BigInteger(), nullable=False),
+    sa.Column('audit_count', sa.BigInteger(), nullable=False),
+    sa.Column('audit_hash', sa.String(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_deployment'))
     )
     op.create_table('idempotency_key',
@@ -178,7 +180,9 @@ def upgrade() -> None:
     sa.Column('processor_customer', sa.String(), nullable=True),
     sa.Column('credit_minor', sa.BigInteger(), nullable=False),
     sa.Column('spike_alerts', sa.Boolean(), nullable=False),
+    sa.Column('keys_may_ingest', sa.Boolean(), nullable=False),
     sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('legal_hold', sa.String(), nullable=True),
     sa.Column('test_clock_id', sa.Uuid(), nullable=True),
     sa.Column('sequence', sa.BigInteger(), nullable=False),
     sa.Column('kept_after_sequence', sa.BigInteger(), nullable=False),
@@ -270,7 +274,7 @@ def upgrade() -> None:
     )
     op.create_table('audit_entry',
     sa.Column('id', sa.Uuid(), nullable=False),
-    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=True),
     sa.Column('number', sa.BigInteger(), nullable=False),
     sa.Column('at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('actor', sa.String(), nullable=False),
@@ -279,6 +283,7 @@ def upgrade() -> None:
     sa.Column('object', sa.String(), nullable=False),
     sa.Column('before', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('after', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('details_hash', sa.String(), nullable=True),
     sa.Column('previous_hash', sa.String(), nullable=False),
     sa.Column('hash', sa.String(), nullable=False),
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_audit_entry_account_id_billing_account')),
@@ -397,13 +402,14 @@ def upgrade() -> None:
     )
     op.create_table('export',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('USAGE', 'SPEND', name='exportkind', native_enum=False, length=40), nullable=False),
-    sa.Column('format', sa.Enum('CSV', 'PDF', name='exportformat', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('USAGE', 'SPEND', 'INVOICES', 'INVOICE_LINES', 'CREDIT_NOTES', 'TRANSACTIONS', 'LEDGER', 'TAX', 'AUDIT', 'DOCUMENTS', name='exportkind', native_enum=False, length=40), nullable=False),
+    sa.Column('format', sa.Enum('CSV', 'XLSX', 'PDF', 'ZIP', name='exportformat', native_enum=False, length=40), nullable=False),
     sa.Column('start_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('end_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('granularity', sa.Enum('HOUR', 'DAY', 'MONTH', name='granularity', native_enum=False, length=40), nullable=False),
+    sa.Column('granularity', sa.Enum('HOUR', 'DAY', 'MONTH', name='granularity', native_enum=False, length=40), nullable=True),
     sa.Column('requested_by', sa.String(), nullable=False),
     sa.Column('status', sa.Enum('PENDING', 'READY', 'FAILED', 'EXPIRED', name='exportstatus', native_enum=False, length=40), nullable=False),
+    sa.Column('rows_written', sa.BigInteger(), nullable=False),
     sa.Column('row_count', sa.BigInteger(), nullable=True),
     sa.Column('bytes_hash', sa.String(), nullable=True),
     sa.Column('ready_at', sa.DateTime(timezone=True), nullable=True),
@@ -478,6 +484,8 @@ def upgrade() -> None:
     sa.Column('iss', sa.String(), nullable=False),
     sa.Column('sub', sa.String(), nullable=False),
     sa.Column('display_name', sa.String(), nullable=False),
+    sa.Column('email', sa.String(), nullable=True),
+    sa.Column('locale', sa.String(), nullable=True),
     sa.Column('role', sa.Enum('OPERATOR', 'TENANT_OWNER', 'BILLING_ADMIN', 'MEMBER', name='role', native_enum=False, length=40), nullable=False),
     sa.Column('removed_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -784,6 +792,11 @@ def upgrade() -> None:
     sa.Column('member_id', sa.Uuid(), nullable=True),
     sa.Column('operator_id', sa.Uuid(), nullable=True),
     sa.Column('scopes', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('networks', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('previous_hash', sa.String(), nullable=True),
+    sa.Column('previous_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('last_used_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('rotated_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('expires_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -1200,11 +1213,193 @@ def upgrade() -> None:
     with op.batch_alter_table('subscription_event', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_subscription_event_account_id_created_at_id'), ['account_id', 'created_at', 'id'], unique=False)
 
+    op.create_table('field_use',
+    sa.Column('principal', sa.String(), nullable=False),
+    sa.Column('coordinate', sa.String(), nullable=False),
+    sa.Column('day', sa.Date(), nullable=False),
+    sa.Column('count', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('principal', 'coordinate', 'day', name=op.f('pk_field_use'))
+    )
+    op.create_table('outbox_reader',
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('position', sa.BigInteger(), nullable=False),
+    sa.PrimaryKeyConstraint('name', name=op.f('pk_outbox_reader'))
+    )
+    op.create_table('contact',
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('name', sa.String(), nullable=False),
+    sa.Column('email', sa.String(), nullable=False),
+    sa.Column('email_key', sa.String(), nullable=False),
+    sa.Column('locale', sa.String(), nullable=True),
+    sa.Column('topics', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('alert_delivery', sa.Enum('AT_ONCE', 'DAILY', name='alertdelivery', native_enum=False, length=40), nullable=False),
+    sa.Column('is_primary', sa.Boolean(), nullable=False),
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_contact_account_id_billing_account')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_contact')),
+    sa.UniqueConstraint('account_id', 'email_key', name=op.f('uq_contact_account_id_email_key'))
+    )
+    with op.batch_alter_table('contact', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_contact_account_id'), ['account_id'], unique=False)
+        batch_op.create_index('ix_contact_primary', ['account_id'], unique=True, sqlite_where=sa.text('is_primary'), postgresql_where=sa.text('is_primary'))
+
+    op.create_table('webhook_endpoint',
+    sa.Column('account_id', sa.Uuid(), nullable=True),
+    sa.Column('url', sa.String(), nullable=False),
+    sa.Column('description', sa.String(), nullable=False),
+    sa.Column('event_kinds', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('query', sa.String(), nullable=True),
+    sa.Column('secret', sa.String(), nullable=False),
+    sa.Column('previous_secret', sa.String(), nullable=True),
+    sa.Column('previous_secret_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('status', sa.Enum('ENABLED', 'DISABLED', name='endpointstatus', native_enum=False, length=40), nullable=False),
+    sa.Column('disabled_reason', sa.Enum('BY_HAND', 'GONE', 'FAILING', name='disabledreason', native_enum=False, length=40), nullable=True),
+    sa.Column('position', sa.BigInteger(), nullable=False),
+    sa.Column('failing_since', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('created_by', sa.String(), nullable=False),
+    sa.Column('removed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_webhook_endpoint_account_id_billing_account')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_webhook_endpoint'))
+    )
+    with op.batch_alter_table('webhook_endpoint', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_webhook_endpoint_account_id'), ['account_id'], unique=False)
+
+    op.create_table('invite',
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('email', sa.String(), nullable=False),
+    sa.Column('email_key', sa.String(), nullable=False),
+    sa.Column('role', sa.Enum('OPERATOR', 'TENANT_OWNER', 'BILLING_ADMIN', 'MEMBER', name='role', native_enum=False, length=40), nullable=False),
+    sa.Column('locale', sa.String(), nullable=True),
+    sa.Column('invited_by', sa.String(), nullable=False),
+    sa.Column('link_number', sa.BigInteger(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('accepted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('member_id', sa.Uuid(), nullable=True),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_invite_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['member_id'], ['member.id'], name=op.f('fk_invite_member_id_member')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_invite'))
+    )
+    with op.batch_alter_table('invite', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_invite_account_id'), ['account_id'], unique=False)
+        batch_op.create_index('ix_invite_waiting', ['account_id', 'email_key'], unique=True, sqlite_where=sa.text('accepted_at IS NULL AND revoked_at IS NULL'), postgresql_where=sa.text('accepted_at IS NULL AND revoked_at IS NULL'))
+
+    op.create_table('mail_message',
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('kind', sa.Enum('USAGE_ALERT', 'ALERT_DIGEST', 'INVOICE_ISSUED', 'CREDIT_NOTE_ISSUED', 'PAYMENT_FAILED', 'PAYMENT_RECOVERED', 'CARD_EXPIRING', 'TRIAL_ENDING', 'RENEWAL_AHEAD', 'TERMS_CHANGE', 'SUBSCRIPTION_CHANGED', 'REFUND', 'INVITATION', 'WEBHOOK_DISABLED', name='mailkind', native_enum=False, length=40), nullable=False),
+    sa.Column('key', sa.String(), nullable=False),
+    sa.Column('contact_id', sa.Uuid(), nullable=True),
+    sa.Column('recipient', sa.String(), nullable=False),
+    sa.Column('locale', sa.String(), nullable=False),
+    sa.Column('params', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+    sa.Column('status', sa.Enum('PENDING', 'SENT', 'FAILED', 'DROPPED', name='mailstatus', native_enum=False, length=40), nullable=False),
+    sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('tries', sa.BigInteger(), nullable=False),
+    sa.Column('sent_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('failure', sa.String(), nullable=True),
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_mail_message_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['contact_id'], ['contact.id'], name=op.f('fk_mail_message_contact_id_contact')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_mail_message')),
+    sa.UniqueConstraint('account_id', 'key', name=op.f('uq_mail_message_account_id_key'))
+    )
+    with op.batch_alter_table('mail_message', schema=None) as batch_op:
+        batch_op.create_index('ix_mail_message_waiting', ['due_at'], unique=False, sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
+
+    op.create_table('ownership_transfer',
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('from_member_id', sa.Uuid(), nullable=True),
+    sa.Column('to_member_id', sa.Uuid(), nullable=False),
+    sa.Column('expires_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('accepted_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('withdrawn_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_ownership_transfer_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['from_member_id'], ['member.id'], name=op.f('fk_ownership_transfer_from_member_id_member')),
+    sa.ForeignKeyConstraint(['to_member_id'], ['member.id'], name=op.f('fk_ownership_transfer_to_member_id_member')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_ownership_transfer'))
+    )
+    with op.batch_alter_table('ownership_transfer', schema=None) as batch_op:
+        batch_op.create_index('ix_ownership_transfer_waiting', ['account_id'], unique=True, sqlite_where=sa.text('accepted_at IS NULL AND withdrawn_at IS NULL'), postgresql_where=sa.text('accepted_at IS NULL AND withdrawn_at IS NULL'))
+
+    op.create_table('webhook_delivery',
+    sa.Column('account_id', sa.Uuid(), nullable=True),
+    sa.Column('endpoint_id', sa.Uuid(), nullable=False),
+    sa.Column('event_id', sa.Uuid(), nullable=False),
+    sa.Column('kind', sa.String(), nullable=False),
+    sa.Column('body', sa.String(), nullable=True),
+    sa.Column('status', sa.Enum('PENDING', 'SUCCEEDED', 'FAILED', name='deliverystatus', native_enum=False, length=40), nullable=False),
+    sa.Column('tries', sa.BigInteger(), nullable=False),
+    sa.Column('next_try_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('give_up_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('delivered_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_webhook_delivery_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['endpoint_id'], ['webhook_endpoint.id'], name=op.f('fk_webhook_delivery_endpoint_id_webhook_endpoint')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_webhook_delivery')),
+    sa.UniqueConstraint('endpoint_id', 'event_id', name=op.f('uq_webhook_delivery_endpoint_id_event_id'))
+    )
+    with op.batch_alter_table('webhook_delivery', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_webhook_delivery_account_id'), ['account_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_webhook_delivery_endpoint_id_created_at'), ['endpoint_id', 'created_at'], unique=False)
+        batch_op.create_index('ix_webhook_delivery_waiting', ['next_try_at'], unique=False, sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
+
+    op.create_table('api_key_account',
+    sa.Column('api_key_id', sa.Uuid(), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('member_id', sa.Uuid(), nullable=True),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_api_key_account_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['api_key_id'], ['api_key.id'], name=op.f('fk_api_key_account_api_key_id_api_key')),
+    sa.ForeignKeyConstraint(['member_id'], ['member.id'], name=op.f('fk_api_key_account_member_id_member')),
+    sa.PrimaryKeyConstraint('api_key_id', 'account_id', name=op.f('pk_api_key_account'))
+    )
+    with op.batch_alter_table('api_key_account', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_api_key_account_account_id'), ['account_id'], unique=False)
+        batch_op.create_index(batch_op.f('ix_api_key_account_member_id'), ['member_id'], unique=False)
+
+    op.create_table('webhook_attempt',
+    sa.Column('delivery_id', sa.Uuid(), nullable=False),
+    sa.Column('number', sa.BigInteger(), autoincrement=False, nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=True),
+    sa.Column('at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('duration_ms', sa.BigInteger(), nullable=False),
+    sa.Column('status_code', sa.BigInteger(), nullable=True),
+    sa.Column('answer', sa.String(), nullable=True),
+    sa.Column('failure', sa.String(), nullable=True),
+    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_webhook_attempt_account_id_billing_account')),
+    sa.ForeignKeyConstraint(['delivery_id'], ['webhook_delivery.id'], name=op.f('fk_webhook_attempt_delivery_id_webhook_delivery')),
+    sa.PrimaryKeyConstraint('delivery_id', 'number', name=op.f('pk_webhook_attempt'))
+    )
+    with op.batch_alter_table('webhook_attempt', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_webhook_attempt_account_id'), ['account_id'], unique=False)
+
+    with op.batch_alter_table('audit_entry', schema=None) as batch_op:
+        batch_op.create_index('ix_audit_entry_deployment', ['number'], unique=True, sqlite_where=sa.text('account_id IS NULL'), postgresql_where=sa.text('account_id IS NULL'))
+
     # ### end Alembic commands ###
     op.execute(
-        sa.table("deployment", sa.column("id"), sa.column("environment"), sa.column("last_position"))
+        sa.table(
+            "deployment",
+            *map(sa.column, ("id", "environment", "last_position", "audit_count", "audit_hash")),
+        )
         .insert()
-        .values(id=1, environment=str(context.config.attributes["environment"]), last_position=0)
+        .values(id=1, environment=str(context.config.attributes["environment"]), last_position=0, audit_count=0, audit_hash="")
     )
     if op.get_bind().dialect.name == "postgresql":
         # Whatever falls into no month's partition; the worker makes those ahead.
@@ -1213,6 +1408,49 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # ### commands auto generated by Alembic - please adjust! ###
+    with op.batch_alter_table('audit_entry', schema=None) as batch_op:
+        batch_op.drop_index('ix_audit_entry_deployment', sqlite_where=sa.text('account_id IS NULL'), postgresql_where=sa.text('account_id IS NULL'))
+
+    with op.batch_alter_table('webhook_attempt', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_webhook_attempt_account_id'))
+
+    op.drop_table('webhook_attempt')
+    with op.batch_alter_table('api_key_account', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_api_key_account_member_id'))
+        batch_op.drop_index(batch_op.f('ix_api_key_account_account_id'))
+
+    op.drop_table('api_key_account')
+    with op.batch_alter_table('webhook_delivery', schema=None) as batch_op:
+        batch_op.drop_index('ix_webhook_delivery_waiting', sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
+        batch_op.drop_index(batch_op.f('ix_webhook_delivery_endpoint_id_created_at'))
+        batch_op.drop_index(batch_op.f('ix_webhook_delivery_account_id'))
+
+    op.drop_table('webhook_delivery')
+    with op.batch_alter_table('ownership_transfer', schema=None) as batch_op:
+        batch_op.drop_index('ix_ownership_transfer_waiting', sqlite_where=sa.text('accepted_at IS NULL AND withdrawn_at IS NULL'), postgresql_where=sa.text('accepted_at IS NULL AND withdrawn_at IS NULL'))
+
+    op.drop_table('ownership_transfer')
+    with op.batch_alter_table('mail_message', schema=None) as batch_op:
+        batch_op.drop_index('ix_mail_message_waiting', sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
+
+    op.drop_table('mail_message')
+    with op.batch_alter_table('invite', schema=None) as batch_op:
+        batch_op.drop_index('ix_invite_waiting', sqlite_where=sa.text('accepted_at IS NULL AND revoked_at IS NULL'), postgresql_where=sa.text('accepted_at IS NULL AND revoked_at IS NULL'))
+        batch_op.drop_index(batch_op.f('ix_invite_account_id'))
+
+    op.drop_table('invite')
+    with op.batch_alter_table('webhook_endpoint', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_webhook_endpoint_account_id'))
+
+    op.drop_table('webhook_endpoint')
+    with op.batch_alter_table('contact', schema=None) as batch_op:
+        batch_op.drop_index('ix_contact_primary', sqlite_where=sa.text('is_primary'), postgresql_where=sa.text('is_primary'))
+        batch_op.drop_index(batch_op.f('ix_contact_account_id'))
+
+    op.drop_table('contact')
+    op.drop_table('outbox_reader')
+    op.drop_table('field_use')
+
     with op.batch_alter_table('subscription_event', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_subscription_event_account_id_created_at_id'))
 
