@@ -85,4 +85,6 @@ class SandboxMutation:
             if input.close_disputes is not None:
                 won = input.close_disputes is DisputeOutcome.WON
                 await close_disputes(work, account.processor_customer, won=won)
+            told = {"answers": input.answers, "messages": input.messages, "closeDisputes": input.close_disputes}
+            work.audit(account, "sandbox_processor.set", f"billing_account:{account.id}", after=told)
         return SetSandboxProcessorPayload(account=await show_account(info, account_id))

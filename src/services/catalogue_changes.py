@@ -35,8 +35,8 @@ from .dunning import Days
 from .errors import BillingError, InvalidInput, NotFound, Refusals
 from .relations import PlanOffer
 
-# The catalogue belongs to no account, and audit entries and events do: its changes are told here. What concerns a
-# private plan is in its account's audit log too.
+# The catalogue belongs to no account: its changes are in the deployment's audit log, and what concerns a private plan
+# in its account's too.
 log = logging.getLogger("plafond.catalogue")
 RECKONED_AT_ONCE = 1_000
 
@@ -59,6 +59,11 @@ class Change:
     verb: Verb
     what: str
     details: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What it is about, as the audit log names it."""
+        return self.what.replace("add-on", "add_on").replace("tax table", "tax_table").replace(" ", ":", 1)
 
 
 Write = Callable[[Work], Awaitable[None]]
@@ -92,6 +97,9 @@ async def take_steps(work: Work, steps: list[Step]) -> None:
         await step.write(work)
         await work.session.flush()
         if step.change.verb is not Verb.UNCHANGED:
+            subject, verb = step.change.subject, step.change.verb.replace(" ", "_")
+            action = f"{subject.partition(':')[0]}.{verb}"
+            await work.audit_deployment(action, subject, after={"changes": list(step.change.details)})
             details = "; ".join(step.change.details)[:1000]
             log.info("%s %s by %s: %s", step.change.what, step.change.verb, work.actor.name, details)
 

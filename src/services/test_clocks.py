@@ -42,6 +42,8 @@ async def create_clock(work: Work, name: str, now: datetime) -> TestClock:
     )
     work.session.add(clock)
     await work.session.flush()
+    told = {"name": clock.name, "code": clock.code, "now": format_instant(clock.now)}
+    await work.audit_deployment("test_clock.created", f"test_clock:{clock.id}", after=told)
     return clock
 
 
@@ -66,6 +68,12 @@ async def advance_clock(till: Till, clock_id: UUID | None, to: datetime) -> Test
         if clock.advancing_until is not None and clock.advancing_until > wall:
             raise Conflict("The clock is being advanced: wait until that is done.", ["input", "testClockId"])
         clock.advancing_until = wall + HELD
+        await work.audit_deployment(
+            "test_clock.advanced",
+            f"test_clock:{clock.id}",
+            before={"now": format_instant(clock.now)},
+            after={"now": format_instant(to)},
+        )
     try:
         await _run(till, clock.id, to)
     finally:

@@ -21,6 +21,8 @@ PURGED = (
 )
 # A draft has lines of its own, that change until it is finalised.
 ONLY_OF_DRAFTS = ("invoice_line", "invoice_tax")
+# What stays of an audit entry when, with a pass, a person's data is erased from its details.
+STAYS = ("id", "account_id", "number", "at", "actor", "origin", "action", "object", "previous_hash", "hash")
 
 
 def upgrade() -> None:
@@ -29,10 +31,17 @@ def upgrade() -> None:
             "CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
             "RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
         )
+        old, new = (", ".join(f"{row}.{column}" for column in STAYS) for row in ("OLD", "NEW"))
+        op.execute(
+            "CREATE FUNCTION refuse_change_but_erasing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"IF EXISTS (SELECT 1 FROM purge_pass WHERE account_id = OLD.account_id) AND ({new}) IS NOT DISTINCT FROM "
+            f"({old}) AND NEW.details_hash = coalesce(OLD.details_hash, NEW.details_hash) THEN RETURN NEW; END IF; "
+            "RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
+        )
         for table in NEVER_DELETED + PURGED:
+            function = "refuse_change_but_erasing" if table == "audit_entry" else "refuse_change"
             op.execute(
-                f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} "
-                "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
+                f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
             )
         for table in NEVER_DELETED:
             op.execute(
@@ -56,9 +65,14 @@ def upgrade() -> None:
                 f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}()"
             )
         return
+    same = " AND ".join(f'NEW."{column}" IS OLD."{column}"' for column in STAYS)
+    erases = (
+        "WHEN NOT (EXISTS (SELECT 1 FROM purge_pass WHERE account_id = OLD.account_id) "
+        f"AND {same} AND NEW.details_hash IS coalesce(OLD.details_hash, NEW.details_hash, '')) "
+    )
     for table in NEVER_DELETED + PURGED:
         op.execute(
-            f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} "
+            f"CREATE TRIGGER {table}_no_update BEFORE UPDATE ON {table} {erases if table == 'audit_entry' else ''}"
             f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
         )
     for table in NEVER_DELETED:
@@ -85,5 +99,5 @@ def downgrade() -> None:
         for event in ("update", "delete"):
             op.execute(f"DROP TRIGGER {table}_no_{event}" + (f" ON {table}" if postgres else ""))
     if postgres:
-        for function in ("refuse_change", "refuse_delete_without_pass", "refuse_delete_of_frozen"):
+        for function in ("refuse_change", "refuse_change_but_erasing", "refuse_delete_without_pass", "refuse_delete_of_frozen"):
             op.execute(f"DROP FUNCTION {function}()")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, literal, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from ...database import ReadSession, hash_audit_entry
@@ -12,6 +12,7 @@ from ...models import (
     AuditEntry,
     BillingAccount,
     CreditNote,
+    Deployment,
     Invoice,
     InvoiceStatus,
     RefundRequest,
@@ -22,33 +23,48 @@ from ...models import (
 )
 from .reading import Findings, is_finalised, key_of_id, key_of_text, show_digest, stream
 
+ERASED = ".erased"
+"""How the action of an entry ends that tells of a person's data being erased, from the log's own details too."""
+
 
 async def check_chain(session: ReadSession, found: Findings) -> None:
-    """Each account's entries are numbered from 1, each hashed with the one before, up to what the account remembers."""
-    statement = (
+    """Each account's entries are numbered from 1, each hashed with the one before, up to what the account remembers.
+
+    So are the deployment's, which are no account's.
+    """
+    of_accounts = (
         select(BillingAccount.id, BillingAccount.audit_count, BillingAccount.audit_hash, AuditEntry)
         .outerjoin(AuditEntry, AuditEntry.account_id == BillingAccount.id)
         .order_by(BillingAccount.id, AuditEntry.number)
     )
-    chain = _Chain()
-    async for account_id, count, digest, entry in stream(session, statement):
-        if account_id != chain.account_id:
-            chain.end(found)
-            chain = _Chain(account_id, count, digest)
-        if entry is not None:
-            chain.add(entry, found)
-    chain.end(found)
+    of_deployment = (
+        select(literal(None), Deployment.audit_count, Deployment.audit_hash, AuditEntry)
+        .outerjoin(AuditEntry, AuditEntry.account_id.is_(None))
+        .order_by(AuditEntry.number)
+    )
+    for statement in (of_deployment, of_accounts):
+        chain = _Chain()
+        async for account_id, count, digest, entry in stream(session, statement):
+            if chain.account_id != account_id or chain.count is None:
+                chain.end(found)
+                chain = _Chain(account_id, count, digest)
+            if entry is not None:
+                chain.add(entry, found)
+        chain.end(found)
 
 
 @dataclass
 class _Chain:
-    """One account's entries as they are read. Only its first break is told: all that follows stands on it."""
+    """One chain's entries as they are read. Only its first break is told: all that follows stands on it."""
 
     account_id: UUID | None = None
-    count: int = 0
+    count: int | None = None
+    """None before the first row."""
     digest: str = ""
     number: int = 0
     hash: str = ""
+    erased: AuditEntry | None = None
+    """An entry whose details were erased, while no later one says so."""
     is_broken: bool = False
 
     def add(self, entry: AuditEntry, found: Findings) -> None:
@@ -62,14 +78,24 @@ class _Chain:
         elif hash_audit_entry(entry) != entry.hash:
             self._break(found, f"The audit entry {entry.number} ({entry.action}) is not what was written.")
         self.hash = entry.hash
+        if entry.details_hash is not None:
+            self.erased = entry
+        elif entry.action.endswith(ERASED):
+            self.erased = None
 
     def end(self, found: Findings) -> None:
-        if not self.is_broken and (self.number, self.hash) != (self.count, self.digest):
+        if self.is_broken or self.count is None:
+            return
+        if (self.number, self.hash) != (self.count, self.digest):
+            owner = "deployment" if self.account_id is None else "account"
             self._break(
                 found,
-                f"The audit log ends with entry {self.number} ({show_digest(self.hash)}), and the account remembers "
+                f"The audit log ends with entry {self.number} ({show_digest(self.hash)}), and the {owner} remembers "
                 f"{self.count} ({show_digest(self.digest)}).",
             )
+        elif self.erased is not None:
+            number, action = self.erased.number, self.erased.action
+            self._break(found, f"The details of audit entry {number} ({action}) are gone, and no entry says by whom.")
 
     def _break(self, found: Findings, what: str) -> None:
         self.is_broken = True
