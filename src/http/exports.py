@@ -11,7 +11,12 @@ from ..services.accounts import load_accounts
 from ..services.exports import find_file, read_part
 from ..services.links import OpenedLink
 
-MEDIA_TYPES = {ExportFormat.CSV: "text/csv; charset=utf-8", ExportFormat.PDF: "application/pdf"}
+MEDIA_TYPES = {
+    ExportFormat.CSV: "text/csv; charset=utf-8",
+    ExportFormat.XLSX: "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ExportFormat.PDF: "application/pdf",
+    ExportFormat.ZIP: "application/zip",
+}
 
 
 class FileGone(Exception):
@@ -23,7 +28,7 @@ async def send_export(database: Database, opened: OpenedLink, *, with_body: bool
     async with database.read() as session:
         found = await find_file(session, opened.document_id, opened.account_id, database.clock.now())
         [account] = await load_accounts(session, [opened.account_id])
-    if found is None or account is None:
+    if found is None:
         return None
     export, size = found
     headers = {
@@ -51,8 +56,11 @@ async def _read(database: Database, export: Export, size: int) -> AsyncGenerator
         number, size = number + 1, size - len(part)
 
 
-def _name(export: Export, account: BillingAccount) -> str:
+def _name(export: Export, account: BillingAccount | None) -> str:
     """What the file is called: what it holds, for which local days, and the end of its id, since others hold more."""
-    zone = ZoneInfo(account.timezone)
+    zone = ZoneInfo("UTC" if account is None else account.timezone)
     first, end = export.start_at.astimezone(zone).date(), export.end_at.astimezone(zone).date()
-    return f"usage-{first}-{end}-by-{export.granularity.lower()}-{export.id.hex[-8:]}.{export.format.lower()}"
+    what = export.kind.lower().replace("_", "-")
+    days = f"{end}" if export.start_at == export.end_at else f"{first}-{end}"
+    by = "" if export.granularity is None else f"-by-{export.granularity.lower()}"
+    return f"{what}-{days}{by}-{export.id.hex[-8:]}.{export.format.lower()}"

@@ -70,6 +70,8 @@ class LedgerPosting(Entity, kw_only=True, eq=False):
     ledger_account: Mapped[LedgerAccount]
     currency: Mapped[str]
     amount_minor: Mapped[int]
+    line_id: Mapped[UUID | None] = mapped_column(default=None)
+    """On DEFERRED: of which invoiced line. No foreign key: the line may be purged before its entries are."""
 
 
 class Deferral(Entity, kw_only=True, eq=False):

@@ -45,13 +45,27 @@ class ExportKind(StrEnum):
 
     USAGE = "USAGE"
     SPEND = "SPEND"
+    FOCUS = "FOCUS"
+    INVOICES = "INVOICES"
+    INVOICE_LINES = "INVOICE_LINES"
+    CREDIT_NOTES = "CREDIT_NOTES"
+    TRANSACTIONS = "TRANSACTIONS"
+    LEDGER = "LEDGER"
+    TAX = "TAX"
+    AUDIT = "AUDIT"
+    DOCUMENTS = "DOCUMENTS"
+    RECEIVABLES_AGING = "RECEIVABLES_AGING"
+    DEFERRED_REVENUE = "DEFERRED_REVENUE"
+    TAX_REPORT = "TAX_REPORT"
 
 
 class ExportFormat(StrEnum):
     """How it is written."""
 
     CSV = "CSV"
+    XLSX = "XLSX"
     PDF = "PDF"
+    ZIP = "ZIP"
 
 
 class ExportStatus(StrEnum):
@@ -69,7 +83,8 @@ class Export(Entity, kw_only=True, eq=False):
     __tablename__ = "export"
     __table_args__ = (Index(None, "account_id", "created_at"),)
 
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"))
+    """Of which account; none of one that an operator asked for over all of them."""
     kind: Mapped[ExportKind]
     format: Mapped[ExportFormat]
     start_at: Mapped[datetime]
@@ -95,7 +110,7 @@ class ExportPart(Base, kw_only=True, eq=False):
 
     export_id: Mapped[UUID] = mapped_column(ForeignKey("export.id"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"), index=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
 

@@ -77,7 +77,8 @@ class DueWork(Entity, kw_only=True, eq=False):
         ),
     )
 
-    account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
+    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"))
+    """Whose; none of an export over all accounts."""
     kind: Mapped[WorkKind]
     subject: Mapped[str]
     """What it is for, so that it is done once: a period's start, an invoice's id."""

@@ -12,6 +12,7 @@ from ..database import Actor, Database, ReadSession, Work
 from ..models import BillingAccount, Document, Export
 from ..services.access import Principal
 from ..services.changes import Following
+from ..services.due_work import NOBODY
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
 from ..services.ports import Bus, Processor, SigningKeys
@@ -99,7 +100,7 @@ class Context:
     def link_to(self, document: Document | Export, form: LinkForm) -> Link:
         """A link that opens a document or export for a while, by the wall clock."""
         expires_at = (self.database.clock.now() + LINK_LIFE).replace(microsecond=0)
-        path = sign_link(self.link_key, document.id, document.account_id, expires_at, form)
+        path = sign_link(self.link_key, document.id, document.account_id or NOBODY, expires_at, form)
         return Link(self.settings.base_url + path, expires_at)
 
     def read(self) -> AbstractAsyncContextManager[ReadSession]:

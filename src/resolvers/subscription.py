@@ -282,7 +282,7 @@ class Subscription:
     async def export_changed(
         self, info: Info, account_id: AccountArgument, after: ResumeArgument = None
     ) -> AsyncGenerator[Export, None]:
-        """Each export as it becomes ready or fails; without `after` only changes from now on."""
+        """Each export as it is written, becomes ready or fails; without `after` only changes from now on."""
         async for account, change in _shorthand(info, account_id, after, ChangeKind.EXPORT):
             found = await _find_node(info, account, change)
             if isinstance(found, Export):

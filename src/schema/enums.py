@@ -328,7 +328,20 @@ say_enum(
     ExportKind,
     {
         "USAGE": "How much of each metric was used, by bucket and workspace.",
-        "SPEND": "What was spent, accrued, by day, metric, workspace and kind of line; as CSV by DAY.",
+        "SPEND": "What was spent, accrued, by day, metric, workspace and kind of line; by DAY.",
+        "FOCUS": "What was invoiced and credited, line by line with its tax, in the columns of FOCUS 1.2, the FinOps "
+        "Open Cost and Usage Specification.",
+        "INVOICES": "Invoices, by when they were issued.",
+        "INVOICE_LINES": "The lines of invoices.",
+        "CREDIT_NOTES": "Credit notes, by when they were issued.",
+        "TRANSACTIONS": "Payments, refunds, credits and disputes, by when they began.",
+        "LEDGER": "The books: each posting of each entry.",
+        "TAX": "The tax rows of invoices and, negative, of credit notes.",
+        "AUDIT": "The audit log; without an account the deployment's own.",
+        "DOCUMENTS": "The PDFs of invoices, credit notes and receipts, as a ZIP with an index.",
+        "RECEIVABLES_AGING": "Without an account, for operators: who owed how much for how long at `to`.",
+        "DEFERRED_REVENUE": "Without an account, for operators: what was invoiced and not earned at `to`, by line.",
+        "TAX_REPORT": "Without an account, for operators: tax by seller, jurisdiction, category and rate.",
     },
 )
 say_enum(
@@ -351,7 +364,9 @@ say_enum(
     ExportFormat,
     {
         "CSV": "A table for programs and spreadsheets: UTF-8, separated by commas, a header first.",
-        "PDF": "A report for people, with a chart for each metric, in the account's language.",
+        "XLSX": "A sheet for Excel and its like, a header first. What may not fit a number exactly is a text.",
+        "PDF": "A report for people, with a chart for each metric, in the account's language. Of USAGE.",
+        "ZIP": "An archive of files. Of DOCUMENTS.",
     },
 )
 say_enum(
@@ -428,7 +443,7 @@ say_enum(
         "TRANSACTION": "A payment, refund or dispute moved: `node` is the transaction as it is now.",
         "SUBSCRIPTION": "The plan started, changed or ended: `node` is the subscription as it is now.",
         "PAYMENT_METHOD": "A payment method came, went or expires soon: `node` is the method as it is now.",
-        "EXPORT": "An export is ready, or failed: `node` is the export as it is now.",
+        "EXPORT": "An export gets on, is ready, or failed: `node` is the export as it is now.",
         "NOTICE": "A banner came, says something else, or is gone: `node` is the notice as it is now, null when gone.",
         "BUDGET": "A budget was set or removed, or what is spent of it moved: `node` is the budget as it is now.",
         "COMPANY": "The company or what frees it from tax changed: `node` is the account, which has both.",

@@ -1,4 +1,4 @@
-"""Exports: the file of an account's usage or spend that somebody asked for, and the mutation that asks."""
+"""Exports: the file of an account, or of all, that somebody asked for, and the mutation that asks."""
 
 from datetime import datetime
 from typing import Any, Self
@@ -31,12 +31,16 @@ class Export(Node):
     kind: ExportKind = said("What it holds.")
     format: ExportFormat = said("How it is written.")
     status: ExportStatus = said("How far it is.")
-    from_: datetime = strawberry.field(name="from", description="It holds the buckets that begin at or after this …")
-    to: datetime = said("… and before this.")
-    granularity: Granularity = said("How wide a bucket is.")
+    from_: datetime = strawberry.field(
+        name="from",
+        description="It holds what happened at or after this, or of USAGE and SPEND the buckets that begin so …",
+    )
+    to: datetime = said("… and before this; the same instant as `from` where it tells how things stood at it.")
+    granularity: Granularity | None = said("How wide a bucket of USAGE or SPEND is; null of what has no buckets.")
+    rows_written: BigInt = said("How far the writer is, in what `rowCount` counts. It moves while the file is written.")
     row_count: BigInt | None = said(
-        "How many rows a table has below its header, or how many figures the charts of a report show; null before it "
-        "is ready."
+        "How many rows a table has below its header, how many figures the charts of a report show, or how many "
+        "documents an archive has; null before it is ready."
     )
     requested_by: str = said("Who asked for it, as api_key:ID, member:ID or operator:ID.")
     created_at: datetime = said("When it was asked for, by the wall clock, as are all its times.")
@@ -54,13 +58,14 @@ class Export(Node):
             row=row,
             account_id=row.account_id,
             id=encode_id("Export", row.id),
-            cursor=None if sequence is None else encode_change(row.account_id, sequence),
+            cursor=None if sequence is None or row.account_id is None else encode_change(row.account_id, sequence),
             kind=row.kind,
             format=row.format,
             status=row.status,
             from_=row.start_at,
             to=row.end_at,
             granularity=row.granularity,
+            rows_written=BigInt(row.rows_written),
             row_count=None if row.row_count is None else BigInt(row.row_count),
             requested_by=row.requested_by,
             created_at=row.created_at,
@@ -82,16 +87,22 @@ class Export(Node):
 class RequestExportInput:
     """A file."""
 
-    account_id: strawberry.ID = said("Whose.")
+    account_id: strawberry.ID | None = maybe("Whose; of all accounts where it is left out, for operators only.")
     kind: ExportKind = said("What it shall hold.")
     format: ExportFormat = said("How it shall be written.")
-    from_: datetime = strawberry.field(
-        name="from", description="The buckets that begin at or after this: give a local midnight with its offset."
+    to: datetime = said(
+        "What happened, or the buckets that begin, before this: what is here is left to the next range. Of "
+        "RECEIVABLES_AGING and DEFERRED_REVENUE the instant that they are told of."
     )
-    to: datetime = said("The buckets that begin before this: what begins here is left to the next range.")
-    granularity: Granularity = said(
-        "How wide a bucket is. By HOUR a table covers at most 100 days, by DAY 1,100, by MONTH 3,700; a report 8, 100 "
-        "and 1,100. Of SPEND it is DAY."
+    from_: datetime | None = strawberry.field(
+        name="from",
+        default=None,
+        description="What happened, or the buckets that begin, at or after this: give a local midnight with its "
+        "offset. At most 11 years. Left out of RECEIVABLES_AGING and DEFERRED_REVENUE.",
+    )
+    granularity: Granularity | None = maybe(
+        "How wide a bucket is, of USAGE and SPEND only. By HOUR a table covers at most 100 days, by DAY 1,100, by "
+        "MONTH 3,700; a report 8, 100 and 1,100. Of SPEND it is DAY."
     )
     idempotency_key: str | None = once_key()
 

@@ -40,6 +40,7 @@ class ParkedAccount:
     @field
     async def account(self, info: Info) -> BillingAccount:
         """Whose work it is."""
+        assert self.row.account_id is not None, "what is no account's holds up none"
         account = await info.context.load.account(self.row.account_id)
         assert account is not None, "a foreign key guarantees the account"
         return BillingAccount.of(account)

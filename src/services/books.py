@@ -23,25 +23,27 @@ from ..models import (
 from .rules.periods import Period
 from .rules.recognition import recognised_until
 
-Posting = tuple[LedgerAccount, int]
-"""An account and what moves on it: debits are positive."""
+Posting = tuple[LedgerAccount, int] | tuple[LedgerAccount, int, UUID]
+"""An account and what moves on it: debits are positive. On DEFERRED also the line that it is of."""
 
 
 def post(
     work: Work, account: BillingAccount, kind: EntryKind, subject: str, postings: Iterable[Posting]
 ) -> LedgerEntry | None:
-    """Write an entry. Amounts on the same account are summed; nothing moved, nothing is written."""
-    sums: dict[LedgerAccount, int] = {}
-    for ledger_account, amount_minor in postings:
-        sums[ledger_account] = sums.get(ledger_account, 0) + amount_minor
+    """Write an entry. Amounts on the same account, or line, are summed; nothing moved, nothing is written."""
+    sums: dict[tuple[LedgerAccount, UUID | None], int] = {}
+    for ledger_account, amount_minor, *of_line in postings:
+        key = (ledger_account, of_line[0] if of_line else None)
+        assert (ledger_account is LedgerAccount.DEFERRED) == bool(of_line), "what is deferred is of a line"
+        sums[key] = sums.get(key, 0) + amount_minor
     assert sum(sums.values()) == 0, f"{kind} of {subject} does not balance: {sums}"
-    moved = {ledger_account: amount_minor for ledger_account, amount_minor in sums.items() if amount_minor}
+    moved = {key: amount_minor for key, amount_minor in sums.items() if amount_minor}
     if not moved:
         return None
     at = work.clock.now_for(account)
     entry = LedgerEntry(created_at=at, account_id=account.id, kind=kind, subject=subject, currency=account.currency)
     work.session.add(entry)
-    for ledger_account, amount_minor in moved.items():
+    for (ledger_account, line_id), amount_minor in moved.items():
         work.session.add(
             LedgerPosting(
                 created_at=at,
@@ -50,6 +52,7 @@ def post(
                 ledger_account=ledger_account,
                 currency=account.currency,
                 amount_minor=amount_minor,
+                line_id=line_id,
             )
         )
     return entry
@@ -68,33 +71,23 @@ async def load_deferrals(work: Work, account: BillingAccount) -> list[Deferral]:
 
 async def recognise(work: Work, account: BillingAccount, instant: datetime, *, everything: bool = False) -> None:
     """Make revenue of what time has earned up to an instant; of `everything` where the subscription is over."""
-    earned = 0
+    postings: list[Posting] = []
     for deferral in await load_deferrals(work, account):
-        earned += _recognise_one(work, account, deferral, instant, everything=everything)
-    post(
-        work,
-        account,
-        EntryKind.RECOGNITION,
-        f"billing_account:{account.id}",
-        [(LedgerAccount.DEFERRED, earned), (LedgerAccount.REVENUE, -earned)],
-    )
+        postings += _recognise_one(work, account, deferral, instant, everything=everything)
+    post(work, account, EntryKind.RECOGNITION, f"billing_account:{account.id}", postings)
 
 
 def recognise_rest(work: Work, account: BillingAccount, deferrals: Sequence[Deferral]) -> None:
     """Make revenue of all that is deferred of lines that are over and not credited."""
-    earned = sum(_recognise_one(work, account, deferral, deferral.end_at, everything=True) for deferral in deferrals)
-    post(
-        work,
-        account,
-        EntryKind.RECOGNITION,
-        f"billing_account:{account.id}",
-        [(LedgerAccount.DEFERRED, earned), (LedgerAccount.REVENUE, -earned)],
-    )
+    postings: list[Posting] = []
+    for deferral in deferrals:
+        postings += _recognise_one(work, account, deferral, deferral.end_at, everything=True)
+    post(work, account, EntryKind.RECOGNITION, f"billing_account:{account.id}", postings)
 
 
 def _recognise_one(
     work: Work, account: BillingAccount, deferral: Deferral, instant: datetime, *, everything: bool
-) -> int:
+) -> list[Posting]:
     until = deferral.end_at if everything else instant
     target = recognised_until(
         deferral.net_minor,
@@ -105,7 +98,11 @@ def _recognise_one(
     earned = max(0, target - deferral.recognised_minor)
     deferral.recognised_minor += earned
     _settle(work, account, deferral)
-    return earned
+    return _earn(deferral, earned)
+
+
+def _earn(deferral: Deferral, amount_minor: int) -> list[Posting]:
+    return [(LedgerAccount.DEFERRED, amount_minor, deferral.line_id), (LedgerAccount.REVENUE, -amount_minor)]
 
 
 def _settle(work: Work, account: BillingAccount, deferral: Deferral) -> None:
@@ -122,7 +119,7 @@ def defer_lines(work: Work, account: BillingAccount, lines: Sequence[InvoiceLine
         if line.period_end <= at:
             postings.append((LedgerAccount.REVENUE, -line.amount_minor))
             continue
-        postings.append((LedgerAccount.DEFERRED, -line.amount_minor))
+        postings.append((LedgerAccount.DEFERRED, -line.amount_minor, line.id))
         work.session.add(
             Deferral(
                 created_at=at,
@@ -159,14 +156,17 @@ async def take_back(
         deferral = deferrals.get(line_id)
         # Below 0 it undoes a credit, whose line is long over.
         unrecognised = 0 if deferral is None else max(0, min(amount_minor, deferral.rest_minor))
-        postings += [(LedgerAccount.DEFERRED, unrecognised), (LedgerAccount.REVENUE, amount_minor - unrecognised)]
+        postings += [
+            (LedgerAccount.DEFERRED, unrecognised, line_id),
+            (LedgerAccount.REVENUE, amount_minor - unrecognised),
+        ]
         if deferral is None:
             continue
         deferral.credited_minor += unrecognised
         if ends and deferral.rest_minor:
             rest = deferral.rest_minor
             deferral.recognised_minor += rest
-            postings += [(LedgerAccount.DEFERRED, rest), (LedgerAccount.REVENUE, -rest)]
+            postings += _earn(deferral, rest)
         _settle(work, account, deferral)
     return postings
 

@@ -120,7 +120,7 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
         "paymentMethodId",
         is_about_money=True,
     ),
-    ChangeKind.EXPORT: Told(("export.ready", "export.failed"), "exportId", is_about_money=True),
+    ChangeKind.EXPORT: Told(("export.progressed", "export.ready", "export.failed"), "exportId", is_about_money=True),
     ChangeKind.NOTICE: Told(("account.updated",), "noticeId", frozenset({"notices"}), is_about_money=True),
     ChangeKind.BUDGET: Told(("account.updated",), "budgetId", frozenset({"budgets"}), is_about_money=True),
     ChangeKind.COMPANY: Told(

@@ -17,6 +17,8 @@ LEASE = timedelta(seconds=60)
 """How long whoever takes work may hold it: after that somebody else takes it."""
 MAX_TRIES = 8
 VAIN = "in vain"
+NOBODY = UUID(int=0)
+"""In the place of an account where there is none."""
 APART = frozenset({WorkKind.DRAW_DOCUMENT, WorkKind.WRITE_EXPORT})
 """Work that neither waits for an account's other work nor holds it up."""
 
@@ -31,6 +33,7 @@ class Taken:
 
     id: UUID
     account_id: UUID
+    """Whose; `NOBODY` of what is no account's."""
     kind: WorkKind
     subject: str
     due_at: datetime
@@ -47,13 +50,19 @@ async def enqueue(work: Work, account: BillingAccount, kind: WorkKind, subject: 
     await work.insert_or_ignore(DueWork, [_row_of(account.id, kind, subject, due_at, now)])
 
 
+async def enqueue_for_nobody(work: Work, kind: WorkKind, subject: str, due_at: datetime) -> None:
+    """Have something done that is no account's. Its kind is one of `APART`, and its subject new."""
+    assert kind in APART, "an account's work is done in order, and this has none"
+    await work.insert_or_ignore(DueWork, [_row_of(None, kind, subject, due_at, work.clock.now())])
+
+
 async def enqueue_for_all(work: Work, accounts: Mapping[UUID, datetime], kind: WorkKind, subject: str) -> None:
     """Have something done of many accounts, each at its instant of now."""
     rows = [_row_of(account_id, kind, subject, now, now) for account_id, now in accounts.items()]
     await work.insert_or_ignore(DueWork, rows)
 
 
-def _row_of(account_id: UUID, kind: WorkKind, subject: str, due_at: datetime, now: datetime) -> dict[str, Any]:
+def _row_of(account_id: UUID | None, kind: WorkKind, subject: str, due_at: datetime, now: datetime) -> dict[str, Any]:
     return {
         "id": new_id(),
         "account_id": account_id,
@@ -160,7 +169,7 @@ async def claim(
     )
     statement = (
         select(mine)
-        .join(BillingAccount, BillingAccount.id == mine.account_id)
+        .outerjoin(BillingAccount, BillingAccount.id == mine.account_id)
         .where(
             mine.done_at.is_(None),
             mine.parked_at.is_(None),
@@ -189,7 +198,7 @@ async def claim(
 
 
 def _taken(row: DueWork) -> Taken:
-    return Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries, row.failures)
+    return Taken(row.id, row.account_id or NOBODY, row.kind, row.subject, row.due_at, row.tries, row.failures)
 
 
 PERIODS = (

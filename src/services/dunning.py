@@ -267,7 +267,7 @@ async def load_states(session: ReadSession, account_ids: Sequence[UUID]) -> list
         )
         .group_by(DueWork.account_id)
     )
-    next_at: dict[UUID, datetime] = dict(upcoming.all())
+    next_at = {account_id: due_at for account_id, due_at in upcoming if account_id is not None}
     tries = await session.execute(
         select(Transaction.account_id, func.count())
         .join(Dunning, Dunning.account_id == Transaction.account_id)

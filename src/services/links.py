@@ -1,4 +1,4 @@
-"""Links that open one document or export of one account for a short while: whoever holds one needs no token."""
+"""Links that open one document or export for a short while: whoever holds one needs no token."""
 
 import hashlib
 import hmac

@@ -24,6 +24,7 @@ async def load_report(
     now: datetime,
 ) -> UsageReport:
     """The report of an account's usage over some buckets, as it stands now."""
+    assert export.granularity is not None, "what has buckets says how wide they are"
     zone = ZoneInfo(account.timezone)
     issuer, company = (
         await session.execute(

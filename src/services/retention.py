@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import UTC, datetime
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import and_, delete, func, or_, select, update
@@ -206,15 +207,20 @@ async def _bring_forward(work: Work, account: BillingAccount, end: datetime) -> 
     """Delete the entries before an instant; what they left on each account of the books stands as one entry there."""
     session = work.session
     rows = await session.execute(
-        select(LedgerPosting.ledger_account, LedgerPosting.currency, func.sum(LedgerPosting.amount_minor))
+        select(
+            LedgerPosting.ledger_account,
+            LedgerPosting.line_id,
+            LedgerPosting.currency,
+            func.sum(LedgerPosting.amount_minor),
+        )
         .join(LedgerEntry, LedgerEntry.id == LedgerPosting.entry_id)
         .where(LedgerEntry.account_id == account.id, LedgerEntry.created_at < end)
-        .group_by(LedgerPosting.ledger_account, LedgerPosting.currency)
+        .group_by(LedgerPosting.ledger_account, LedgerPosting.line_id, LedgerPosting.currency)
     )
-    left: dict[str, list[tuple[LedgerAccount, int]]] = defaultdict(list)
-    for ledger_account, currency, amount_minor in rows:
+    left: dict[str, list[tuple[LedgerAccount, UUID | None, int]]] = defaultdict(list)
+    for ledger_account, line_id, currency, amount_minor in rows:
         if amount_minor:
-            left[currency].append((ledger_account, int(amount_minor)))
+            left[currency].append((ledger_account, line_id, int(amount_minor)))
     entries = list(
         await session.scalars(
             select(LedgerEntry.id).where(LedgerEntry.account_id == account.id, LedgerEntry.created_at < end)
@@ -231,7 +237,7 @@ async def _bring_forward(work: Work, account: BillingAccount, end: datetime) -> 
             currency=currency,
         )
         session.add(entry)
-        for ledger_account, amount_minor in postings:
+        for ledger_account, line_id, amount_minor in postings:
             session.add(
                 LedgerPosting(
                     created_at=end,
@@ -240,6 +246,7 @@ async def _bring_forward(work: Work, account: BillingAccount, end: datetime) -> 
                     ledger_account=ledger_account,
                     currency=currency,
                     amount_minor=amount_minor,
+                    line_id=line_id,
                 )
             )
     await session.flush()

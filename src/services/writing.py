@@ -2,11 +2,10 @@
 
 import hashlib
 import logging
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
-from typing import TypeAlias
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,16 +14,26 @@ from ..faults import reach
 from ..models import BillingAccount, Export, ExportFormat, ExportKind, ExportStatus, Metric, NoticeSeverity, WorkKind
 from . import catalogue
 from .accounts import load_accounts
-from .due_work import Fenced, Taken, claim, finish, give_back, hold_on, postpone
+from .archives import TooLarge, write_archive
+from .due_work import NOBODY, Fenced, Taken, claim, finish, give_back, hold_on, postpone
 from .explorer import Days, read_spend
-from .exports import add_part, drop_parts, expire_export, mark_failed, mark_ready
+from .exports import (
+    MAX_PROGRESS,
+    add_part,
+    drop_parts,
+    expire_export,
+    mark_failed,
+    mark_progress,
+    mark_ready,
+)
 from .notices import clear_notice, raise_notice
 from .ports import Draughtsman, DrawingFailed
 from .reports import load_report
-from .rules.cells import write_rows
 from .rules.money import to_decimal
 from .rules.periods import Period, buckets_between
 from .series import SeriesRow, read_rows
+from .sheets import Row, open_sheet
+from .tables import Range, in_batches, open_table
 from .wording import format_instant
 
 log = logging.getLogger("plafond.writing")
@@ -34,9 +43,13 @@ MAX_TRIES = 4
 PART_BYTES = 1024**2
 MAX_ROWS = 1_000_000
 ROWS_AT_ONCE = 500
+PROGRESS_S = 1.0
+"""How long it takes until an export first tells how far it is; each time after that a little longer."""
+SLOWER = 1.3
+HOLDING_S = 15.0
+"""So often whoever writes says that it still does."""
 HEADER = ("metric", "workspace", "start", "end", "local_start", "quantity", "unit")
 SPEND_HEADER = ("day", "metric", "workspace", "line_kind", "amount_minor", "amount", "currency")
-Row: TypeAlias = Sequence[str | int | Decimal]
 LATER = "It could not be written, and we are looking into it: ask for it again later."
 
 
@@ -67,16 +80,16 @@ async def _try_to_write(database: Database, actor: Actor, draughtsman: Draughtsm
             await _write(_File(database, actor, taken, export), draughtsman)
         else:
             async with database.work(actor) as work:
-                account, export = await _lock(work, taken)
+                owner, export = await _lock(work, taken)
                 await finish(work, taken)
-                await expire_export(work, account, export)
+                await expire_export(work, owner, export)
     except Fenced:
         log.warning("export %s was taken over by another worker", taken.subject)
-    except NotWritable as refusal:
+    except (NotWritable, TooLarge) as refusal:
         async with database.work(actor) as work:
-            account, export = await _lock(work, taken)
+            owner, export = await _lock(work, taken)
             await finish(work, taken)
-            await mark_failed(work, account, export, str(refusal))
+            await mark_failed(work, owner, export, str(refusal))
     except Exception as failure:
         log.exception("export %s could not be written, try %d", taken.subject, taken.tries)
         async with database.work(actor) as work:
@@ -95,6 +108,11 @@ class _File:
     export: Export
     parts: int = 0
     row_count: int = 0
+    told: int = 0
+    """How often it told how far it is."""
+    told_at: float = field(default_factory=time.monotonic)
+    held_at: float = field(default_factory=time.monotonic)
+    pause: float = PROGRESS_S
     buffer: bytearray = field(default_factory=bytearray)
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
@@ -103,6 +121,24 @@ class _File:
         async with self.database.work(self.actor) as work:
             await hold_on(work, self.taken)
             await drop_parts(work, self.export.id)
+
+    async def note(self) -> None:
+        """Say every now and then how far it is, and that somebody still writes it."""
+        now = time.monotonic()
+        is_told = self.told < MAX_PROGRESS and now - self.told_at >= self.pause
+        if is_told or now - self.held_at >= HOLDING_S:
+            await self.hold(is_told=is_told)
+
+    async def hold(self, *, is_told: bool = False) -> None:
+        """Say that somebody still writes it."""
+        async with self.database.work(self.actor) as work:
+            await hold_on(work, self.taken)
+            owner, export = await _lock(work, self.taken)
+            export.rows_written = self.row_count
+            await mark_progress(work, owner, export, is_told=is_told)
+        self.held_at = time.monotonic()
+        if is_told:
+            self.told, self.told_at, self.pause = self.told + 1, self.held_at, self.pause * SLOWER
 
     async def add(self, data: bytes) -> None:
         """Append to the file."""
@@ -118,14 +154,14 @@ class _File:
             await self._keep(bytes(self.buffer))
         reach("export.written")
         async with self.database.work(self.actor) as work:
-            account, export = await _lock(work, self.taken)
+            owner, export = await _lock(work, self.taken)
             had_failed = export.status is ExportStatus.FAILED
-            await mark_ready(work, account, export, row_count=self.row_count, bytes_hash=self.digest.hexdigest())
+            await mark_ready(work, owner, export, row_count=self.row_count, bytes_hash=self.digest.hexdigest())
             assert export.expires_at is not None, "it is ready"
             # The same work deletes the file when its days are over.
             await postpone(work, self.taken, export.expires_at)
-            if had_failed:
-                await clear_notice(work, account, "EXPORT_FAILED", str(export.id))
+            if had_failed and owner is not None:
+                await clear_notice(work, owner, "EXPORT_FAILED", str(export.id))
 
     async def _keep(self, data: bytes) -> None:
         reach("export.part")
@@ -136,43 +172,91 @@ class _File:
 
 
 async def _write(file: _File, draughtsman: Draughtsman) -> None:
-    export, report = file.export, None
     await file.begin()
+    if file.export.format is ExportFormat.PDF:
+        await _write_report(file, draughtsman)
+    elif file.export.format is ExportFormat.ZIP:
+        await _write_archive(file, draughtsman)
+    else:
+        await _write_table(file)
+    await file.end()
+
+
+async def _write_report(file: _File, draughtsman: Draughtsman) -> None:
+    export = file.export
     async with file.database.read() as session:
-        # One state of the account from the first row to the last, whatever is sent meanwhile.
         await take_snapshot(session)
-        [account] = await load_accounts(session, [export.account_id])
-        assert account is not None, "a foreign key guarantees the account"
-        now = file.database.clock.now_for(account)
+        account = await _load_account(session, export)
         metrics = await catalogue.list_metrics(session)
-        buckets = buckets_between(export.start_at, export.end_at, account.timezone, export.granularity)
-        if export.format is ExportFormat.CSV:
-            is_spend = export.kind is ExportKind.SPEND
-            await file.add(write_rows([SPEND_HEADER if is_spend else HEADER]))
-            tables = (
-                _read_spend(session, account, buckets, now)
-                if is_spend
-                else _read_table(session, export, account, metrics, buckets)
-            )
-            async for rows in tables:
+        buckets = _cut(export, account)
+        report = await load_report(session, account, metrics, buckets, export, file.database.clock.now_for(account))
+    file.row_count = len(report.metrics) * len(buckets)
+    await file.add(await draughtsman.draw(report))
+
+
+async def _write_archive(file: _File, draughtsman: Draughtsman) -> None:
+    export = file.export
+    async with file.database.read() as session:
+        account = await _load_account(session, export)
+    pieces = write_archive(file.database, file.actor, draughtsman, account, export.start_at, export.end_at)
+    async for data, count in pieces:
+        file.row_count = count
+        await file.add(data)
+        await file.note()
+
+
+async def _write_table(file: _File) -> None:
+    sheet = open_sheet(file.export.format)
+    try:
+        async with file.database.read() as session:
+            # One state from the first row to the last, whatever is written meanwhile.
+            await take_snapshot(session)
+            header, batches = await _open(session, file)
+            await file.add(sheet.add([header]))
+            async for rows in batches:
                 file.row_count += len(rows)
                 if file.row_count > MAX_ROWS:
-                    raise NotWritable(
-                        f"It would have more than {MAX_ROWS:,} rows: ask for a shorter range, or for wider buckets."
-                    )
-                await file.add(write_rows(rows))
-        else:
-            report = await load_report(session, account, metrics, buckets, export, now)
-            file.row_count = len(report.metrics) * len(buckets)
-    if report is not None:
-        await file.add(await draughtsman.draw(report))
-    await file.end()
+                    shorter = ", or for wider buckets" if file.export.granularity is not None else ""
+                    raise NotWritable(f"It would have more than {MAX_ROWS:,} rows: ask for a shorter range{shorter}.")
+                await file.add(sheet.add(rows))
+                await file.note()
+        async for data in sheet.end(file.hold):
+            await file.add(data)
+    finally:
+        sheet.close()
+
+
+async def _open(session: ReadSession, file: _File) -> tuple[Row, AsyncGenerator[list[Row]]]:
+    """The header of a table, and its rows."""
+    export = file.export
+    if export.kind not in (ExportKind.USAGE, ExportKind.SPEND):
+        table = open_table(session, export.kind, Range(export.account_id, export.start_at, export.end_at))
+        return table.header, in_batches(table.rows)
+    account = await _load_account(session, export)
+    buckets = _cut(export, account)
+    if export.kind is ExportKind.SPEND:
+        return SPEND_HEADER, _read_spend(session, account, buckets, file.database.clock.now_for(account))
+    metrics = await catalogue.list_metrics(session)
+    return HEADER, _read_table(session, export, account, metrics, buckets)
+
+
+async def _load_account(session: ReadSession, export: Export) -> BillingAccount:
+    assert export.account_id is not None, "what is of all accounts is a table of its own"
+    [account] = await load_accounts(session, [export.account_id])
+    assert account is not None, "a foreign key guarantees the account"
+    return account
+
+
+def _cut(export: Export, account: BillingAccount) -> list[Period]:
+    assert export.granularity is not None, "what has buckets says how wide they are"
+    return buckets_between(export.start_at, export.end_at, account.timezone, export.granularity)
 
 
 async def _read_table(
     session: ReadSession, export: Export, account: BillingAccount, metrics: Sequence[Metric], buckets: Sequence[Period]
 ) -> AsyncGenerator[list[Row]]:
     """The rows of a table, some at a time."""
+    assert export.granularity is not None, "what has buckets says how wide they are"
     zone = ZoneInfo(account.timezone)
     waiting: list[Row] = []
     for metric in metrics:
@@ -216,17 +300,20 @@ async def _read_spend(
     yield waiting
 
 
-async def _lock(work: Work, taken: Taken) -> tuple[BillingAccount, Export]:
-    account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
-    return account, await work.session.get_one(Export, UUID(taken.subject), populate_existing=True)
+async def _lock(work: Work, taken: Taken) -> tuple[BillingAccount | None, Export]:
+    """An export, and whose it is, locked; nobody's where it is of all accounts."""
+    locked = {} if taken.account_id == NOBODY else await work.lock_accounts([taken.account_id])
+    return locked.get(taken.account_id), await work.session.get_one(Export, UUID(taken.subject), populate_existing=True)
 
 
 async def _show_failure(work: Work, taken: Taken) -> None:
-    account, export = await _lock(work, taken)
-    await mark_failed(work, account, export, LATER)
+    owner, export = await _lock(work, taken)
+    await mark_failed(work, owner, export, LATER)
+    if owner is None:  # banners are an account's: whoever asked for this one stands above them, and reads why
+        return
     await raise_notice(
         work,
-        account,
+        owner,
         "EXPORT_FAILED",
         str(export.id),
         severity=NoticeSeverity.CRITICAL,

@@ -366,7 +366,7 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f('ix_document_account_id'), ['account_id'], unique=False)
 
     op.create_table('due_work',
-    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=True),
     sa.Column('kind', sa.Enum('EXPIRE_PENDING', 'CLOSE_PERIOD', 'END_TRIAL', 'FINALISE_INVOICE', 'INVOICE_CORRECTIONS', 'OVERDUE', 'EXPIRE_ACTION', 'TRY_PAYMENT', 'CHARGE', 'REFUND', 'SUSPEND', 'GIVE_UP', 'RECKON_SPEND', 'UPGRADE_PLAN', 'EXPIRE_ACCOUNT', 'PURGE', 'REMIND', 'DRAW_DOCUMENT', 'WRITE_EXPORT', name='workkind', native_enum=False, length=40), nullable=False),
     sa.Column('subject', sa.String(), nullable=False),
     sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
@@ -401,8 +401,8 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('account_id', 'metric_key', name=op.f('pk_effective_limit'))
     )
     op.create_table('export',
-    sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('USAGE', 'SPEND', 'INVOICES', 'INVOICE_LINES', 'CREDIT_NOTES', 'TRANSACTIONS', 'LEDGER', 'TAX', 'AUDIT', 'DOCUMENTS', name='exportkind', native_enum=False, length=40), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=True),
+    sa.Column('kind', sa.Enum('USAGE', 'SPEND', 'FOCUS', 'INVOICES', 'INVOICE_LINES', 'CREDIT_NOTES', 'TRANSACTIONS', 'LEDGER', 'TAX', 'AUDIT', 'DOCUMENTS', 'RECEIVABLES_AGING', 'DEFERRED_REVENUE', 'TAX_REPORT', name='exportkind', native_enum=False, length=40), nullable=False),
     sa.Column('format', sa.Enum('CSV', 'XLSX', 'PDF', 'ZIP', name='exportformat', native_enum=False, length=40), nullable=False),
     sa.Column('start_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('end_at', sa.DateTime(timezone=True), nullable=False),
@@ -882,7 +882,7 @@ def upgrade() -> None:
     op.create_table('export_part',
     sa.Column('export_id', sa.Uuid(), nullable=False),
     sa.Column('number', sa.BigInteger(), autoincrement=False, nullable=False),
-    sa.Column('account_id', sa.Uuid(), nullable=False),
+    sa.Column('account_id', sa.Uuid(), nullable=True),
     sa.Column('data', sa.LargeBinary(), nullable=False),
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_export_part_account_id_billing_account')),
     sa.ForeignKeyConstraint(['export_id'], ['export.id'], name=op.f('fk_export_part_export_id_export')),
@@ -952,6 +952,7 @@ def upgrade() -> None:
     sa.Column('ledger_account', sa.Enum('RECEIVABLES', 'CASH', 'DEFERRED', 'REVENUE', 'TAX', 'CUSTOMER_CREDIT', 'REFUNDS_PAYABLE', 'GOODWILL', 'BAD_DEBT', 'DISPUTE_LOSSES', name='ledgeraccount', native_enum=False, length=40), nullable=False),
     sa.Column('currency', sa.String(), nullable=False),
     sa.Column('amount_minor', sa.BigInteger(), nullable=False),
+    sa.Column('line_id', sa.Uuid(), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),

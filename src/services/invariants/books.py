@@ -288,19 +288,37 @@ async def check_balances(session: ReadSession, found: Findings) -> None:
 async def check_deferrals(session: ReadSession, found: Findings) -> None:
     """Each deferral is its line's, and as much of it is revenue as its time has earned."""
     credited, forward = credits_of_lines(InvoiceStatus.DRAFT), since_purge()
+    booked = (
+        select(LedgerPosting.line_id, sum_of(-LedgerPosting.amount_minor).label("amount"))
+        .where(LedgerPosting.line_id.is_not(None))
+        .group_by(LedgerPosting.line_id)
+        .subquery()
+    )
     statement = (
-        select(Deferral, InvoiceLine, Invoice, Subscription, or_0(credited.c.amount), forward.c.since)
+        select(
+            Deferral,
+            InvoiceLine,
+            Invoice,
+            Subscription,
+            or_0(credited.c.amount),
+            forward.c.since,
+            or_0(booked.c.amount),
+        )
         .join(InvoiceLine, InvoiceLine.id == Deferral.line_id)
         .join(Invoice, Invoice.id == InvoiceLine.invoice_id)
         .outerjoin(Subscription, Subscription.account_id == Deferral.account_id)
         .outerjoin(credited, credited.c.line_id == Deferral.line_id)
         .outerjoin(forward, forward.c.account_id == Deferral.account_id)
+        .outerjoin(booked, booked.c.line_id == Deferral.line_id)
         .order_by(Deferral.id)
     )
-    async for deferral, line, invoice, subscription, credited_minor, since in stream(session, statement):
+    async for deferral, line, invoice, subscription, credited_minor, since, booked_minor in stream(session, statement):
         # Of an invoice that a purge left, the credit notes may be gone.
         credits_known = credited_minor if is_kept_whole(invoice, since) else deferral.net_minor
         wrong = _judge_deferral(deferral, line, subscription, credits_known)
+        if wrong is None and deferral.rest_minor != booked_minor:
+            rest, booked_rest = (show_money(minor, deferral.currency) for minor in (deferral.rest_minor, booked_minor))
+            wrong = f"{rest} is left, and {booked_rest} by the books"
         if wrong is not None:
             of = f"“{line.description}” of {invoice.number}"
             found.add("I2", deferral.account_id, f"What is deferred of {of}: {wrong}.")
