@@ -39,6 +39,7 @@ from .resolvers.alert_mutation import AlertMutation
 from .resolvers.batches import ReadsBatches
 from .resolvers.budget_mutation import BudgetMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
+from .resolvers.close_query import CloseQuery
 from .resolvers.context import Context
 from .resolvers.export_mutation import ExportMutation
 from .resolvers.money_mutation import MoneyMutation
@@ -317,6 +318,14 @@ AWAY_MESSAGE = (
 CHANGES = "Everything that can be changed. A refused mutation has done nothing."
 
 
+READS = "Everything that can be read."
+
+
+@strawberry.type(name="Query", description=READS)
+class WholeQuery(Query, CloseQuery):
+    """The root of queries, by area."""
+
+
 @strawberry.type(name="Mutation", description=CHANGES)
 class ProductionMutation(
     AccountMutation,
@@ -341,7 +350,7 @@ class Mutation(ProductionMutation, SandboxMutation):
 
 def _build(mutation: type) -> Schema:
     return Schema(
-        query=Query,
+        query=WholeQuery,
         mutation=mutation,
         subscription=Subscription,
         types=[MetricUsage],

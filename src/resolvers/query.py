@@ -11,6 +11,7 @@ import strawberry
 from strawberry.schema import BaseSchema
 
 from .. import VERSION, models
+from ..schema.audit import AuditEntry
 from ..schema.billing import (
     AddOn,
     Alert,
@@ -153,6 +154,26 @@ def _may_operate(info: Info) -> bool:
     return principal.is_operator and principal.may(Right.OPERATE)
 
 
+async def _find_owned_or_ours(info: Info, model: type[Any], id_: GlobalId) -> Any:
+    """A row that is of an account, or of none: that is the operators'."""
+    key = id_.uuid()
+    row = None if key is None else await info.context.load.row(model, key)
+    if row is None:
+        return None
+    may = _may_operate(info) if row.account_id is None else _may(info, Right.READ_BILLING, row.account_id)
+    return row if may else None
+
+
+async def _find_export(info: Info, id_: GlobalId) -> Export | None:
+    row = await _find_owned_or_ours(info, models.Export, id_)
+    return None if row is None else Export.of(row)
+
+
+async def _find_audit_entry(info: Info, id_: GlobalId) -> AuditEntry | None:
+    row = await _find_owned_or_ours(info, models.AuditEntry, id_)
+    return None if row is None else AuditEntry.of(row)
+
+
 async def _show_reservation(row: models.Reservation, info: Info) -> Reservation:
     account = await info.context.load.account(row.account_id)
     assert account is not None, "it has one"
@@ -176,7 +197,8 @@ FINDERS: dict[str, Find] = {
     "Transaction": _owned(models.Transaction, Right.READ_BILLING, lambda row, _: Transaction.of(row)),
     "RefundRequest": _owned(models.RefundRequest, Right.READ_BILLING, lambda row, _: RefundRequest.of(row)),
     "Reservation": _owned(models.Reservation, Right.READ_USAGE, _show_reservation),
-    "Export": _owned(models.Export, Right.READ_BILLING, lambda row, _: Export.of(row)),
+    "Export": _find_export,
+    "AuditEntry": _find_audit_entry,
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Recommendation": _find_recommendation,
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
@@ -227,9 +249,9 @@ def _schema_version(schema: BaseSchema) -> str:
     return hashlib.sha256(f"{schema.as_str()}\n".encode()).hexdigest()[:12]
 
 
-@strawberry.type(description="Everything that can be read.")
+@strawberry.type
 class Query:
-    """The root of queries."""
+    """What of Query is for everybody."""
 
     @query(Right.SIGNED_IN)
     async def viewer(self, info: Info) -> Viewer:

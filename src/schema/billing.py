@@ -44,6 +44,7 @@ from ..services.refunds import MAX_LINES as MAX_REFUNDED_LINES
 from ..services.refunds import check_asked
 from ..services.relations import (
     ALERTS_OF_ACCOUNT,
+    AUDIT_OF_ACCOUNT,
     BUDGETS_OF_ACCOUNT,
     CHARGES_OF_PENDING,
     COMPANY_OF_ACCOUNT,
@@ -71,6 +72,7 @@ from ..services.relations import (
     TRANSACTIONS_OF_ACCOUNT,
     TRANSACTIONS_OF_INVOICE,
     AlertFilter,
+    AuditFilter,
     HeldAddOn,
     InvoiceFilter,
     LedgerFilter,
@@ -105,6 +107,7 @@ from ..services.texts import (
     show_params,
 )
 from ..services.watches import Watch
+from .audit import AuditEntry, AuditFilterArgument
 from .company import Collection, Company, TaxExemption
 from .context import Context, Info
 from .documents import Document, show_document, show_e_invoice
@@ -2904,6 +2907,22 @@ class BillingAccount(Node):
         part = await info.context.load.page(RESERVATIONS_OF_ACCOUNT, self.account_id, NoFilter(), window)
         now = info.context.now_for(await _account(info.context, self.account_id))
         return Connection[Reservation].of(part, lambda row: Reservation.of(row, now))
+
+    @guarded(Right.READ_BILLING)
+    async def audit_log(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        filter: AuditFilterArgument = None,
+    ) -> Connection[AuditEntry] | None:
+        """Every change of it, newest first: who, when, from where, before and after."""
+        window = check_window(first, last, after, before)
+        chosen = AuditFilter() if filter is None else filter.to_filter()
+        part = await info.context.load.page(AUDIT_OF_ACCOUNT, self.account_id, chosen, window)
+        return Connection[AuditEntry].of(part, AuditEntry.of)
 
     @guarded(Right.READ_BILLING)
     async def exports(

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import select
@@ -15,6 +15,8 @@ from .invariants.reading import sum_of
 
 MAX_ACCOUNTS_SHOWN = 100
 """How many accounts a report names, those with the most first; an export has them all."""
+MAX_YEARS = 11
+"""How long a range may be: all that is kept, and the year at hand."""
 DOCUMENTED = (EntryKind.FINALISE, EntryKind.CREDIT_NOTE)
 """What moves tax and has a document: not what was brought forward of documents that are purged."""
 
@@ -49,6 +51,14 @@ def check_instant(as_of: datetime, now: datetime) -> None:
     """Refuse what nobody can know yet."""
     if as_of > now:
         raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`asOf` lies ahead: what will stand then is not known.")
+
+
+def check_span(since: datetime, before: datetime) -> None:
+    """Refuse a time that is none, or too long."""
+    if since >= before:
+        raise RequestRefused(ErrorCode.BAD_USER_INPUT, "`from` comes before `to`: the range is half-open.")
+    if before - since > timedelta(days=MAX_YEARS * 366):
+        raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"A range covers at most {MAX_YEARS} years.")
 
 
 async def sum_ledger(

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, select
 
 from ..database import ReadSession, Work
 from ..models import (
@@ -17,10 +17,13 @@ from ..models import (
     Granularity,
     WorkKind,
 )
+from .closes import MAX_YEARS
 from .due_work import NOBODY, enqueue, enqueue_for_nobody
 from .errors import BillingError, Conflict, InvalidInput, Refusals
 from .sheets import knows_xlsx
 
+ORDER = "exports of all accounts"
+ORDER_KINDS = (datetime, UUID)
 KEPT = timedelta(days=7)
 MAX_PENDING = 10
 MAX_KEPT = 100
@@ -40,8 +43,6 @@ MAX_DAYS: dict[tuple[ExportFormat, Granularity], int] = {
     (ExportFormat.PDF, Granularity.MONTH): 1_100,
 }
 """How long a range of buckets may be."""
-MAX_YEARS = 11
-"""How long a range of what has no buckets may be: all that is kept, and the year at hand."""
 BUCKETED = frozenset({ExportKind.USAGE, ExportKind.SPEND})
 AS_OF = frozenset({ExportKind.RECEIVABLES_AGING, ExportKind.DEFERRED_REVENUE})
 """What is told of one instant."""
@@ -186,6 +187,11 @@ async def _check_room(work: Work, account: BillingAccount | None) -> None:
             f"expired, {KEPT.days} days after it was written.",
             ["input", "accountId"],
         )
+
+
+def list_of_all() -> Select[Export]:
+    """The exports over all accounts, newest first."""
+    return select(Export).where(Export.account_id.is_(None)).order_by(Export.created_at.desc(), Export.id.desc())
 
 
 def add_part(work: Work, export: Export, number: int, data: bytes) -> None:

@@ -16,6 +16,7 @@ from ..models import (
     Alert,
     AlertKind,
     AlertLevel,
+    AuditEntry,
     Base,
     Budget,
     BudgetPeriod,
@@ -204,7 +205,36 @@ class LedgerFilter:
         return found
 
 
-Filter = InvoiceFilter | TransactionFilter | AlertFilter | LedgerFilter | NoFilter
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which entries of the audit log."""
+
+    actor: str | None = None
+    action: str | None = None
+    """The whole, or where it ends with a dot how it begins."""
+    object: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.actor is not None:
+            found.append(AuditEntry.actor == self.actor)
+        if self.action is not None and self.action.endswith("."):
+            found.append(AuditEntry.action.startswith(self.action, autoescape=True))
+        elif self.action is not None:
+            found.append(AuditEntry.action == self.action)
+        if self.object is not None:
+            found.append(AuditEntry.object == self.object)
+        if self.since is not None:
+            found.append(AuditEntry.at >= self.since)
+        if self.until is not None:
+            found.append(AuditEntry.at < self.until)
+        return found
+
+
+Filter = InvoiceFilter | TransactionFilter | AlertFilter | LedgerFilter | AuditFilter | NoFilter
 
 METHODS_OF_ACCOUNT = Relation(
     "methods",
@@ -286,6 +316,7 @@ TRANSACTIONS_OF_ACCOUNT = PagedRelation(
 REQUESTS_OF_ACCOUNT = PagedRelation(
     "refundRequests", RefundRequest, RefundRequest.account_id, (RefundRequest.created_at, RefundRequest.id)
 )
+AUDIT_OF_ACCOUNT = PagedRelation("auditLog", AuditEntry, AuditEntry.account_id, (AuditEntry.number,))
 EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)
