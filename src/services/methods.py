@@ -243,7 +243,10 @@ async def open_setup(till: Till, principal: Principal, request: Request, account
 
 @idempotent("createPaymentSetup")
 async def _know_customer(work: Work, account_id: UUID, customer: str) -> dict[str, Any]:
-    (await lock_account(work, account_id)).processor_customer = customer
+    account = await lock_account(work, account_id)
+    account.processor_customer = customer
+    # Who got a secret by which a card can be entered; not the secret.
+    work.audit(account, "payment_setup.created", f"billing_account:{account.id}")
     return {}
 
 

@@ -26,10 +26,10 @@ NODE = "query($id: ID!) { node(id: $id) { __typename id } }"
 EVERYTHING = """query($external: String!) { billingAccount(externalId: $external) {
   id usage { id metric { id } } subscription { id plan { id } } paymentMethods { id } budget { id } notices { id }
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
-  ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } } }"""
+  ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } auditLog { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
          "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Reservation",
-         "Export", "Recommendation"]  # fmt: skip
+         "Export", "Recommendation", "AuditEntry"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
