@@ -57,6 +57,7 @@ async def state_of(database: Database) -> State:
         for work in await session.scalars(
             select(DueWork).where(DueWork.done_at.is_(None), DueWork.kind != WorkKind.DRAW_DOCUMENT)
         ):
+            assert work.account_id is not None, "nobody asked for an export of all accounts"
             note(work.account_id, "due", work.kind)
         sums = await session.execute(
             select(

@@ -64,6 +64,7 @@ async def test_a_clock_that_goes_back_over_a_period_end(due: Due) -> None:
         assert await do_due(node.till) == 0
         blocks = dict(due.blocks)
         for account_id in (late[0], running[0]):
+            assert account_id is not None
             await send_emails(node.till, account_id, BLOCK)
             blocks[account_id] += 1
         assert await do_due(node.till) == 0

@@ -91,6 +91,7 @@ async def test_a_bad_link_opens_nothing(world: World) -> None:
         await check_nothing(desk, link_to(world, export, id=uuid4()))
         await check_nothing(desk, link_to(world, export, form=LinkForm.PDF))
         await check_nothing(desk, link_to(world, export, form=LinkForm.XML))
+        assert export.account_id is not None
         await check_nothing(desk, sign_link(b"another", export.id, export.account_id, NOW + LINK_LIFE, LinkForm.EXPORT))
         world.clock.stands_at = NOW + LINK_LIFE
         await check_nothing(desk, path)

@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -289,6 +291,28 @@ def test_the_command_names_what_is_wrong(books: Books) -> None:
     assert done.output == (
         f"I2   account tried ({books.ids['tried']}): The credit balance: 1.25 USD, and 0.00 USD by the books.\n"
     )
+
+
+@pytest.mark.usefixtures("is_today")
+def test_the_command_names_the_entry_of_a_flipped_byte(books: Books, engine: str, tmp_path: Path) -> None:
+    """As whoever has the file could do it: past this program, its triggers dropped."""
+    if engine != "sqlite":
+        pytest.skip("what is in a file of PostgreSQL is not flipped by hand")
+    copy = tmp_path / "flipped.db"
+    with sqlite3.connect(books.address.removeprefix("sqlite:///")) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+        target.execute("DROP TRIGGER audit_entry_no_update")
+        number, after = target.execute(
+            "SELECT number, after FROM audit_entry WHERE action = 'payment.recorded' AND account_id = ?",
+            (books.ids["refunded"].hex,),
+        ).fetchone()
+        place = after.index("RF18")
+        flipped = f"{after[:place]}{chr(ord(after[place]) ^ 1)}{after[place + 1 :]}"
+        target.execute("UPDATE audit_entry SET after = ? WHERE after = ?", (flipped, after))
+    done = CliRunner().invoke(app, ["audit"], env={"PLAFOND_DATABASE_URL": f"sqlite:///{copy}"})
+    assert done.exit_code == 1
+    assert f"The audit entry {number} (payment.recorded) is not what was written." in done.output
+    assert "refunded" in done.output
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

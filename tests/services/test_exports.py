@@ -104,6 +104,7 @@ async def test_what_an_earlier_try_left_is_no_part_of_it(world: World) -> None:
     export = await ask_for(world)
     row = await work_of(world, export)
     async with world.database.work(ACTOR) as work:
+        assert row.account_id is not None
         await hold_on(work, Taken(row.id, row.account_id, row.kind, row.subject, row.due_at, row.tries))
         for number in range(3):
             add_part(work, export, number, b"half a row")
@@ -132,6 +133,7 @@ async def test_a_file_that_fails_is_tried_again_and_then_given_up(world: World) 
         [notice] = await session.scalars(select(Notice).where(Notice.code == "EXPORT_FAILED"))
         assert notice.for_operators
     async with world.database.work(ACTOR) as work:
+        assert export.account_id is not None
         await release(work, (await work.lock_accounts([export.account_id]))[export.account_id])
     assert await write(world, pencil) == 1
     assert (await read_export(world, export.id)).status is ExportStatus.READY
