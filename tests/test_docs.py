@@ -42,6 +42,8 @@ STORIES = [
         "forecasts",
         "recommendations",
         "spikes",
+        "month-close",
+        "audit-log",
     )
 ]
 """Guides whose blocks are lived through from top to bottom."""

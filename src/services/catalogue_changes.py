@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -59,6 +59,8 @@ class Change:
     verb: Verb
     what: str
     details: tuple[str, ...] = ()
+    contents: tuple[str, ...] = field(default=(), compare=False)
+    """What is new, for the audit log."""
 
     @property
     def subject(self) -> str:
@@ -99,7 +101,9 @@ async def take_steps(work: Work, steps: list[Step]) -> None:
         if step.change.verb is not Verb.UNCHANGED:
             subject, verb = step.change.subject, step.change.verb.replace(" ", "_")
             action = f"{subject.partition(':')[0]}.{verb}"
-            await work.audit_deployment(action, subject, after={"changes": list(step.change.details)})
+            await work.audit_deployment(
+                action, subject, after={"changes": [*step.change.details, *step.change.contents]}
+            )
             details = "; ".join(step.change.details)[:1000]
             log.info("%s %s by %s: %s", step.change.what, step.change.verb, work.actor.name, details)
 
@@ -173,7 +177,7 @@ async def compare_issuer(session: AsyncSession, entry: IssuerEntry) -> Step:
         async def add(work: Work) -> None:
             work.session.add(Issuer(created_at=work.clock.now(), **entry.model_dump()))
 
-        return Step(Change(Verb.ADDED, what), add)
+        return Step(Change(Verb.ADDED, what, contents=_compare({}, wanted)), add)
     details = _compare({name: getattr(issuer, name) for name in wanted}, wanted)
     if not details:
         return Step(Change(Verb.UNCHANGED, what))
@@ -194,6 +198,12 @@ async def compare_metric(session: AsyncSession, entry: MetricEntry, at: Locate) 
     what = f"metric {entry.key}"
     overage = {(Interval.MONTH, currency): amount for currency, amount in _overage_prices(entry).items()}
     block = entry.overage.block if entry.overage else None
+    wanted = {
+        "name": entry.name,
+        "unit": entry.unit,
+        "overage.block": block,
+        **_flatten("overage.prices", _overage_prices(entry)),
+    }
     metric = await session.scalar(select(Metric).where(Metric.key == entry.key))
     if metric is None:
 
@@ -212,7 +222,7 @@ async def compare_metric(session: AsyncSession, entry: MetricEntry, at: Locate) 
             )
             await _write_prices(work, PriceKind.OVERAGE, entry.key, overage)
 
-        return Step(Change(Verb.ADDED, what), add)
+        return Step(Change(Verb.ADDED, what, contents=_compare({}, {"kind": entry.kind, **wanted})), add)
     if metric.kind is not entry.kind:
         raise InvalidInput(
             f"{entry.key} is a {metric.kind} and stays one: what was counted would lose its meaning. "
@@ -227,12 +237,7 @@ async def compare_metric(session: AsyncSession, entry: MetricEntry, at: Locate) 
             "overage.block": metric.overage_block,
             **_flatten("overage.prices", {currency: price.amount_minor for (_, currency), price in held.items()}),
         },
-        {
-            "name": entry.name,
-            "unit": entry.unit,
-            "overage.block": block,
-            **_flatten("overage.prices", _overage_prices(entry)),
-        },
+        wanted,
     )
     if not details:
         return Step(Change(Verb.UNCHANGED, what))
@@ -302,7 +307,8 @@ async def compare_plan(
             raise Refusals(faults)
         number = entry.version or 1
         verb = Verb.ARCHIVED if entry.archived else Verb.ADDED
-        return Step(Change(verb, what, (f"version {number}",)), _publisher(entry, None, number, account_id), account_id)
+        change = Change(verb, what, (f"version {number}",), contents=_compare({}, _contents(entry)))
+        return Step(change, _publisher(entry, None, number, account_id), account_id)
     details = _compare(await _contents_of(session, offer), _contents(entry))
     newest = offer.version.number
     number = entry.version or newest + bool(details)
@@ -522,6 +528,7 @@ async def compare_add_on(
         )
     if faults:
         raise Refusals(faults)
+    wanted = {"name": entry.name, "plans": list(entry.plans), **_name_prices(prices)}
     if add_on is None:
 
         async def add(work: Work) -> None:
@@ -539,7 +546,8 @@ async def compare_add_on(
             )
             await _write_prices(work, PriceKind.ADD_ON, entry.key, prices)
 
-        return Step(Change(Verb.ADDED, what), add)
+        gives = {"metric": entry.metric, "gives": entry.gives}
+        return Step(Change(Verb.ADDED, what, contents=_compare({}, {**gives, **wanted})), add)
     held = await _read_prices(session, PriceKind.ADD_ON, entry.key)
     details = _compare(
         {
@@ -547,7 +555,7 @@ async def compare_add_on(
             "plans": list(add_on.plan_keys),
             **_name_prices({key: price.amount_minor for key, price in held.items()}),
         },
-        {"name": entry.name, "plans": list(entry.plans), **_name_prices(prices)},
+        wanted,
     )
     if not details:
         return Step(Change(Verb.UNCHANGED, what))

@@ -20,11 +20,12 @@ LOG = """query($first: Int, $after: String, $filter: AuditFilter) { billingAccou
 OWN = """query($filter: AuditFilter) { auditLog(first: 100, filter: $filter) { totalCount
   nodes { id number actor { kind name } action object before after hash } } }"""
 AGES = "notDue days1To30 days31To60 days61To90 over90Days carriedForward broughtForward total"
-AGING = """query($asOf: DateTime, $clock: ID) {{ receivablesAging(asOf: $asOf, testClockId: $clock) {{ asOf currencies {{
-  currency amounts {{ {} }} ledgerBalance {{ amountMinor }} difference {{ amountMinor }} accountCount
-  accounts {{ externalId name account {{ id externalId }} amounts {{ total {{ amountMinor }} }} }} }} }} }}""".format(
-    " ".join(f"{age} {{ amountMinor }}" for age in AGES.split())
-)
+SHOWN = " ".join(f"{age} {{ amountMinor }}" for age in AGES.split())
+AGING = (
+    """query($asOf: DateTime, $clock: ID) { receivablesAging(asOf: $asOf, testClockId: $clock) { asOf currencies {
+      currency amounts { SHOWN } ledgerBalance { amountMinor } difference { amountMinor } accountCount
+      accounts { externalId name account { id externalId } amounts { total { amountMinor } } } } } }"""
+).replace("SHOWN", SHOWN)
 DEFERRED = """query($asOf: DateTime, $clock: ID) { deferredRevenue(asOf: $asOf, testClockId: $clock) { asOf currencies {
   currency total { amountMinor } ledgerBalance { amountMinor } difference { amountMinor }
   schedule { month amount { amountMinor } } accountCount
