@@ -206,7 +206,7 @@ async def test_a_private_plan_is_seen_by_its_account_and_operators_alone(client:
     payload = await change(client, world.operator, PUBLISH, **own)
     assert payload["plan"]["key"] == "team"
     assert await count_rows(world, OutboxEvent) == events
-    assert await count_rows(world, AuditEntry) == entries + 1
+    assert await count_rows(world, AuditEntry) == entries + 2, "in its log, and in the deployment's"
     for token, seen in ((owner, True), (world.operator, True), (stranger, False)):
         assert ("team" in await keys_for(client, token)) is seen
         data: Any = await client.data(token, '{ plan(key: "team") { key } }')
