@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import CursorResult, and_, delete, func, or_, select, update
+from sqlalchemy import CursorResult, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -43,7 +43,7 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
-from .due_work import Taken, claim, enqueue, finish, mark_vain
+from .due_work import APART, Taken, claim, enqueue, finish, mark_vain
 from .tills import Till
 
 log = logging.getLogger("plafond.retention")
@@ -194,6 +194,13 @@ async def _purge_taken(work: Work, taken: Taken) -> Counter[str]:
 
 
 async def _list_due(database: Database, now: datetime) -> list[tuple[UUID, str]]:
+    earlier = aliased(DueWork)
+    comes_first = exists().where(
+        earlier.account_id == DueWork.account_id,
+        earlier.done_at.is_(None),
+        earlier.kind.not_in((*APART, WorkKind.PURGE)),
+        or_(earlier.due_at < DueWork.due_at, and_(earlier.due_at == DueWork.due_at, earlier.rank < DueWork.rank)),
+    )
     async with database.read() as session:
         rows = await session.execute(
             select(DueWork.account_id, DueWork.subject)
@@ -204,6 +211,7 @@ async def _list_due(database: Database, now: datetime) -> list[tuple[UUID, str]]
                 DueWork.parked_at.is_(None),
                 DueWork.due_at <= now,
                 BillingAccount.test_clock_id.is_(None),
+                ~comes_first,
             )
             .order_by(DueWork.due_at, DueWork.id)
         )
