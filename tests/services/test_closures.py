@@ -159,7 +159,8 @@ async def test_a_running_account_is_closed_and_its_data_goes_after_90_days(world
 
 async def check_is_gone(world: World, account_id: UUID) -> None:
     """Nothing is left but the books, and who did what in them."""
-    for table in (*DELETED, WebhookEndpoint):
+    tables: list[type[Base]] = [*DELETED, WebhookEndpoint]
+    for table in tables:
         assert await count(world, table, table.__table__.c.account_id == account_id) == 0, table
     async with world.database.read() as session:
         methods_ = (await session.scalars(select(PaymentMethod).where(PaymentMethod.account_id == account_id))).all()

@@ -57,7 +57,7 @@ from plafond.services.accounts import select_accounts
 from plafond.services.auditing import audit
 from plafond.services.changes import read_head
 from plafond.services.due_work import VAIN, enqueue
-from plafond.services.erasing import Named, erase_person
+from plafond.services.erasing import Named, TraceKind, erase_person
 from plafond.services.errors import Conflict
 from plafond.services.holds import set_legal_hold
 from plafond.services.idempotency import KEPT as IDEMPOTENCY_KEY
@@ -170,7 +170,7 @@ async def test_seven_years_count_from_the_end_of_the_calendar_year(world: World)
         before = (document.content, document.content_hash)
     async with world.database.work(ACTOR) as work:
         erasure = await erase_person(work, Named(contact_id=contact.id))
-    assert erasure.erased["CONTACT"] == 1
+    assert erasure.erased[TraceKind.CONTACT] == 1
     async with world.database.read() as session:
         after = await session.get_one(Document, document.id)
         assert (after.content, after.content_hash) == before
@@ -436,10 +436,10 @@ async def test_what_is_under_way_or_held_or_on_a_test_clock_stays(world: World) 
         )
     gone = await purge_old(world.database, ACTOR, NOW + timedelta(days=500))
     for table in (WebhookDelivery, MailMessage, Export, Quote, Reservation, Invite, OwnershipTransfer):
-        assert await count(world.database, table, table.account_id == held) >= 1, table  # type: ignore[attr-defined]
+        assert await count(world.database, table, table.account_id == held) >= 1, table
     assert await count(world.database, WebhookDelivery, WebhookDelivery.account_id == clocked, waiting) == 1
     for table in (Quote, Reservation):
-        assert await count(world.database, table, table.account_id == clocked) == 1  # type: ignore[attr-defined]
+        assert await count(world.database, table, table.account_id == clocked) == 1
     assert await count(world.database, DueWork, DueWork.failure == VAIN) >= 1
     assert gone["idempotency_key"] == 2  # of no account
     await check_audit(world)
