@@ -48,6 +48,7 @@ from .resolvers.query import Query
 from .resolvers.recommendation_mutation import RecommendationMutation
 from .resolvers.refund_mutation import RefundMutation
 from .resolvers.reservation_mutation import ReservationMutation
+from .resolvers.retention_mutation import RetentionMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
@@ -339,6 +340,7 @@ class ProductionMutation(
     RefundMutation,
     ExportMutation,
     RecommendationMutation,
+    RetentionMutation,
 ):
     """The root of mutations, by area."""
 

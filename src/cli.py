@@ -35,6 +35,8 @@ from .services.catalogue_files import apply_catalogue, compare_catalogue, place_
 from .services.duties import release_account
 from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
 from .services.partitions import make_partitions
+from .services.purging import preview as preview_purge
+from .services.purging import purge_all
 from .services.tills import Till
 from .services.tokens import create_operator_key, list_keys, revoke_key
 from .serving import Parent, PortInUse, Server, bind_port, supervise
@@ -203,6 +205,25 @@ def audit_books() -> None:
         )
 
     asyncio.run(_with_database(_checked_settings(), run))
+
+
+@app.command("purge")
+def purge_now(*, dry_run: Annotated[bool, typer.Option(help="Only count what would go.")] = False) -> None:
+    """Delete all that was kept for its time, as the worker does every hour; docs/retention.md tells what that is."""
+    settings = _checked_settings()
+    keep_usage = timedelta(days=settings.usage_retention_days)
+
+    async def run(database: Database) -> None:
+        now = database.clock.now()
+        if dry_run:
+            gone = await preview_purge(database, COMMAND_LINE, now, keep_usage)
+        else:
+            gone = await purge_all(Till(database, make_processor(settings, database), COMMAND_LINE), now, keep_usage)
+        for table, count in sorted(gone.items()):
+            typer.echo(f"{table:<20}{count:>12,}")
+        typer.echo(f"{sum(gone.values()):,} rows {'would go' if dry_run else 'are gone'}.")
+
+    asyncio.run(_with_database(settings, run))
 
 
 @app.command()

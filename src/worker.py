@@ -13,9 +13,10 @@ from .sandbox.messages import deliver_messages
 from .services import alerts, reservations, spikes
 from .services.drawing import draw_due
 from .services.duties import ASKING, BATCH, BILLING, do_due
-from .services.partitions import is_only_waiting, let_go, make_partitions
+from .services.partitions import is_only_waiting, make_partitions
 from .services.ports import Draughtsman, Processor
 from .services.publishing import number_waiting
+from .services.purging import purge
 from .services.tills import Till
 from .services.writing import write_due
 from .stopping import Stopping
@@ -58,19 +59,19 @@ async def run_exports(database: Database, draughtsman: Draughtsman, stopping: St
 
 
 async def run_upkeep(database: Database, keep_usage: timedelta, stopping: Stopping) -> None:
-    """Have room for the events to come, and let go of the oldest, until told to stop."""
+    """Have room for the events to come, and let go of all whose time is over, until told to stop."""
     while not stopping.has_begun:
         pause = UPKEEP_S
         try:
             now = database.clock.now()
             await make_partitions(database, now)
-            await let_go(database, now, keep_usage)
+            await purge(database, WORKER, now, keep_usage)
         except Exception as error:
             pause = SOON_S
             if is_only_waiting(error):
                 log.info("the table of usage events was in use: upkeep is tried again")
             else:
-                log.exception("upkeep of usage events failed, and is tried again")
+                log.exception("upkeep failed, and is tried again")
         await stopping.sleep(pause)
 
 

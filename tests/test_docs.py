@@ -44,6 +44,7 @@ STORIES = [
         "spikes",
         "month-close",
         "audit-log",
+        "retention",
     )
 ]
 """Guides whose blocks are lived through from top to bottom."""

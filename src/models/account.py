@@ -113,6 +113,8 @@ class BillingAccount(Entity, kw_only=True, eq=False):
     keys_may_ingest: Mapped[bool] = mapped_column(default=False)
     """Whether an operator lets the tenant's own keys record usage."""
     closed_at: Mapped[datetime | None] = mapped_column(default=None)
+    data_deleted_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When all of it but its invoices and books was deleted, 90 days after it was cancelled or closed."""
     legal_hold: Mapped[str | None] = mapped_column(default=None)
     """Why nothing of the account may be purged; none where it may."""
     test_clock_id: Mapped[UUID | None] = mapped_column(ForeignKey("test_clock.id"), index=True, default=None)

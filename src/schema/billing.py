@@ -2680,6 +2680,21 @@ class BillingAccount(Node):
         return status_of(self.row, agreement.subscription if agreement else None)
 
     @guarded(Right.READ_BILLING)
+    def closed_at(self) -> datetime | None:
+        """When it was closed for good by `closeBillingAccount`; null where it was not."""
+        return self.row.closed_at
+
+    @guarded(Right.READ_BILLING)
+    def data_deleted_at(self) -> datetime | None:
+        """When all but its invoices and books was deleted, 90 days after it was cancelled or closed; null before."""
+        return self.row.data_deleted_at
+
+    @guarded(Right.OPERATE)
+    def legal_hold(self) -> str | None:
+        """Why nothing of it is purged or deleted; null where no legal hold stands. For operators."""
+        return self.row.legal_hold
+
+    @guarded(Right.READ_BILLING)
     def metadata(self) -> JsonObject | None:
         """The partner's own pairs."""
         return JsonObject(self.row.pairs)

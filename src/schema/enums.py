@@ -446,7 +446,8 @@ say_enum(
         "EXPORT": "An export gets on, is ready, or failed: `node` is the export as it is now.",
         "NOTICE": "A banner came, says something else, or is gone: `node` is the notice as it is now, null when gone.",
         "BUDGET": "A budget was set or removed, or what is spent of it moved: `node` is the budget as it is now.",
-        "COMPANY": "The company or what frees it from tax changed: `node` is the account, which has both.",
+        "COMPANY": "The company or what frees it from tax changed, or the account was closed or its data deleted: "
+        "`node` is the account, which has both.",
         "RECOMMENDATION": "A recommendation was put away or followed: `node` is the account, with those that stand.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows. What is selected under the "
         "event's `account` is of this very place, also where queries read a replica that lags.",
@@ -497,6 +498,8 @@ say_enum(
         "REQUEST_EXPORT": "`requestExport`.",
         "APPLY_RECOMMENDATION": "`applyRecommendation`.",
         "DISMISS_RECOMMENDATION": "`dismissRecommendation`.",
+        "CLOSE_ACCOUNT": "`closeBillingAccount`.",
+        "SET_LEGAL_HOLD": "`setLegalHold`.",
     },
 )
 say_enum(

@@ -26,6 +26,8 @@ class Right(StrEnum):
     READ_USAGE = "READ_USAGE"
     READ_BILLING = "READ_BILLING"
     MANAGE_BILLING = "MANAGE_BILLING"
+    MANAGE_KEYS = "MANAGE_KEYS"
+    ADMINISTER = "ADMINISTER"
     INGEST_USAGE = "INGEST_USAGE"
     CORRECT_USAGE = "CORRECT_USAGE"
     OPERATE = "OPERATE"
@@ -33,12 +35,15 @@ class Right(StrEnum):
 
 _ANYONE = frozenset(Role)
 _BILLING = frozenset({Role.OPERATOR, Role.TENANT_OWNER, Role.BILLING_ADMIN})
+_OWNERS = frozenset({Role.OPERATOR, Role.TENANT_OWNER})
 
 ROLES_BY_RIGHT: dict[Right, frozenset[Role]] = {
     Right.SIGNED_IN: _ANYONE,
     Right.READ_USAGE: _ANYONE,
     Right.READ_BILLING: _BILLING,
     Right.MANAGE_BILLING: _BILLING,
+    Right.MANAGE_KEYS: _BILLING,
+    Right.ADMINISTER: _OWNERS,
     # A tenant's role never ingests: only a key that an operator gave the scope, see `Principal.may`.
     Right.INGEST_USAGE: frozenset({Role.OPERATOR}),
     Right.CORRECT_USAGE: frozenset({Role.OPERATOR}),
@@ -50,6 +55,8 @@ SCOPES_BY_RIGHT: dict[Right, frozenset[Scope]] = {
     Right.READ_USAGE: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.READ_BILLING: frozenset({Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.MANAGE_BILLING: frozenset({Scope.BILLING_WRITE, Scope.ADMIN}),
+    Right.MANAGE_KEYS: frozenset({Scope.ADMIN}),
+    Right.ADMINISTER: frozenset({Scope.ADMIN}),
     Right.INGEST_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
     Right.CORRECT_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
     Right.OPERATE: frozenset({Scope.ADMIN}),
@@ -148,6 +155,8 @@ _MEANINGS: dict[Right, str] = {
         "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
         "what may pass a limit; budgets, recommendations; exports"
     ),
+    Right.MANAGE_KEYS: "API keys, up to the caller's own rights",
+    Right.ADMINISTER: "members and roles, ownership, closing the account",
     Right.INGEST_USAGE: "`recordUsage`, `POST /usage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
     Right.OPERATE: (

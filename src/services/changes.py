@@ -124,7 +124,10 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ChangeKind.NOTICE: Told(("account.updated",), "noticeId", frozenset({"notices"}), is_about_money=True),
     ChangeKind.BUDGET: Told(("account.updated",), "budgetId", frozenset({"budgets"}), is_about_money=True),
     ChangeKind.COMPANY: Told(
-        ("account.updated",), "accountId", frozenset({"company", "taxExemption"}), is_about_money=True
+        ("account.updated", "account.closed"),
+        "accountId",
+        frozenset({"company", "taxExemption", "status"}),
+        is_about_money=True,
     ),
     ChangeKind.RECOMMENDATION: Told(
         ("account.updated",), "accountId", frozenset({"recommendations"}), is_about_money=True

@@ -4,35 +4,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from ..database import ReadSession, Work
 from ..faults import reach
 from ..models import (
-    Alert,
-    AlertThreshold,
     BillingAccount,
-    Budget,
-    BudgetPeriod,
     CollectionMethod,
-    Counter,
-    EffectiveLimit,
     InvoiceKind,
-    Notice,
     NoticeSeverity,
-    OverageApproval,
-    OverageSetting,
-    PaymentMethod,
-    Quote,
-    RecommendationDismissal,
-    Reservation,
     SubscriptionStatus,
-    UsageCost,
-    UsageEvent,
-    UsageEventId,
-    UsagePeriod,
     UsageRating,
-    UsageRollup,
     WorkKind,
 )
 from . import books
@@ -355,45 +337,3 @@ async def end_trial(work: Work, account: BillingAccount, ended: str) -> None:
     if issued.invoice is not None:
         await ask_for_payment(work, standing, issued.invoice, at)
     await plan_reminders(work, await load_standing(work, account))
-
-
-async def expire_account(work: Work, account: BillingAccount, canceled: str) -> None:
-    """90 days after a cancellation the data is deleted; invoices and books stay."""
-    standing = await load_standing(work, account)
-    subscription = standing.subscription
-    if (
-        subscription is None
-        or subscription.status is not SubscriptionStatus.CANCELED
-        or subscription.canceled_at is None
-        or subscription.canceled_at.isoformat() != canceled
-    ):
-        return
-    before = subscription.status
-    subscription.status = SubscriptionStatus.EXPIRED
-    for table in (
-        UsageEvent,
-        UsageEventId,
-        UsageRollup,
-        UsageRating,
-        UsagePeriod,
-        Counter,
-        Reservation,
-        OverageSetting,
-        OverageApproval,
-        Alert,
-        AlertThreshold,
-        Notice,
-        Quote,
-        UsageCost,
-        BudgetPeriod,
-        RecommendationDismissal,
-        Budget,
-        EffectiveLimit,
-    ):
-        await work.session.execute(delete(table).where(table.account_id == account.id))
-    now = work.clock.now_for(account)
-    for method in await work.session.scalars(
-        select(PaymentMethod).where(PaymentMethod.account_id == account.id, PaymentMethod.removed_at.is_(None))
-    ):
-        method.removed_at, method.is_default = now, False
-    note_step(work, account, subscription, Step.EXPIRE, before, event="subscription.expired")

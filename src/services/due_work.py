@@ -1,6 +1,6 @@
 """The work that the clock brings about: written with what makes it due, taken by one at a time, done once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -125,6 +125,20 @@ async def forget_vain(work: Work, account: BillingAccount, kind: WorkKind) -> No
             DueWork.done_at.is_not(None),
             DueWork.failure == VAIN,
         )
+    )
+
+
+async def take_up_vain(work: Work, account: BillingAccount, kinds: Collection[WorkKind]) -> None:
+    """Have what was done in vain done again, at once: what it waited for is gone."""
+    await work.session.execute(
+        update(DueWork)
+        .where(
+            DueWork.account_id == account.id,
+            DueWork.kind.in_(kinds),
+            DueWork.done_at.is_not(None),
+            DueWork.failure == VAIN,
+        )
+        .values(done_at=None, leased_until=None, failures=0, failure=None)
     )
 
 

@@ -14,7 +14,6 @@ from .budget_upgrades import upgrade_plan
 from .closing import (
     close_period,
     end_trial,
-    expire_account,
     finalise_period,
     invoice_corrections,
     load_standing,
@@ -22,6 +21,7 @@ from .closing import (
 from .collection import try_payment
 from .due_work import APART, MAX_TRIES, Fenced, Taken, claim, finish, give_back, is_behind, release
 from .errors import Conflict
+from .expiry import expire_account
 from .notices import clear_notice, raise_notice
 from .ports import ProcessorFailed
 from .reminders import remind
@@ -35,7 +35,14 @@ log = logging.getLogger("plafond.duties")
 Duty = Callable[[Work, BillingAccount, str], Awaitable[Any]]
 BILLING = frozenset(WorkKind) - APART
 ASKING = frozenset(
-    {WorkKind.CHARGE, WorkKind.TRY_PAYMENT, WorkKind.REFUND, WorkKind.EXPIRE_ACTION, WorkKind.EXPIRE_PENDING}
+    {
+        WorkKind.CHARGE,
+        WorkKind.TRY_PAYMENT,
+        WorkKind.REFUND,
+        WorkKind.EXPIRE_ACTION,
+        WorkKind.EXPIRE_PENDING,
+        WorkKind.EXPIRE_ACCOUNT,
+    }
 )
 """Work that asks the payment processor, and lasts as long as that takes to answer."""
 BATCH = 20
@@ -63,7 +70,6 @@ DUTIES: dict[WorkKind, Duty] = {
     WorkKind.OVERDUE: note_overdue,
     WorkKind.SUSPEND: suspend,
     WorkKind.GIVE_UP: give_up,
-    WorkKind.EXPIRE_ACCOUNT: expire_account,
     WorkKind.PURGE: purge_year,
     WorkKind.REMIND: _remind,
     WorkKind.RECKON_SPEND: _reckon_spend,
@@ -83,6 +89,8 @@ async def perform(till: Till, taken: Taken) -> None:
         await expire_action(till, UUID(taken.subject), taken)
     elif taken.kind is WorkKind.EXPIRE_PENDING:
         await expire_pending(till, taken.account_id, UUID(taken.subject), taken)
+    elif taken.kind is WorkKind.EXPIRE_ACCOUNT:
+        await expire_account(till, taken)
     else:
         await till.run(_do_duty, taken)
 

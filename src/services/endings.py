@@ -1,5 +1,6 @@
 """Trials that begin, subscriptions that end, and what can be taken back of that."""
 
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -99,9 +100,15 @@ async def _cancel_now(work: Work, standing: Standing, *, prorated: bool, reason:
     account = standing.account
     check_action(standing, Action.CANCEL_NOW)
     await check_nothing_pends(work, standing)
+    await end_now(work, standing, now_of(work, account), prorated=prorated, reason=reason)
+    return Placed(account_id=account.id)
+
+
+async def end_now(work: Work, standing: Standing, at: datetime, *, prorated: bool, reason: str) -> None:
+    """End what runs at an instant of now; a draft that waits has to be finalised and paid before."""
+    account = standing.account
     if standing.drafts:
         raise DraftWaits
-    at = now_of(work, account)
     started = _running(standing).usage_period_start
     await books.recognise(work, account, at)
     lines = lines_at_cancellation(standing, at) if prorated else []
@@ -118,7 +125,6 @@ async def _cancel_now(work: Work, standing: Standing, *, prorated: bool, reason:
     # What was not given back is earned: nothing more is served for it.
     await books.recognise(work, account, at, everything=True)
     await draft_closed_period(work, standing, started, InvoiceKind.FINAL, at)
-    return Placed(account_id=account.id)
 
 
 async def resume(till: Till, principal: Principal, request: Request, account_id: UUID | None) -> Placed:

@@ -152,26 +152,27 @@ def _table_of(month: Month) -> TableClause:
     return table(month.name, *(column(name.key, name.type) for name in names))
 
 
-def _may_change(now: datetime) -> ColumnElement[bool]:
-    """That late events could still change what an event counted for.
+def _is_kept(now: datetime) -> ColumnElement[bool]:
+    """That late events could still change what an event counted for, or that a legal hold keeps it.
 
     On a test clock time stands still for as long as somebody likes; elsewhere a period takes events for 35 days more.
     """
-    on_test_clock = exists().where(
-        BillingAccount.id == UsageEvent.account_id, BillingAccount.test_clock_id.is_not(None)
+    by_account = exists().where(
+        BillingAccount.id == UsageEvent.account_id,
+        or_(BillingAccount.test_clock_id.is_not(None), BillingAccount.legal_hold.is_not(None)),
     )
     takes_events = exists().where(
         UsagePeriod.account_id == UsageEvent.account_id,
         UsagePeriod.start_at == UsageEvent.period_start,
         or_(UsagePeriod.closed_at.is_(None), UsagePeriod.end_at > now - LATE),
     )
-    return or_(on_test_clock, takes_events)
+    return or_(by_account, takes_events)
 
 
 async def _is_needed(database: Database, month: Month, now: datetime) -> bool:
     begin, end = _bounds(month).values()
     async with database.read() as session:
-        needed = select(UsageEvent.id).where(UsageEvent.id >= begin, UsageEvent.id < end, _may_change(now)).limit(1)
+        needed = select(UsageEvent.id).where(UsageEvent.id >= begin, UsageEvent.id < end, _is_kept(now)).limit(1)
         return await session.scalar(needed) is not None
 
 
@@ -210,17 +211,28 @@ async def _drop(database: Database, month: Month) -> int:
             done += len(ids)
 
 
-async def _delete_batch(database: Database, now: datetime, before: datetime) -> int:
-    """Delete some events that lie in no partition that could go as a whole. Gives how many."""
+def _are_old(database: Database, now: datetime, before: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     # Where a month goes as a whole, it is waited for until all of it may.
     end = first_id_at(before if database.is_sqlite else Month.of(before).begins_at)
+    return UsageEvent.id < end, ~_is_kept(now)
+
+
+async def count_old(database: Database, now: datetime, keep: timedelta) -> int:
+    """How many events `let_go` would delete."""
+    async with database.read() as session:
+        counted = select(func.count()).select_from(UsageEvent).where(*_are_old(database, now, now - keep))
+        return int(await session.scalar(counted) or 0)
+
+
+async def _delete_batch(database: Database, now: datetime, before: datetime) -> int:
+    """Delete some events that lie in no partition that could go as a whole. Gives how many."""
     async with database.work(KEEPER) as work:
         if not (database.is_sqlite or await _is_alone(work)):
             return 0
         rows = (
             await work.session.execute(
                 select(UsageEvent.id, UsageEvent.account_id, UsageEvent.event_id, UsageEvent.accepted_at)
-                .where(UsageEvent.id < end, ~_may_change(now))
+                .where(*_are_old(database, now, before))
                 .order_by(UsageEvent.id)
                 .limit(BATCH)
             )

@@ -73,6 +73,8 @@ class Action(StrEnum):
     REQUEST_EXPORT = "REQUEST_EXPORT"
     APPLY_RECOMMENDATION = "APPLY_RECOMMENDATION"
     DISMISS_RECOMMENDATION = "DISMISS_RECOMMENDATION"
+    CLOSE_ACCOUNT = "CLOSE_ACCOUNT"
+    SET_LEGAL_HOLD = "SET_LEGAL_HOLD"
 
 
 ANY: States = frozenset({None, *S})
@@ -86,6 +88,8 @@ RIGHTS: dict[Action, Right] = {
     Action.ISSUE_CREDIT_NOTE: Right.OPERATE,
     Action.RECORD_PAYMENT: Right.OPERATE,
     Action.REVIEW_REFUND: Right.OPERATE,
+    Action.CLOSE_ACCOUNT: Right.ADMINISTER,
+    Action.SET_LEGAL_HOLD: Right.OPERATE,
 }
 """What an action needs; `MANAGE_BILLING` where nothing is said."""
 
@@ -99,6 +103,7 @@ STATES: dict[Action, States] = {
     Action.RESUME_SUBSCRIPTION: frozenset(RUNNING),
     Action.REACTIVATE_SUBSCRIPTION: frozenset({S.CANCELED}),
     Action.APPLY_RECOMMENDATION: frozenset({S.ACTIVE, S.PAST_DUE}),
+    Action.CLOSE_ACCOUNT: ANY - {S.EXPIRED},
 }
 """The states in which an action is possible; all where nothing is said."""
 
@@ -156,6 +161,8 @@ def check_state(account: BillingAccount, subscription: Subscription | None, acti
     if action not in STATES:
         return
     if account.closed_at is not None:
+        if action is Action.CLOSE_ACCOUNT:
+            raise InvalidTransition("The account is closed already.", FIELD)
         raise AccountCanceled("The account is closed for good.", FIELD)
     status = subscription.status if subscription else None
     if status not in STATES[action]:
@@ -173,11 +180,15 @@ def check_tenant_state(
     """Refuse a tenant what its account's state does not allow."""
     if principal.is_operator or action not in STATES_OF_TENANTS:
         return
+    status = subscription.status if subscription else None
+    if account.closed_at is not None:
+        # As after a cancellation, until the data is deleted: what is owed can be paid, and what is there taken along.
+        status = S.CANCELED if account.data_deleted_at is None else S.EXPIRED
+    if status in STATES_OF_TENANTS[action]:
+        return
     if account.closed_at is not None:
         raise AccountCanceled("The account is closed for good.", FIELD)
-    status = subscription.status if subscription else None
-    if status not in STATES_OF_TENANTS[action]:
-        raise _wrong_state(status, action)
+    raise _wrong_state(status, action)
 
 
 async def require_action(work: Work, principal: Principal, account: BillingAccount, action: Action) -> None:

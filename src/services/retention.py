@@ -1,16 +1,19 @@
 """Retention: invoices, credit notes and books go when their years are over, and never before."""
 
-from collections import defaultdict
+import logging
+from collections import Counter, defaultdict
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import CursorResult, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
 
-from ..database import Work
+from ..database import Actor, Database, Work
 from ..models import (
+    Base,
     BillingAccount,
     CreditNote,
     CreditNoteLine,
@@ -19,6 +22,7 @@ from ..models import (
     Document,
     DocumentBytes,
     DocumentKind,
+    DueWork,
     Dunning,
     EntryKind,
     Invoice,
@@ -29,6 +33,7 @@ from ..models import (
     LedgerAccount,
     LedgerEntry,
     LedgerPosting,
+    PendingChange,
     PurgePass,
     RefundReason,
     RefundRequest,
@@ -38,7 +43,10 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
-from .due_work import enqueue
+from .due_work import APART, Taken, claim, enqueue, finish, mark_vain
+from .tills import Till
+
+log = logging.getLogger("plafond.retention")
 
 
 async def keep_until_due(work: Work, account: BillingAccount, issuer: Issuer, issued_at: datetime) -> None:
@@ -53,16 +61,28 @@ def purged_from(issuer: Issuer, year: int) -> datetime:
     return datetime(year + issuer.retention_years + 1, 1, 1, tzinfo=zone).astimezone(UTC)
 
 
-async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
-    """Delete what was issued in a year, of one account. What a younger document still names stays until that goes."""
-    session = work.session
-    year = year.partition("@")[0]
+async def purge_year(work: Work, account: BillingAccount, year: str) -> Counter[str]:
+    """Delete what was issued in a year, of one account. What a younger document still names stays until that goes.
+
+    Gives how many rows went, by table.
+    """
+    session, gone = work.session, Counter[str]()
+    subject, year = year, year.partition("@")[0]
     issuer = await session.get_one(Issuer, account.issuer_id)
     due_at = purged_from(issuer, int(year))
     if work.clock.now_for(account) < due_at:
         # The years to keep have grown since this was planned.
         await enqueue(work, account, WorkKind.PURGE, f"{year}@{due_at.year}", due_at)
-        return
+        return gone
+    if account.legal_hold is not None:
+        await mark_vain(work, account, WorkKind.PURGE, subject)
+        return gone
+
+    async def drop(table: type[Base], *where: ColumnElement[bool]) -> None:
+        result = await session.execute(delete(table).where(*where))
+        assert isinstance(result, CursorResult), "rows were deleted"
+        gone[str(table.__tablename__)] += result.rowcount
+
     zone = ZoneInfo(issuer.timezone)
     end = datetime(int(year) + 1, 1, 1, tzinfo=zone)
     session.add(PurgePass(account_id=account.id))
@@ -72,27 +92,46 @@ async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
             select(CreditNote.id).where(CreditNote.account_id == account.id, CreditNote.issued_at < end)
         )
     )
-    await session.execute(delete(CreditNoteTax).where(CreditNoteTax.credit_note_id.in_(notes)))
-    await session.execute(delete(CreditNoteLine).where(CreditNoteLine.credit_note_id.in_(notes)))
+    await drop(CreditNoteTax, CreditNoteTax.credit_note_id.in_(notes))
+    await drop(CreditNoteLine, CreditNoteLine.credit_note_id.in_(notes))
     noted = RefundRequest.credit_note_id.in_(notes)
     await session.execute(update(RefundRequest).where(noted).values(credit_note_id=None))
-    await session.execute(delete(CreditNote).where(CreditNote.id.in_(notes)))
+    await drop(CreditNote, CreditNote.id.in_(notes))
     await session.flush()
     invoices = await _find_unneeded(work, account, end)
     lines = list(await session.scalars(select(InvoiceLine.id).where(InvoiceLine.invoice_id.in_(invoices))))
     for carried in await session.scalars(select(Transaction).where(Transaction.carried_to_invoice_id.in_(invoices))):
         carried.carried_to_invoice_id = carried.invoice_id if carried.invoice_id not in invoices else None
-    await session.execute(delete(Deferral).where(Deferral.line_id.in_(lines)))
-    await session.execute(delete(InvoiceTax).where(InvoiceTax.invoice_id.in_(invoices)))
+    await drop(Deferral, Deferral.line_id.in_(lines))
+    await drop(InvoiceTax, InvoiceTax.invoice_id.in_(invoices))
     # First the lines that credit others of the same year, then the others.
-    credits_first = InvoiceLine.credited_line_id.is_not(None)
-    await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines), credits_first))
-    await session.execute(delete(InvoiceLine).where(InvoiceLine.id.in_(lines)))
-    movements = list(await session.scalars(select(Transaction.id).where(Transaction.invoice_id.in_(invoices))))
-    await session.execute(delete(RefundRequest).where(RefundRequest.charge_id.in_(movements)))
-    await session.execute(delete(Transaction).where(Transaction.id.in_(movements)))
-    await session.execute(delete(Dunning).where(Dunning.invoice_id.in_(invoices)))
-    await session.execute(delete(Invoice).where(Invoice.id.in_(invoices)))
+    await drop(InvoiceLine, InvoiceLine.id.in_(lines), InvoiceLine.credited_line_id.is_not(None))
+    await drop(InvoiceLine, InvoiceLine.id.in_(lines))
+    # With them what was tried and came to nothing, and so made no invoice.
+    failed = (TransactionStatus.FAILED, TransactionStatus.CANCELED)
+    movements = list(
+        await session.scalars(
+            select(Transaction.id).where(
+                or_(
+                    Transaction.invoice_id.in_(invoices),
+                    and_(
+                        Transaction.account_id == account.id,
+                        Transaction.invoice_id.is_(None),
+                        Transaction.kind == TransactionKind.CHARGE,
+                        Transaction.status.in_(failed),
+                        Transaction.created_at < end,
+                    ),
+                )
+            )
+        )
+    )
+    await drop(RefundRequest, RefundRequest.charge_id.in_(movements))
+    await drop(Transaction, Transaction.id.in_(movements))
+    paid = select(Transaction.id).where(Transaction.pending_change_id == PendingChange.id).exists()
+    is_ended = PendingChange.ended_at < end
+    await drop(PendingChange, PendingChange.account_id == account.id, is_ended, ~paid)
+    await drop(Dunning, Dunning.invoice_id.in_(invoices))
+    await drop(Invoice, Invoice.id.in_(invoices))
     documents = list(
         await session.scalars(
             select(Document.id).where(
@@ -100,16 +139,83 @@ async def purge_year(work: Work, account: BillingAccount, year: str) -> None:
             )
         )
     )
-    await session.execute(delete(DocumentBytes).where(DocumentBytes.document_id.in_(documents)))
-    await session.execute(delete(Document).where(Document.id.in_(documents)))
+    await drop(DocumentBytes, DocumentBytes.document_id.in_(documents))
+    await drop(Document, Document.id.in_(documents))
     await _bring_forward(work, account, end)
     await session.execute(delete(PurgePass).where(PurgePass.account_id == account.id))
+    log.info("purged the books of %s of %s: %d invoices, %d credit notes", year, account.id, len(invoices), len(notes))
     work.audit(
         account,
         "documents.purged",
         f"billing_account:{account.id}",
         after={"year": int(year), "invoices": len(invoices), "creditNotes": len(notes)},
     )
+    return +gone
+
+
+class _Undone(Exception):
+    """Rolls back what was only tried."""
+
+
+async def preview_due(database: Database, actor: Actor, now: datetime) -> Counter[str]:
+    """How many rows of books would go by now: each year that is due is purged, and that is undone."""
+    found = Counter[str]()
+    by_account: dict[UUID, list[str]] = defaultdict(list)
+    for account_id, year in await _list_due(database, now):
+        by_account[account_id].append(year)
+    for account_id, years in by_account.items():
+        with suppress(_Undone):
+            async with database.work(actor) as work:
+                account = (await work.lock_accounts([account_id]))[account_id]
+                for year in years:
+                    found += await purge_year(work, account, year)
+                raise _Undone
+    return found
+
+
+async def purge_due(till: Till, now: datetime) -> Counter[str]:
+    """Purge the books of each year that is due by now, unless other work of its account comes first."""
+    gone = Counter[str]()
+    for account_id in sorted({account_id for account_id, _ in await _list_due(till.database, now)}):
+        while taken := await till.run(_claim, now, account_id):
+            gone += await till.run(_purge_taken, taken)
+    return gone
+
+
+async def _claim(work: Work, now: datetime, account_id: UUID) -> Taken | None:
+    taken = await claim(work, now, limit=1, account_id=account_id, kinds=frozenset({WorkKind.PURGE}))
+    return taken[0] if taken else None
+
+
+async def _purge_taken(work: Work, taken: Taken) -> Counter[str]:
+    account = (await work.lock_accounts([taken.account_id]))[taken.account_id]
+    await finish(work, taken)
+    return await purge_year(work, account, taken.subject)
+
+
+async def _list_due(database: Database, now: datetime) -> list[tuple[UUID, str]]:
+    earlier = aliased(DueWork)
+    comes_first = exists().where(
+        earlier.account_id == DueWork.account_id,
+        earlier.done_at.is_(None),
+        earlier.kind.not_in((*APART, WorkKind.PURGE)),
+        or_(earlier.due_at < DueWork.due_at, and_(earlier.due_at == DueWork.due_at, earlier.rank < DueWork.rank)),
+    )
+    async with database.read() as session:
+        rows = await session.execute(
+            select(DueWork.account_id, DueWork.subject)
+            .join(BillingAccount, BillingAccount.id == DueWork.account_id)
+            .where(
+                DueWork.kind == WorkKind.PURGE,
+                DueWork.done_at.is_(None),
+                DueWork.parked_at.is_(None),
+                DueWork.due_at <= now,
+                BillingAccount.test_clock_id.is_(None),
+                ~comes_first,
+            )
+            .order_by(DueWork.due_at, DueWork.id)
+        )
+        return [(row.account_id, row.subject) for row in rows]
 
 
 async def _find_unneeded(work: Work, account: BillingAccount, end: datetime) -> list[object]:

@@ -457,6 +457,8 @@ async def test_viewer_can_says_who_may_record_usage(client: Client, world: World
 # nothing, and is refused for that alone.
 ORDER = 'planKey: "nope", interval: MONTH'
 ASKING = {
+    "CLOSE_ACCOUNT": 'closeBillingAccount(input: { ACCOUNT, confirm: "not its name" })',
+    "SET_LEGAL_HOLD": 'setLegalHold(input: { ACCOUNT, reason: "" })',
     "RECORD_USAGE": "recordUsage(input: { events: [] })",
     "UPDATE_ACCOUNT": "updateBillingAccount(input: { ACCOUNT })",
     "UPDATE_COMPANY": "updateCompany(input: { ACCOUNT })",
@@ -511,7 +513,7 @@ TENANTS_MAY = {
     "suspended": PAYING | {"CANCEL_SUBSCRIPTION"},
     "canceled": PAYING | {"REACTIVATE_SUBSCRIPTION"},
     "expired": ALWAYS,
-    "closed": ALWAYS,
+    "closed": PAYING,
 }
 """What the states allow to an owner or a billing admin, by §4."""
 FOR_ROLE_OR_STATE = {"FORBIDDEN", "INVALID_TRANSITION", "ACCOUNT_SUSPENDED", "ACCOUNT_CANCELED", "INVOICE_PAID"}

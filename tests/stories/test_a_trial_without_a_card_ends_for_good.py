@@ -1,6 +1,7 @@
 """A trial that nobody pays for: cancelled at its end, free from then on, and deleted after 90 days."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from ..conftest import Client, World
 from .life import Life, lines_of
@@ -68,7 +69,7 @@ async def test_a_trial_without_a_card_ends_for_good(client: Client, world: World
         ("cancelSubscription", {}),
         ("resumeSubscription", {}),
     ):
-        (code,) = await owner.refused(mutation, **given)
+        (code,) = await life.refused(mutation, **given)
         assert code in ("ACCOUNT_CANCELED", "INVALID_TRANSITION"), mutation
     assert await life.invoices() == []
     assert await life.credit_notes() == []
@@ -87,12 +88,9 @@ async def test_a_trial_that_is_over_is_read_only_and_then_closed(client: Client,
     assert await owner.refused("updateBillingAccount", name="Other") == ["ACCOUNT_CANCELED"]
     await life.advance(datetime(2026, 6, 14, 9, tzinfo=UTC))
     assert (await life.use(quantity=1, at=STARTED))["code"] == "ACCOUNT_CANCELED"
-    for mutation, given in (
-        ("updateBillingAccount", {"name": "Other"}),
-        ("updateCompany", {"legalName": "Other"}),
-        ("addPaymentMethod", {"token": "pm_card_visa"}),
-    ):
-        assert await owner.refused(mutation, **given) == ["ACCOUNT_CANCELED"], mutation
+    # Its people went with its data: nobody of them is let in any more.
+    answer: Any = await client.ask(owner.token, "{ viewer { kind } }")
+    assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
     assert await life.books() == {}
     await life.audit(world)
 

@@ -182,6 +182,7 @@ def upgrade() -> None:
     sa.Column('spike_alerts', sa.Boolean(), nullable=False),
     sa.Column('keys_may_ingest', sa.Boolean(), nullable=False),
     sa.Column('closed_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('data_deleted_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('legal_hold', sa.String(), nullable=True),
     sa.Column('test_clock_id', sa.Uuid(), nullable=True),
     sa.Column('sequence', sa.BigInteger(), nullable=False),

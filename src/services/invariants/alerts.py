@@ -99,7 +99,7 @@ async def _check_events(session: ReadSession, found: Findings) -> None:
 
 
 async def _check_orphans(session: ReadSession, found: Findings) -> None:
-    """What the outbox tells of is there, until the account expires and its alerts are deleted."""
+    """What the outbox tells of is there, until the account's data is deleted."""
     raised = _raised().subquery()
     statement = (
         select(raised.c.account_id, raised.c.sequence, raised.c.alert_id)
@@ -110,9 +110,11 @@ async def _check_orphans(session: ReadSession, found: Findings) -> None:
                 Alert.account_id == raised.c.account_id,
             ),
         )
+        .join(BillingAccount, BillingAccount.id == raised.c.account_id)
         .outerjoin(Subscription, Subscription.account_id == raised.c.account_id)
         .where(
             Alert.id.is_(None),
+            BillingAccount.data_deleted_at.is_(None),
             or_(Subscription.id.is_(None), Subscription.status != SubscriptionStatus.EXPIRED),
         )
         .order_by(raised.c.account_id, raised.c.sequence)
@@ -165,8 +167,19 @@ async def _check_episodes(session: ReadSession, found: Findings) -> None:
                 earlier.episode == Alert.episode - 1,
             ),
         )
-        # Where a clock was put back the instants lie: then the places of the events tell what came first.
-        .where(or_(earlier.resolved_at.is_(None), and_(earlier.resolved_at > Alert.raised_at, ~resolved_between)))
+        .join(BillingAccount, BillingAccount.id == Alert.account_id)
+        # Where a clock was put back the instants lie: then the places of the events tell what came first, while these
+        # are kept.
+        .where(
+            or_(
+                earlier.resolved_at.is_(None),
+                and_(
+                    earlier.resolved_at > Alert.raised_at,
+                    ~resolved_between,
+                    earlier.sequence >= BillingAccount.kept_after_sequence,
+                ),
+            )
+        )
         .order_by(Alert.account_id, Alert.sequence)
     )
     async for account_id, subject, threshold, episode in stream(session, over):
