@@ -50,6 +50,7 @@ from .resolvers.reservation_mutation import ReservationMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
+from .resolvers.webhook_mutation import WebhookMutation
 from .schema.billing import MetricUsage
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
@@ -330,6 +331,7 @@ class ProductionMutation(
     RefundMutation,
     ExportMutation,
     RecommendationMutation,
+    WebhookMutation,
 ):
     """The root of mutations, by area."""
 

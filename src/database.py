@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Concatenate, NewType, ParamSpec, TypeVar
 from uuid import UUID
@@ -44,7 +45,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeEngine
 
 from .clock import Clock
-from .models import AuditEntry, Base, BillingAccount, OutboxEvent
+from .models import AuditEntry, Base, BillingAccount, Deployment, OutboxEvent
 
 ReadSession = NewType("ReadSession", AsyncSession)
 """What only reads asks for this one."""
@@ -169,21 +170,51 @@ class Work:
         after: dict[str, Any] | None = None,
     ) -> None:
         """Add an entry to a locked account's audit chain."""
-        account.audit_count += 1
+        at = self.clock.now_for(account)
+        self._add_audit_entry(account, account.id, at, action, subject, before=before, after=after)
+
+    async def audit_deployment(
+        self,
+        action: str,
+        subject: str,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+    ) -> None:
+        """Add an entry about what belongs to no account, under the deployment's lock: taken before any account's."""
+        deployment = (
+            await self.session.scalars(
+                select(Deployment).with_for_update().execution_options(populate_existing=True),
+            )
+        ).one()
+        self._add_audit_entry(deployment, None, self.clock.now(), action, subject, before=before, after=after)
+
+    def _add_audit_entry(
+        self,
+        chain: BillingAccount | Deployment,
+        account_id: UUID | None,
+        at: datetime,
+        action: str,
+        subject: str,
+        *,
+        before: dict[str, Any] | None,
+        after: dict[str, Any] | None,
+    ) -> None:
+        chain.audit_count += 1
         entry = AuditEntry(
-            account_id=account.id,
-            number=account.audit_count,
-            at=self.clock.now_for(account),
+            account_id=account_id,
+            number=chain.audit_count,
+            at=at,
             actor=self.actor.name,
             origin=self.actor.origin,
             action=action,
             object=subject,
             before=before or {},
             after=after or {},
-            previous_hash=account.audit_hash,
+            previous_hash=chain.audit_hash,
             hash="",
         )
-        entry.hash = account.audit_hash = hash_audit_entry(entry)
+        entry.hash = chain.audit_hash = hash_audit_entry(entry)
         self.session.add(entry)
 
     async def insert_or_ignore(self, table: type[Base], rows: list[dict[str, Any]]) -> None:
