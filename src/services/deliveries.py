@@ -305,7 +305,8 @@ async def take_next(work: Work, lease: Lease, outcome: Outcome | None, *, may_go
         reach("webhook.before_commit")
     is_resting = endpoint.rests_until is not None and endpoint.rests_until > now
     if not may_go_on or is_resting or endpoint.status is not EndpointStatus.ENABLED:
-        return _give_back(endpoint, now)
+        _give_back(endpoint, now)
+        return None
     delivery = await work.session.scalar(
         select(WebhookDelivery)
         .where(
@@ -318,7 +319,8 @@ async def take_next(work: Work, lease: Lease, outcome: Outcome | None, *, may_go
         .execution_options(populate_existing=True)
     )
     if delivery is None:
-        return _give_back(endpoint, now)
+        _give_back(endpoint, now)
+        return None
     delivery.tries += 1
     work.session.add(
         WebhookAttempt(

@@ -511,8 +511,7 @@ _NOTICES = {
     ),
     "WEBHOOK_FAILING": (
         "Nothing was delivered for five days. See its deliveries, mend the receiver, then switch it on again.",
-        "Fünf Tage lang kam nichts an. Sehen Sie die Zustellungen an, beheben Sie den Fehler beim Empfänger, und "
-        "schalten Sie ihn wieder ein.",
+        "Fünf Tage lang kam nichts an. Prüfen Sie Zustellungen und Empfänger, dann schalten Sie ihn wieder ein.",
         "Rien n'a été livré pendant cinq jours. Consultez les livraisons, réparez le récepteur, puis réactivez-le.",
         "Durante cinco días no se entregó nada. Consulte las entregas, arregle el receptor y vuelva a activarlo.",
         "Vijf dagen lang kwam niets aan. Bekijk de leveringen, herstel de ontvanger en schakel het weer in.",
