@@ -414,8 +414,7 @@ class Query:
         chosen = None if keys is None else [key for key in keys if key is not None]
         statement = events.select_events(info.context.principal, chosen, types)
         async with info.context.read() as session:
-            await events.check_kept(session, after or before)
-            part = await read_slice(session, events.ORDER, statement, events.ORDER_KINDS, window)
+            part = await events.read_events(session, statement, window)
         return Connection[BillingEvent].of(part, BillingEvent.of)
 
     @query(Right.OPERATE)

@@ -14,6 +14,7 @@ from .access import Principal, Right
 from .cursors import decode_cursor, encode_cursor
 from .errors import ErrorCode, RequestRefused
 from .global_ids import encode_global_id
+from .paging import Slice, Window
 
 KEPT_DAYS = 90
 MAX_BYTES = 20_000
@@ -170,8 +171,8 @@ def check_types(types: Collection[str] | None) -> str | None:
 def select_events(
     principal: Principal, account_ids: Collection[UUID] | None, types: Collection[str] | None
 ) -> Select[OutboxEvent]:
-    """The events that a caller may read, oldest first: those with a place among all."""
-    statement = select(OutboxEvent).where(OutboxEvent.position.is_not(None)).order_by(OutboxEvent.position)
+    """The events that a caller may read: those with a place among all."""
+    statement = select(OutboxEvent).where(OutboxEvent.position.is_not(None))
     readable = principal.list_accounts(Right.READ_BILLING)
     if account_ids is not None:
         statement = statement.where(OutboxEvent.account_id.in_(account_ids))
@@ -209,10 +210,30 @@ def place_of(cursor: str) -> int:
     return int(decode_cursor(ORDER, cursor, ORDER_KINDS)[0])
 
 
-async def check_kept(session: ReadSession, cursor: str | None) -> None:
-    """Refuse a cursor behind which events are gone, with the oldest that are still there."""
+async def read_events(session: ReadSession, statement: Select[OutboxEvent], window: Window) -> Slice[OutboxEvent]:
+    """A part of the list, oldest first. A cursor behind which events are gone is refused."""
+    cursor = window.before if window.backwards else window.after
+    place = await _find_place(session, cursor)
+    part = statement.order_by(OutboxEvent.position.desc() if window.backwards else OutboxEvent.position)
+    if place is not None:
+        part = part.where(OutboxEvent.position < place if window.backwards else OutboxEvent.position > place)
+    rows = list(await session.scalars(part.limit(window.size + 1)))
+    total = await session.scalar(select(func.count()).select_from(statement.subquery()))
+    beyond, shown = len(rows) > window.size, rows[: window.size]
+    if window.backwards:
+        shown.reverse()
+    return Slice(
+        [(cursor_of(event), event) for event in shown],
+        total or 0,
+        has_previous=beyond if window.backwards else place is not None,
+        has_next=place is not None if window.backwards else beyond,
+    )
+
+
+async def _find_place(session: ReadSession, cursor: str | None) -> int | None:
+    """The position of a cursor. Where events behind it are gone, it is refused with the oldest that are still there."""
     if cursor is None:
-        return
+        return None
     place = place_of(cursor)
     oldest = (
         await session.execute(
@@ -226,12 +247,12 @@ async def check_kept(session: ReadSession, cursor: str | None) -> None:
         (await session.scalar(select(Deployment.last_position)) or 0) if oldest is None else (oldest.position or 1) - 1
     )
     if place >= kept_after:
-        return
+        return place
     begins = "" if oldest is None else f" The oldest one still there is of {oldest.at.isoformat()}."
     raise RequestRefused(
         ErrorCode.CURSOR_EXPIRED,
         f"Events are kept for {KEPT_DAYS} days, and those behind this cursor are gone.{begins} Read what they would "
-        f"have told from the objects themselves, then go on with `after: {cursor_at(kept_after)}`.",
+        f"have told from the objects themselves, then go on with this `after`: {cursor_at(kept_after)}",
     )
 
 
