@@ -11,8 +11,8 @@ from ..resolvers.context import Context
 from ..services.access import Principal
 
 ANSWER_S = 10.0
-VARIABLES = {"accountId": ("ID!", "ID"), "eventId": ("ID!", "ID"), "subjectId": ("ID",)}
-"""What a query may declare, and as what: `subjectId` is null where the event is about the account itself."""
+VARIABLES = {"accountId": ("ID!", "ID"), "eventId": ("ID!", "ID"), "subjectId": ("ID!", "ID")}
+"""What a query may declare, and as what."""
 
 
 class SchemaQueries:
@@ -46,7 +46,7 @@ class SchemaQueries:
         faults = find_faults(query)
         return faults[0].message.partition(" Did you mean")[0][:500] if faults else None
 
-    async def answer(self, query: str, principal: Principal, variables: Mapping[str, str | None]) -> dict[str, Any]:
+    async def answer(self, query: str, principal: Principal, variables: Mapping[str, str]) -> dict[str, Any]:
         """What the query comes to, with a caller's rights: as GraphQL answers, errors masked."""
         context = self._make_context("webhook")
         context.caller = principal

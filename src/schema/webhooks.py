@@ -170,7 +170,7 @@ _URL = (
 _TYPES = "The types of events to hear of, as docs/webhooks.md lists them; of all where it is empty."
 _QUERY = (
     "A GraphQL query, whose answer becomes the message's `data`. It may declare $accountId: ID!, $eventId: ID! and "
-    "$subjectId: ID, is asked once for each event with the right to read that account, and is held to the limits of "
+    "$subjectId: ID!, is asked once for each event with the right to read that account, and is held to the limits of "
     f"requests. Where the answer is larger than {MAX_BYTES:,} bytes, the event's own data is sent instead, marked "
     "`truncated`. At most 10,000 characters."
 )

@@ -96,12 +96,12 @@ _TYPES_BY_KEY = {
 _INTERNAL = frozenset({"accountId", "forOperators"})
 
 
-def subject_of(event: OutboxEvent) -> str | None:
-    """The global id of what an event is about; none where it is the account itself."""
+def subject_of(event: OutboxEvent) -> str:
+    """The global id of what an event is about, which may be the account itself."""
     for key, type_name in _TYPES_BY_KEY.items():
         if event.payload.get(key):
             return encode_global_id(type_name, event.payload[key])
-    return None
+    return encode_global_id("BillingAccount", event.account_id)
 
 
 def describe_event(event: OutboxEvent, external_id: str) -> dict[str, Any]:

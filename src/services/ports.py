@@ -304,7 +304,7 @@ class PayloadQueries(Protocol):
         """Why a document cannot be one; none where it can."""
         ...
 
-    async def answer(self, query: str, principal: Principal, variables: Mapping[str, str | None]) -> dict[str, Any]:
+    async def answer(self, query: str, principal: Principal, variables: Mapping[str, str]) -> dict[str, Any]:
         """What it comes to for an event, with that caller's rights: `data`, and `errors` where there are some."""
         ...
 

@@ -123,15 +123,13 @@ async def _render(database: Database, hooks: Hooks, lease: Lease, sending: Sendi
     plain = _describe(subject, sending, database)
     if lease.query is None or subject.account_id is None:
         return write_body(plain)
-    answer = await hooks.queries.answer(
-        lease.query,
-        principal_of(lease, subject),
-        {
-            "accountId": encode_global_id("BillingAccount", subject.account_id),
-            "eventId": sending.message_id,
-            "subjectId": None if subject.event is None else subject_of(subject.event),
-        },
-    )
+    account_id = encode_global_id("BillingAccount", subject.account_id)
+    variables = {
+        "accountId": account_id,
+        "eventId": sending.message_id,
+        "subjectId": account_id if subject.event is None else subject_of(subject.event),
+    }
+    answer = await hooks.queries.answer(lease.query, principal_of(lease, subject), variables)
     body = write_body(plain | answer)
     return write_body(plain | {"truncated": True}) if is_too_large(body) else body
 

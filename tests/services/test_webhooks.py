@@ -1,6 +1,7 @@
 """Webhooks out: what is planned, sent, tried again, given up, and told of."""
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from plafond.models import (
     DeliveryStatus,
     DisabledReason,
     EndpointStatus,
+    Invoice,
     Notice,
     OutboxEvent,
     WebhookAttempt,
@@ -512,7 +514,7 @@ async def test_operators_hear_of_all_accounts_and_tenants_not_of_what_is_for_ope
         assert await i10(world) == []
 
 
-QUERY = """query($accountId: ID!, $subjectId: ID) {
+QUERY = """query($accountId: ID!, $subjectId: ID!) {
   billingAccount(id: $accountId) { externalId }
   node(id: $subjectId) { ... on Invoice { number total { amount } } } }"""
 ASKS = """query($accountId: ID!, $eventId: ID!) {
@@ -539,6 +541,16 @@ async def test_a_query_s_answer_is_the_payload_with_the_endpoint_s_rights(world:
         assert content["data"]["other"] is None, "it reads its own account, and no other"
         assert content["data"]["viewer"]["scopes"] == ["billing:read"]
         assert all_.messages[-1].content["data"]["other"] is None
+        # What an event is about is the invoice, where it is about one.
+        about = await post.make(account.id, own.url, query=QUERY, event_types=["invoice.paid"])
+        async with world.database.work(ACTOR) as work:
+            invoice = (await work.session.scalars(select(Invoice).where(Invoice.account_id == account.id))).first()
+            assert invoice is not None
+            locked = (await work.lock_accounts([account.id]))[account.id]
+            work.emit(locked, "invoice.paid", {"invoiceId": str(invoice.id), "number": invoice.number})
+        await post.run()
+        [paid] = await deliveries_of(world, about)
+        assert json.loads(paid.body or "")["data"]["node"]["number"] == invoice.number
         assert all_.messages[-1].content["data"]["billingAccount"]["externalId"] == "acme"
         # The body is made once.
         row = (await deliveries_of(world, endpoint))[-1]
@@ -578,7 +590,10 @@ DEEP_LISTS = "{ a(first: 100) { nodes { b(first: 100) { nodes { c(first: 100) { 
         ("{ a: __typename } query b { __typename }", "The document holds one query"),
         ("type A { b: Int }", "The document holds one query"),
         ("query($id: ID!) { node(id: $id) { id } }", "`$id: ID!` is not given to the query: it may declare $accountId"),
-        ("query($subjectId: ID!) { node(id: $subjectId) { id } }", "`$subjectId: ID!` is not given to the query"),
+        (
+            "query($subjectId: [ID!]!) { nodes(ids: $subjectId) { id } }",
+            "`$subjectId: [ID!]!` is not given to the query",
+        ),
         ("query($eventId: String!) { __typename }", "`$eventId: String!` is not given"),
         ("{ nothing }", "Cannot query field 'nothing' on type 'Query'."),
         ("{ billingAccount { " + "nextBilling { " * 20 + "at" + " }" * 22, "nested more than 16 deep"),
