@@ -108,7 +108,7 @@ async def check_sent(sent: Sent) -> None:
     assert len(wanted) == EVENTS
     first_times = [id_ for id_ in dict.fromkeys(sent.receiver.ids) if id_ in set(wanted)]
     assert first_times == wanted
-    by_id = {encode_id("BillingEvent", event_id): body for event_id, body in bodies.items()}
+    by_id = {str(encode_id("BillingEvent", event_id)): body for event_id, body in bodies.items()}
     for message in sent.receiver.messages:
         assert message.body.decode() == by_id[message.id], "the same bytes each time"
     await check_file(sent.database)

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from plafond.adapters.webhooks import HttpCourier
 from plafond.database import Database, Work
@@ -93,7 +93,7 @@ class Receiver:
     port: int = 0
     answering: Answering = field(default_factory=lambda: status(200, "thanks"))
     messages: list[Message] = field(default_factory=list[Message])
-    poured: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 
     @property
     def url(self) -> str:
@@ -104,6 +104,11 @@ class Receiver:
     def ids(self) -> list[str]:
         """The ids of what came, in order, repetitions too."""
         return [message.id for message in self.messages]
+
+    def hang_up(self) -> None:
+        """Close all connections, whatever they wait for."""
+        for task in self.tasks:
+            task.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -123,20 +128,18 @@ class Receiver:
 @asynccontextmanager
 async def run_receiver() -> AsyncGenerator[Receiver]:
     """A receiver on a free port, until the block ends."""
-    receiver, tasks = Receiver(), set[asyncio.Task[None]]()
+    receiver = Receiver()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(receiver.serve(reader, writer))
-        tasks.add(task)
+        receiver.tasks.add(asyncio.ensure_future(receiver.serve(reader, writer)))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     receiver.port = server.sockets[0].getsockname()[1]
     try:
         yield receiver
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        receiver.hang_up()
+        await asyncio.gather(*receiver.tasks, return_exceptions=True)
         server.close()
         await server.wait_closed()
 
@@ -157,7 +160,7 @@ class Post:
         """An endpoint; its secret is in the row."""
 
         async def act(work: Work) -> WebhookEndpoint:
-            given = EndpointFields(url=url, **fields)
+            given = cast("EndpointFields", {"url": url, **fields})
             return await create_endpoint(work, OPERATOR, account_id, given, make_secret(), self.rules)
 
         return await self.database.run(ACTOR, act)
