@@ -30,7 +30,7 @@ from ..services.access import Principal, Right
 from ..services.endpoint_urls import check_url
 from ..services.endpoints import EndpointFields, Rules
 from ..services.errors import InvalidInput, NotFound
-from ..services.events import cursor_at, place_of
+from ..services.events import cursor_at, find_place
 from ..services.idempotency import Request, idempotent
 from ..services.signing import make_secret
 from .access import find_account_id, find_id, mutation, require_operator, require_right
@@ -143,7 +143,10 @@ class WebhookMutation:
             wanted: UUID | int = delivery.id
         else:
             found = await _find_endpoint(info, input.endpoint_id or "")
-            wanted = place_of(input.after or "")
+            async with info.context.read() as session:
+                place = await find_place(session, input.after)
+            assert place is not None, "it was given"
+            wanted = place
         outcome = await info.context.run(
             _redeliver, _request(input, found.account_id), info.context.principal, found, wanted
         )

@@ -25,7 +25,7 @@ class WebhookAttempt:
     """A try."""
 
     number: int = said("Counted from 1, over all replays.")
-    at: datetime = said("When it began, by the wall clock; `webhook-timestamp` says the same.")
+    at: datetime = said("When it began, by the wall clock.")
     duration_ms: int = said("How long it took, in thousandths of a second.")
     status_code: int | None = said("The HTTP status that was answered; null where nothing was.")
     answer: str | None = said(

@@ -205,15 +205,10 @@ def cursor_at(position: int) -> str:
     return encode_cursor(ORDER, [position])
 
 
-def place_of(cursor: str) -> int:
-    """The position that a cursor names. `BAD_USER_INPUT` for what is none of this list."""
-    return int(decode_cursor(ORDER, cursor, ORDER_KINDS)[0])
-
-
 async def read_events(session: ReadSession, statement: Select[OutboxEvent], window: Window) -> Slice[OutboxEvent]:
     """A part of the list, oldest first. A cursor behind which events are gone is refused."""
     cursor = window.before if window.backwards else window.after
-    place = await _find_place(session, cursor)
+    place = await find_place(session, cursor)
     part = statement.order_by(OutboxEvent.position.desc() if window.backwards else OutboxEvent.position)
     if place is not None:
         part = part.where(OutboxEvent.position < place if window.backwards else OutboxEvent.position > place)
@@ -230,11 +225,12 @@ async def read_events(session: ReadSession, statement: Select[OutboxEvent], wind
     )
 
 
-async def _find_place(session: ReadSession, cursor: str | None) -> int | None:
-    """The position of a cursor. Where events behind it are gone, it is refused with the oldest that are still there."""
+async def find_place(session: ReadSession, cursor: str | None) -> int | None:
+    """The position of a cursor, none without one. Where events behind it are gone it is refused, with the oldest kept."""
     if cursor is None:
         return None
-    place = place_of(cursor)
+    # `BAD_USER_INPUT` for what is no cursor of this list.
+    place = int(decode_cursor(ORDER, cursor, ORDER_KINDS)[0])
     oldest = (
         await session.execute(
             select(OutboxEvent.position, OutboxEvent.at)

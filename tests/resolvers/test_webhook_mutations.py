@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
 
 from plafond.models import AuditEntry, IdempotencyKey, OutboxEvent, Role, WebhookDelivery, WebhookEndpoint
 from plafond.schema.node import encode_id
@@ -403,6 +404,9 @@ async def test_a_cursor_behind_which_events_are_gone_says_where_to_go_on(client:
     (error,) = answer["errors"]
     assert error["extensions"]["code"] == "CURSOR_EXPIRED"
     assert "The oldest one still there is of 20" in error["message"]
+    made = await make(client, world)
+    replay: Any = await client.ask(world.operator, REDELIVER, input={"endpointId": made["id"], "after": cursors[3]})
+    assert replay["errors"][0]["extensions"]["code"] == "CURSOR_EXPIRED"
     resume = error["message"].rpartition(" ")[2]
     assert resume == cursors[4]
     for kept in (cursors[4], resume):
@@ -432,3 +436,27 @@ async def test_the_list_takes_a_constant_number_of_statements(client: Client, wo
         kinds = (await session.scalars(select(OutboxEvent.kind).group_by(OutboxEvent.kind))).all()
         assert set(kinds) <= EVENT_TYPES.keys()
         assert await session.scalar(select(func.count()).select_from(OutboxEvent)) > 60  # type: ignore[operator]
+
+
+async def test_a_database_that_fails_tells_no_secret(world: World) -> None:
+    account = await account_of(world)
+
+    async def write_twice() -> None:
+        async with world.database.work(ACTOR) as work:
+            for _ in range(2):
+                endpoint = WebhookEndpoint(
+                    created_at=world.clock.now(),
+                    id=account.id,
+                    account_id=account.id,
+                    url=URL,
+                    event_kinds=[],
+                    secret="whsec_canary",
+                    created_by="test",
+                )
+                work.session.add(endpoint)
+                await work.session.flush()
+                work.session.expunge_all()
+
+    with pytest.raises(IntegrityError) as failed:
+        await write_twice()
+    assert "whsec_canary" not in str(failed.value)
