@@ -226,7 +226,7 @@ async def read_events(session: ReadSession, statement: Select[OutboxEvent], wind
 
 
 async def find_place(session: ReadSession, cursor: str | None) -> int | None:
-    """The position of a cursor, none without one. Where events behind it are gone it is refused, with the oldest kept."""
+    """The position of a cursor, none without one. Where events behind it are gone, it says where to go on."""
     if cursor is None:
         return None
     # `BAD_USER_INPUT` for what is no cursor of this list.
