@@ -52,6 +52,7 @@ from .resolvers.retention_mutation import RetentionMutation
 from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
+from .resolvers.webhook_mutation import WebhookMutation
 from .schema.billing import MetricUsage
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
@@ -341,6 +342,7 @@ class ProductionMutation(
     ExportMutation,
     RecommendationMutation,
     RetentionMutation,
+    WebhookMutation,
 ):
     """The root of mutations, by area."""
 

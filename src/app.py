@@ -1,7 +1,7 @@
 """The composition root: settings become a running application."""
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from .adapters.bus import InProcessBus
 from .adapters.jwks import IssuerKeys
 from .adapters.no_processor import NoProcessor
 from .adapters.sandbox_processor import SandboxProcessor
+from .adapters.webhooks import HttpCourier
 from .api import schema_for
 from .clock import Clock, SystemClock
 from .database import Database
@@ -24,16 +25,17 @@ from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint
 from .http.health import live, ready
+from .http.payload_queries import SchemaQueries
 from .http.sockets import SocketEndpoint
 from .http.usage import UsageEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
 from .services.admission import Admissions
 from .services.links import FOLDER
-from .services.ports import Draughtsman, Processor, SigningKeys
+from .services.ports import Bus, Courier, Draughtsman, Hooks, Processor, SigningKeys
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_exports, run_upkeep, run_worker
+from .worker import run_drawing, run_exports, run_upkeep, run_webhooks, run_worker
 
 METHODS = ["GET", "HEAD", "POST"]
 WORK_GRACE_S = 10.0
@@ -43,7 +45,7 @@ PAGE_FILES = Path(__file__).parent / "http" / "graphiql"
 
 @runtime_checkable
 class Closable(Protocol):
-    """A processor that keeps connections."""
+    """Who keeps connections to the outside."""
 
     async def close(self) -> None:
         """Give them back."""
@@ -56,6 +58,7 @@ def create_app(
     with_worker: bool = True,
     clock: Clock | None = None,
     draughtsman: Draughtsman | None = None,
+    courier: Courier | None = None,
 ) -> Starlette:
     """The ASGI application. With a worker, this process also does the due work.
 
@@ -64,23 +67,10 @@ def create_app(
     bus = make_bus(settings)
     stopping = Stopping()
     database = Database(settings.database_url, clock or SystemClock(), bus.publish_all, replica=settings.replica_url)
-    signing_keys = make_signing_keys(settings)
     processor = make_processor(settings, database)
     schema = schema_for(settings.environment)
     link_key = make_link_key(settings)
-
-    def make_context(origin: str) -> Context:
-        return Context(
-            database=database,
-            bus=bus,
-            settings=settings,
-            signing_keys=signing_keys,
-            processor=processor,
-            link_key=link_key,
-            origin=origin,
-            request_id=secrets.token_hex(8),
-        )
-
+    hooks, make_context = make_hooks(settings, database, bus, processor, link_key, courier)
     admissions = Admissions(database, settings, bus)
     sockets = SocketEndpoint(schema, make_context, settings.allowed_origins, admissions)
 
@@ -92,6 +82,7 @@ def create_app(
                 if with_worker:
                     group.start_soon(run_worker, database, processor, stopping)
                     group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
+                    group.start_soon(run_webhooks, database, hooks, stopping)
                 if with_worker and draughtsman is not None:
                     group.start_soon(run_drawing, database, draughtsman, stopping)
                     group.start_soon(run_exports, database, draughtsman, stopping)
@@ -101,8 +92,9 @@ def create_app(
                 stopping.begin()
                 group.cancel_scope.deadline = anyio.current_time() + (0 if stopping.is_hurried else WORK_GRACE_S)
             beside.cancel_scope.cancel()
-        if isinstance(processor, Closable):
-            await processor.close()
+        for outside in (processor, hooks.courier):
+            if isinstance(outside, Closable):
+                await outside.close()
         await database.close()
 
     routes: list[Route | WebSocketRoute | Mount] = [
@@ -121,10 +113,44 @@ def create_app(
         routes.append(Mount("/graphiql", StaticFiles(directory=PAGE_FILES)))
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
     app.state.database = database
+    app.state.hooks = hooks
     app.state.bus = bus
     app.state.stopping = stopping
     app.state.sockets = sockets
     return app
+
+
+def make_hooks(
+    settings: Settings,
+    database: Database,
+    bus: Bus,
+    processor: Processor,
+    link_key: bytes,
+    courier: Courier | None = None,
+) -> tuple[Hooks, Callable[[str], Context]]:
+    """What webhooks need of the outside, and the contexts that all operations run in: a webhook's query does, too."""
+    signing_keys = make_signing_keys(settings)
+
+    def make_context(origin: str) -> Context:
+        return Context(
+            database=database,
+            bus=bus,
+            settings=settings,
+            signing_keys=signing_keys,
+            processor=processor,
+            link_key=link_key,
+            hooks=hooks,
+            origin=origin,
+            request_id=secrets.token_hex(8),
+        )
+
+    allow_inside = settings.webhook_allow_inside
+    hooks = Hooks(
+        courier=courier or HttpCourier(allow_inside=allow_inside),
+        queries=SchemaQueries(schema_for(settings.environment), make_context),
+        allow_inside=allow_inside,
+    )
+    return hooks, make_context
 
 
 def make_bus(settings: Settings) -> InProcessBus:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .adapters.pdf import PdfPool
 from .api import print_schema
-from .app import WORK_GRACE_S, create_app, make_bus, make_link_key, make_processor
+from .app import WORK_GRACE_S, create_app, make_bus, make_hooks, make_link_key, make_processor
 from .clock import SystemClock
 from .database import Actor, Database, take_snapshot
 from .demo import run_demo
@@ -42,7 +42,7 @@ from .services.tokens import create_operator_key, list_keys, revoke_key
 from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_exports, run_upkeep, run_worker
+from .worker import run_drawing, run_exports, run_upkeep, run_webhooks, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -146,12 +146,15 @@ def work() -> None:
 
     async def run(database: Database) -> None:
         stopping = Stopping()
+        processor = make_processor(settings, database)
+        hooks, _ = make_hooks(settings, database, make_bus(settings), processor, make_link_key(settings))
         with closing(PdfPool()) as pool:
             async with anyio.create_task_group() as everything:
                 everything.start_soon(_hear_signals, stopping, everything.cancel_scope)
                 async with anyio.create_task_group() as group:
-                    group.start_soon(run_worker, database, make_processor(settings, database), stopping)
+                    group.start_soon(run_worker, database, processor, stopping)
                     group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
+                    group.start_soon(run_webhooks, database, hooks, stopping)
                     group.start_soon(run_drawing, database, pool, stopping)
                     group.start_soon(run_exports, database, pool, stopping)
                 everything.cancel_scope.cancel()

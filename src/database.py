@@ -385,7 +385,15 @@ class Database:
         url = driver_url(address)
         self.is_sqlite = url.get_backend_name() == "sqlite"
         pool: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
-        self.engine = create_async_engine(url, pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, **pool)
+        self.engine = create_async_engine(
+            # What is written may be a secret, and what fails is logged.
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=30,
+            hide_parameters=True,
+            **pool,
+        )
         event.listen(self.engine.sync_engine, "handle_error", _leave_unusable)
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)

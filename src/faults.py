@@ -28,6 +28,10 @@ POINTS = (
     "document.drawn",
     "export.part",
     "export.written",
+    "webhook.planned",
+    "webhook.before_send",
+    "webhook.after_send",
+    "webhook.before_commit",
     "usage.received",
     "alert.raised",
     "usage.before_commit",
@@ -36,7 +40,8 @@ POINTS = (
     "reservation.after_commit",
 )
 """In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
-of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before a batch
+of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before what is
+planned for webhooks is kept, around the sending of one, and before its answer is kept; before a batch
 of usage is read, when it raises an alert, before and after it is kept; within and after what becomes of a
 reservation."""
 

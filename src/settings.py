@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     stripe_url: str | None = None
     """Asks this address instead of Stripe's: for rehearsals in a sandbox."""
 
+    webhook_allow_inside: bool = False
+    """Lets webhooks go inside, over http too: for tries on one machine, in a sandbox. Never in production."""
+
     fault: Annotated[Fault | None, NoDecode] = None
     """Rehearses a failure in this process: `POINT:ACTION` or `POINT:ACTION:N`, by `faults.py`. Never in production."""
 
@@ -123,6 +126,15 @@ class Settings(BaseSettings):
     def _production_is_not_hurt(self) -> Self:
         if self.fault is not None and self.environment is Environment.PRODUCTION:
             raise ValueError("PLAFOND_FAULT is for rehearsals in a sandbox: take it away from a production")
+        return self
+
+    @model_validator(mode="after")
+    def _webhooks_stay_outside(self) -> Self:
+        if self.webhook_allow_inside and self.environment is Environment.PRODUCTION:
+            raise ValueError(
+                "PLAFOND_WEBHOOK_ALLOW_INSIDE lets tenants reach what only this machine can: it is for tries in a "
+                "sandbox, and not for a production"
+            )
         return self
 
     @model_validator(mode="after")

@@ -11,12 +11,14 @@ from .adapters.sandbox_processor import SandboxProcessor
 from .database import Actor, Database, Work
 from .sandbox.messages import deliver_messages
 from .services import alerts, reservations, spikes
+from .services.deliveries import Lease, give_up_old, plan_waiting
 from .services.drawing import draw_due
 from .services.duties import ASKING, BATCH, BILLING, do_due
 from .services.partitions import is_only_waiting, make_partitions
-from .services.ports import Draughtsman, Processor
+from .services.ports import Draughtsman, Hooks, Processor
 from .services.publishing import number_waiting
 from .services.purging import purge
+from .services.sending import AT_ONCE, claim_due, send_to
 from .services.tills import Till
 from .services.writing import write_due
 from .stopping import Stopping
@@ -56,6 +58,34 @@ async def run_drawing(database: Database, draughtsman: Draughtsman, stopping: St
 async def run_exports(database: Database, draughtsman: Draughtsman, stopping: Stopping) -> None:
     """Write exports, until told to stop, beside all else, and delete them when their days are over."""
     await _repeat(lambda: write_due(database, WORKER, draughtsman, limit=1), stopping)
+
+
+async def run_webhooks(database: Database, hooks: Hooks, stopping: Stopping) -> None:
+    """Plan webhooks and send them, until told to stop, beside all else. To many endpoints at once, to each in order."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_repeat, lambda: plan_waiting(database, WORKER), stopping)
+        group.start_soon(_repeat, lambda: give_up_old(database, WORKER), stopping)
+        running = 0
+
+        async def send(lease: Lease) -> None:
+            nonlocal running
+            try:
+                await send_to(database, WORKER, hooks, lease)
+            except Exception:
+                # The lease ends by itself, and another round begins where this one was.
+                log.exception("sending to the webhook endpoint %s failed, and is tried again", lease.endpoint_id)
+            finally:
+                running -= 1
+
+        async def send_more() -> int:
+            nonlocal running
+            leases = await claim_due(database, WORKER, AT_ONCE - running)
+            running += len(leases)
+            for lease in leases:
+                group.start_soon(send, lease)
+            return len(leases)
+
+        await _repeat(send_more, stopping)
 
 
 async def run_upkeep(database: Database, keep_usage: timedelta, stopping: Stopping) -> None:

@@ -45,6 +45,7 @@ STORIES = [
         "month-close",
         "audit-log",
         "retention",
+        "webhooks",
     )
 ]
 """Guides whose blocks are lived through from top to bottom."""

@@ -185,3 +185,10 @@ def test_an_address_of_redis_is_taken(address: str) -> None:
 def test_another_address_than_of_redis_is_refused(address: str) -> None:
     with pytest.raises(ValidationError, match="redis://"):
         Settings(redis_url=SecretStr(address))
+
+
+def test_only_a_sandbox_lets_webhooks_go_inside() -> None:
+    assert Settings().webhook_allow_inside is False
+    assert Settings(webhook_allow_inside=True).webhook_allow_inside
+    with pytest.raises(ValidationError, match="PLAFOND_WEBHOOK_ALLOW_INSIDE lets tenants reach"):
+        Settings(webhook_allow_inside=True, environment=Environment.PRODUCTION)

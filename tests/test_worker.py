@@ -12,14 +12,17 @@ from plafond.database import Database
 from plafond.models import BillingAccount, Interval, OutboxEvent, Subscription, SubscriptionStatus
 from plafond.services.decisions import decide_start
 from plafond.services.ports import ChargeOrder, ChargeResult
+from plafond.services.publishing import number_waiting
 from plafond.services.tills import Till
 from plafond.stopping import Stopping
-from plafond.worker import ASKING_AT_ONCE, run_worker
+from plafond.worker import ASKING_AT_ONCE, run_webhooks, run_worker
 
 from .conftest import World
 from .faults.runner import until
 from .services.engine import open_account, open_till, order
+from .services.helpers import account_of
 from .services.paying import MONTH
+from .services.receiving_hooks import hang, happen, open_post, run_receiver
 
 
 class Hanging(SandboxProcessor):
@@ -134,3 +137,30 @@ async def test_who_rests_is_woken() -> None:
         await stopping.sleep(3_600)
     assert stopping.has_begun
     await Stopping().sleep(0.01)
+
+
+async def test_webhooks_go_out_beside_one_that_hangs_until_told_to_stop(world: World) -> None:
+    account = await account_of(world)
+    stopping = Stopping()
+    async with run_receiver() as slow, run_receiver() as quick, open_post(world, total_s=30) as post:
+        slow.answering = hang
+        for receiver in (slow, quick):
+            await post.make(account.id, receiver.url)
+        running = asyncio.create_task(run_webhooks(world.database, post.hooks, stopping))
+        try:
+            for number in range(3):
+                await happen(world, f"field{number}")
+                await number_waiting(world.database, worker_module.WORKER)
+
+            async def has_come() -> bool:
+                return len(quick.messages) >= 4 and len(slow.messages) == 1
+
+            await until(has_come, seconds=20)
+            stopping.begin()
+            slow.hang_up()
+            with anyio.fail_after(10):
+                await running
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+    assert len(slow.messages) == 1, "nothing new is begun"

@@ -41,15 +41,23 @@ class WebhookEndpoint(Entity, kw_only=True, eq=False):
     """The kinds it wants, sorted; all where it is empty."""
     query: Mapped[str | None] = mapped_column(default=None)
     """A GraphQL document whose answer is the payload; the default payload when there is none."""
-    secret: Mapped[str]
+    secret: Mapped[str] = mapped_column(repr=False)
     """What its messages are signed with. It has to be known to sign, so it is not hashed; it is shown once."""
-    previous_secret: Mapped[str | None] = mapped_column(default=None)
+    previous_secret: Mapped[str | None] = mapped_column(default=None, repr=False)
     previous_secret_until: Mapped[datetime | None] = mapped_column(default=None)
     status: Mapped[EndpointStatus] = mapped_column(default=EndpointStatus.ENABLED)
     disabled_reason: Mapped[DisabledReason | None] = mapped_column(default=None)
     position: Mapped[int] = mapped_column(default=0)
-    """The outbox was read for it up to this position."""
+    """It hears of the events behind this position: where the outbox stood when it began to want what it wants."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """How many tries in a row failed, of whatever delivery."""
     failing_since: Mapped[datetime | None] = mapped_column(default=None)
+    """When the first of them failed."""
+    rests_until: Mapped[datetime | None] = mapped_column(default=None)
+    """Nothing is tried before: what failed just now is not asked again and again, one delivery after the other."""
+    leased_until: Mapped[datetime | None] = mapped_column(default=None)
+    lease: Mapped[UUID | None] = mapped_column(default=None)
+    """Who sends to it now: one at a time, in order. Whoever lost the lease writes nothing any more."""
     created_by: Mapped[str]
     """Who, as `member:ID`, `operator:ID` or `api_key:ID`."""
     removed_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -71,6 +79,8 @@ class WebhookDelivery(Entity, kw_only=True, eq=False):
         UniqueConstraint("endpoint_id", "event_id"),
         Index(
             "ix_webhook_delivery_waiting",
+            "endpoint_id",
+            "position",
             "next_try_at",
             sqlite_where=text("status = 'PENDING'"),
             postgresql_where=text("status = 'PENDING'"),
@@ -79,17 +89,18 @@ class WebhookDelivery(Entity, kw_only=True, eq=False):
     )
 
     account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"), index=True)
+    """The endpoint's, whose log it stands in: none of what an operators' endpoint hears."""
     endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_endpoint.id"))
     event_id: Mapped[UUID]
     """The event's id, which is the message's; of a test one of its own."""
     kind: Mapped[str]
+    position: Mapped[int] = mapped_column(default=0)
+    """The event's place, in whose order first tries are made; 0 of a test."""
     body: Mapped[str | None] = mapped_column(default=None)
     """What is sent, written before the first try."""
     status: Mapped[DeliveryStatus] = mapped_column(default=DeliveryStatus.PENDING)
     tries: Mapped[int] = mapped_column(default=0)
-    """How often it was tried; whoever tries is told from others by it."""
     next_try_at: Mapped[datetime]
-    leased_until: Mapped[datetime | None] = mapped_column(default=None)
     give_up_at: Mapped[datetime]
     delivered_at: Mapped[datetime | None] = mapped_column(default=None)
 
@@ -108,4 +119,4 @@ class WebhookAttempt(Base, kw_only=True, eq=False):
     answer: Mapped[str | None] = mapped_column(default=None)
     """The beginning of what was answered."""
     failure: Mapped[str | None] = mapped_column(default=None)
-    """Why nothing was answered."""
+    """Why it did not succeed; none where it did."""

@@ -15,7 +15,7 @@ from ..services.changes import Following
 from ..services.due_work import NOBODY
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.links import LINK_LIFE, Link, LinkForm, sign_link
-from ..services.ports import Bus, Processor, SigningKeys
+from ..services.ports import Bus, Hooks, Processor, SigningKeys
 from ..services.tills import Till
 from ..services.tokens import Proof, prove
 from ..services.usage import UsageInput
@@ -36,6 +36,7 @@ class Context:
     signing_keys: SigningKeys | None
     processor: Processor
     link_key: bytes = field(repr=False)
+    hooks: Hooks
     origin: str
     request_id: str
     token: str = ""

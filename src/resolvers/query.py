@@ -38,13 +38,15 @@ from ..schema.billing import (
 )
 from ..schema.catalogue import TaxTableRow
 from ..schema.enums import RefundStatus, Role, SubscriptionStatus
+from ..schema.events import BillingEvent
 from ..schema.exports import Export
 from ..schema.fields import said
-from ..schema.node import GlobalId, Node, decode_id
+from ..schema.node import NOBODY, GlobalId, Node, decode_id, key_of
 from ..schema.paging import After, Before, Connection, First, Last
 from ..schema.parked import ParkedAccount
 from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
-from ..services import accounts, catalogue, tax_tables
+from ..schema.webhooks import WebhookDelivery, WebhookEndpoint
+from ..services import accounts, catalogue, endpoints, events, tax_tables
 from ..services.access import Right
 from ..services.due_work import list_parked
 from ..services.errors import ErrorCode, RequestRefused
@@ -149,6 +151,28 @@ async def _find_test_clock(info: Info, id_: GlobalId) -> TestClock | None:
     return None if row is None else TestClock.of(row)
 
 
+async def _find_endpoint(info: Info, id_: GlobalId) -> WebhookEndpoint | None:
+    key = id_.uuid()
+    row = None if key is None else await info.context.load.row(models.WebhookEndpoint, key)
+    # What is of no account is the operators'.
+    if row is None or row.removed_at is not None or not _may(info, Right.READ_BILLING, row.account_id or NOBODY):
+        return None
+    return WebhookEndpoint.of(row)
+
+
+async def _find_delivery(info: Info, id_: GlobalId) -> WebhookDelivery | None:
+    key = id_.uuid()
+    row = None if key is None else await info.context.load.row(models.WebhookDelivery, key)
+    if row is None or not _may(info, Right.READ_BILLING, row.account_id or NOBODY):
+        return None
+    return WebhookDelivery.of(row)
+
+
+async def _show_event(row: models.OutboxEvent, info: Info) -> BillingEvent | None:
+    hidden = events.is_for_operators(row) and info.context.principal.role_in(row.account_id) is not Role.OPERATOR
+    return None if hidden or row.position is None else BillingEvent.of(row)
+
+
 def _may_operate(info: Info) -> bool:
     principal = info.context.principal
     return principal.is_operator and principal.may(Right.OPERATE)
@@ -202,6 +226,9 @@ FINDERS: dict[str, Find] = {
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Recommendation": _find_recommendation,
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
+    "BillingEvent": _owned(models.OutboxEvent, Right.READ_BILLING, _show_event),
+    "WebhookEndpoint": _find_endpoint,
+    "WebhookDelivery": _find_delivery,
     "Notice": _owned(models.Notice, Right.READ_BILLING, _show_notice),
 }
 
@@ -377,6 +404,47 @@ class Query:
         """What is counted or measured."""
         async with info.context.read() as session:
             return [Metric.of(row) for row in await catalogue.list_metrics(session)]
+
+    @query(Right.READ_BILLING)
+    async def events(
+        self,
+        info: Info,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        types: Annotated[
+            list[str] | None, strawberry.argument(description="Of these types, such as invoice.paid; all if left out.")
+        ] = None,
+        account_ids: Annotated[
+            list[strawberry.ID] | None,
+            strawberry.argument(description="Of these accounts, at most 100; all that the caller reads if left out."),
+        ] = None,
+    ) -> Connection[BillingEvent]:
+        """What happened in the accounts that the caller reads, the oldest first: the events that webhooks send.
+
+        Whoever reads on from the last cursor misses nothing: an event gets its place when it is committed, and none
+        comes before it later. An older cursor than what is kept is refused with CURSOR_EXPIRED.
+        """
+        window = check_window(first, last, after, before)
+        refusal = events.check_types(types)
+        if refusal is not None:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, refusal)
+        if len(account_ids or ()) > events.MAX_FILTERED:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`accountIds` has at most {events.MAX_FILTERED}.")
+        keys = None if account_ids is None else [key_of(id_, "BillingAccount") for id_ in account_ids]
+        chosen = None if keys is None else [key for key in keys if key is not None]
+        statement = events.select_events(info.context.principal, chosen, types)
+        async with info.context.read() as session:
+            part = await events.read_events(session, statement, window)
+        return Connection[BillingEvent].of(part, BillingEvent.of)
+
+    @query(Right.OPERATE)
+    async def webhook_endpoints(self, info: Info) -> list[WebhookEndpoint]:
+        """The operators' own endpoints, which hear of all accounts, oldest first; at most ten."""
+        require_operator(info)
+        async with info.context.read() as session:
+            return [WebhookEndpoint.of(row) for row in await endpoints.list_operators_endpoints(session)]
 
     @query(Right.OPERATE)
     async def tax_table(self, info: Info) -> list[TaxTableRow]:

@@ -50,6 +50,7 @@ from ..services.relations import (
     COMPANY_OF_ACCOUNT,
     CREDIT_NOTES_OF_ACCOUNT,
     CREDIT_NOTES_OF_INVOICE,
+    ENDPOINTS_OF_ACCOUNT,
     ENTRIES_OF_ACCOUNT,
     EVENTS_OF_SUBSCRIPTION,
     EXPORTS_OF_ACCOUNT,
@@ -158,6 +159,7 @@ from .node import NOBODY, Node, encode_id, key_of
 from .paging import After, Before, Connection, First, Last
 from .scalars import BigInt, CurrencyCode, JsonObject, Url
 from .spikes import Spike
+from .webhooks import WebhookEndpoint
 
 MAX_POINTS = 400
 MAX_KEPT = KEPT_PERIODS + 1
@@ -2947,6 +2949,12 @@ class BillingAccount(Node):
         window = check_window(first, last, after, before)
         part = await info.context.load.page(EXPORTS_OF_ACCOUNT, self.account_id, NoFilter(), window)
         return Connection[Export].of(part, Export.of)
+
+    @guarded(Right.READ_BILLING)
+    async def webhook_endpoints(self, info: Info) -> list[WebhookEndpoint] | None:
+        """Where its events are sent, oldest first; at most ten. Their secrets were shown when they were made."""
+        rows = await info.context.load.related(ENDPOINTS_OF_ACCOUNT, self.account_id)
+        return [WebhookEndpoint.of(row) for row in rows]
 
     @guarded(Right.READ_BILLING)
     async def budget(self, info: Info) -> Budget | None:

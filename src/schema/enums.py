@@ -8,6 +8,8 @@ from ..models import (
     BudgetScope,
     ChangeAct,
     CollectionMethod,
+    DisabledReason,
+    EndpointStatus,
     EntryKind,
     ExportFormat,
     ExportKind,
@@ -36,6 +38,7 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
+from ..models import DeliveryStatus as WebhookDeliveryStatus
 from ..services.access import PrincipalKind
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
@@ -51,6 +54,9 @@ from ..services.rules.rerating import RecommendationKind
 from ..services.usage import EventStatus, RejectionCode
 from ..settings import Environment
 from .fields import say_enum
+
+WebhookEndpointStatus = EndpointStatus
+WebhookDisabledReason = DisabledReason
 
 __all__ = [
     "AccountStatus",
@@ -103,6 +109,9 @@ __all__ = [
     "TransactionKind",
     "TransactionStatus",
     "UserErrorCode",
+    "WebhookDeliveryStatus",
+    "WebhookDisabledReason",
+    "WebhookEndpointStatus",
     "WorkKind",
 ]
 
@@ -379,6 +388,32 @@ say_enum(
     },
 )
 say_enum(
+    WebhookEndpointStatus,
+    {
+        "ENABLED": "Events are sent to it.",
+        "DISABLED": "Nothing is sent to it; what comes meanwhile it does not hear of.",
+    },
+    "WebhookEndpointStatus",
+)
+say_enum(
+    WebhookDisabledReason,
+    {
+        "BY_HAND": "Somebody switched it off.",
+        "GONE": "It answered 410, by which a receiver says that it wants nothing any more.",
+        "FAILING": "No try has succeeded for five days.",
+    },
+    "WebhookDisabledReason",
+)
+say_enum(
+    WebhookDeliveryStatus,
+    {
+        "PENDING": "It waits for its first try, or for another.",
+        "SUCCEEDED": "It was answered with 2xx.",
+        "FAILED": "It was given up: after three days, at a 410, or because its endpoint was deleted.",
+    },
+    "WebhookDeliveryStatus",
+)
+say_enum(
     ReservationStatus,
     {
         "HELD": "It holds what was reserved, until it expires.",
@@ -496,6 +531,7 @@ say_enum(
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
         "REQUEST_EXPORT": "`requestExport`.",
+        "MANAGE_WEBHOOKS": "`createWebhookEndpoint`, and all that changes an endpoint.",
         "APPLY_RECOMMENDATION": "`applyRecommendation`.",
         "DISMISS_RECOMMENDATION": "`dismissRecommendation`.",
         "CLOSE_ACCOUNT": "`closeBillingAccount`.",

@@ -1,11 +1,12 @@
 """Global ids, and the interface of everything that has one."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from typing import NamedTuple
 from uuid import UUID
 
 import strawberry
 
+from ..services.global_ids import encode_global_id
 from .fields import said
 
 MAX_ID_LENGTH = 256
@@ -30,8 +31,7 @@ class GlobalId(NamedTuple):
 
 def encode_id(type_name: str, *key: object) -> strawberry.ID:
     """The opaque id of an object."""
-    text = ":".join([type_name, *map(str, key)])
-    return strawberry.ID(urlsafe_b64encode(text.encode()).decode().rstrip("="))
+    return strawberry.ID(encode_global_id(type_name, *key))
 
 
 def decode_id(value: str) -> GlobalId | None:

@@ -1,6 +1,6 @@
 """The audit of the books: what must always hold of what is stored, checked from the rows and nothing else.
 
-The invariants are I1–I9 and I11–I14 of the security design. Their checks are a constant number of statements over
+The invariants are I1–I14 of the security design. Their checks are a constant number of statements over
 all accounts: what SQL can compare it compares, the rest is streamed and reckoned again by the rules.
 """
 
@@ -28,6 +28,7 @@ from .invariants.spend import check_spend
 from .invariants.tenants import check_tenants
 from .invariants.usage import check_usage
 from .invariants.waiting import check_waiting
+from .invariants.webhooks import check_webhooks
 
 __all__ = ["Finding", "Size", "audit", "measure_books", "name_accounts"]
 
@@ -63,6 +64,7 @@ CHECKS_BY_THE_CLOCK: tuple[Callable[[ReadSession, Findings, datetime], Awaitable
     check_answers,
     check_usage,
     check_waiting,
+    check_webhooks,
 )
 
 

@@ -1,11 +1,13 @@
 """What the services need of the outside."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 from ..models import FailureCode, PaymentMethodKind
+from .access import Principal
 from .papers import Content
 
 
@@ -267,3 +269,51 @@ class Draughtsman(Protocol):
     async def read_xml(self, pdf: bytes) -> bytes:
         """The XML inside a document that carries one."""
         ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a receiver of webhooks answered: the beginning of it."""
+
+    status_code: int
+    beginning: bytes
+    retry_after: str | None = None
+    """When it wants to be asked again, as it says."""
+
+
+class SendingFailed(Exception):
+    """A receiver of webhooks was not reached, or did not answer in time. The text says which, for its owner."""
+
+
+class Courier(Protocol):
+    """Who carries webhooks to the outside, and nowhere else."""
+
+    async def refuse(self, url: str) -> str | None:
+        """Why nothing is carried to a URL, as its name stands now; none where it leads outside, or nowhere yet."""
+        ...
+
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Carry a message there, and bring the answer. Raises `SendingFailed`."""
+        ...
+
+
+class PayloadQueries(Protocol):
+    """Who answers the GraphQL queries that webhook endpoints have instead of a payload."""
+
+    def refuse(self, query: str) -> str | None:
+        """Why a document cannot be one; none where it can."""
+        ...
+
+    async def answer(self, query: str, principal: Principal, variables: Mapping[str, str]) -> dict[str, Any]:
+        """What it comes to for an event, with that caller's rights: `data`, and `errors` where there are some."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What webhooks need of the outside."""
+
+    courier: Courier
+    queries: PayloadQueries
+    allow_inside: bool = False
+    """Whether they may lead inside: for tries on one machine, in a sandbox."""

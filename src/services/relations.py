@@ -25,6 +25,7 @@ from ..models import (
     CreditNote,
     CreditNoteLine,
     CreditNoteTax,
+    DeliveryStatus,
     Document,
     DocumentKind,
     Export,
@@ -56,6 +57,9 @@ from ..models import (
     TransactionKind,
     TransactionStatus,
     UsageRating,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from .paging import Slice, Window, read_slices_below
 
@@ -234,7 +238,24 @@ class AuditFilter:
         return found
 
 
-Filter = InvoiceFilter | TransactionFilter | AlertFilter | LedgerFilter | AuditFilter | NoFilter
+@dataclass(frozen=True)
+class DeliveryFilter:
+    """Which deliveries of a webhook endpoint."""
+
+    status: tuple[DeliveryStatus, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter as SQL."""
+        found: list[ColumnElement[bool]] = []
+        if self.status:
+            found.append(WebhookDelivery.status.in_(self.status))
+        if self.kinds:
+            found.append(WebhookDelivery.kind.in_(self.kinds))
+        return found
+
+
+Filter = InvoiceFilter | TransactionFilter | AlertFilter | LedgerFilter | AuditFilter | DeliveryFilter | NoFilter
 
 METHODS_OF_ACCOUNT = Relation(
     "methods",
@@ -318,6 +339,20 @@ REQUESTS_OF_ACCOUNT = PagedRelation(
 )
 AUDIT_OF_ACCOUNT = PagedRelation("auditLog", AuditEntry, AuditEntry.account_id, (AuditEntry.number,))
 EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
+ENDPOINTS_OF_ACCOUNT = Relation(
+    "endpoints",
+    WebhookEndpoint,
+    WebhookEndpoint.account_id,
+    order=(WebhookEndpoint.created_at, WebhookEndpoint.id),
+    where=(WebhookEndpoint.removed_at.is_(None),),
+)
+DELIVERIES_OF_ENDPOINT = PagedRelation(
+    "deliveries",
+    WebhookDelivery,
+    WebhookDelivery.endpoint_id,
+    (WebhookDelivery.created_at, WebhookDelivery.id),
+)
+ATTEMPTS_OF_DELIVERY = Relation("attempts", WebhookAttempt, WebhookAttempt.delivery_id, order=(WebhookAttempt.number,))
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)
 )

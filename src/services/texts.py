@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from ..models import Alert, AlertKind, AlertLevel, BudgetScope, FailureCode, Notice, SpikeCauseKind
@@ -404,6 +405,12 @@ def _usage_spike(params: Params, language: str = "en") -> Text:
     return notice_words(language, "SPIKE_TITLE").format_map(said), message
 
 
+def _webhook_disabled(params: Params, language: str = "en") -> Text:
+    host = urlsplit(params["url"]).netloc
+    title = notice_words(language, "WEBHOOK_TITLE").format(host=host)
+    return title, notice_words(language, f"WEBHOOK_{params['reason']}")
+
+
 _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_FAILED": _payment_failed,
     "PAYMENT_OWED": _payment_owed,
@@ -432,10 +439,12 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "BUDGET_UPGRADED": _budget_upgraded,
     "BUDGET_NOT_UPGRADED": _budget_not_upgraded,
     "USAGE_SPIKE": _usage_spike,
+    "WEBHOOK_DISABLED": _webhook_disabled,
 }
 _IN_ALL_LANGUAGES: dict[str, Callable[[Params, str], Text]] = {
     "USAGE_THRESHOLD": _usage_threshold,
     "USAGE_SPIKE": _usage_spike,
+    "WEBHOOK_DISABLED": _webhook_disabled,
 }
 
 NOTICE_CODES = frozenset(_NOTICES)

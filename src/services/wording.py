@@ -493,6 +493,30 @@ _NOTICES = {
         "Wat boven de limiet komt, wordt behandeld volgens het geldende overschrijdingsbeleid.",
         "上限を超えた分は、設定されている超過ポリシーに従って扱われます。",
     ),
+    "WEBHOOK_TITLE": (
+        "Webhooks to {host} are switched off",
+        "Webhooks an {host} sind abgeschaltet",
+        "Les webhooks vers {host} sont désactivés",
+        "Los webhooks a {host} están desactivados",
+        "Webhooks naar {host} zijn uitgeschakeld",
+        "{host} への Webhook は停止されました",
+    ),
+    "WEBHOOK_GONE": (
+        "It answered 410, by which it wants nothing any more. Give it another URL, or delete it.",
+        "Die Antwort war 410: dort wird nichts mehr erwartet. Geben Sie eine andere URL an, oder löschen Sie ihn.",
+        "La réponse était 410 : plus rien n'y est attendu. Indiquez une autre URL, ou supprimez-le.",
+        "La respuesta fue 410: allí ya no se espera nada. Indique otra URL o elimínelo.",
+        "Het antwoord was 410: daar wordt niets meer verwacht. Geef een andere URL op, of verwijder het.",
+        "410 の応答があり、受信が終了しています。別の URL を指定するか、削除してください。",
+    ),
+    "WEBHOOK_FAILING": (
+        "Nothing was delivered for five days. See its deliveries, mend the receiver, then switch it on again.",
+        "Fünf Tage lang kam nichts an. Prüfen Sie Zustellungen und Empfänger, dann schalten Sie ihn wieder ein.",
+        "Rien n'a été livré pendant cinq jours. Consultez les livraisons, réparez le récepteur, puis réactivez-le.",
+        "Durante cinco días no se entregó nada. Consulte las entregas, arregle el receptor y vuelva a activarlo.",
+        "Vijf dagen lang kwam niets aan. Bekijk de leveringen, herstel de ontvanger en schakel het weer in.",
+        "5 日間配信できませんでした。配信履歴を確認し、受信側を修復してから再度有効にしてください。",
+    ),
 }
 
 

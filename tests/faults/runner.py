@@ -61,8 +61,9 @@ async def _rest(*_: object) -> None:
 class Processes:
     """The processes of one test, on its database. All of them end with it."""
 
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, folder: Path, settings: dict[str, str] | None = None) -> None:
         self.address = address
+        self._settings = settings or {}
         self._folder = folder
         self._all: list[ForkServerProcess] = []
 
@@ -102,7 +103,7 @@ class Processes:
 
     def _start(self, arguments: list[str], settings: dict[str, str], *, draws: bool) -> ForkServerProcess:
         log = self._folder / f"process-{len(self._all)}.log"
-        settings = {"database_url": self.address, **settings}
+        settings = {"database_url": self.address, **self._settings, **settings}
         process = _forks.Process(target=run_command, args=(arguments, settings, str(log)), kwargs={"draws": draws})
         process.start()
         self._all.append(process)

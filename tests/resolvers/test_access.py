@@ -13,6 +13,7 @@ from plafond.models import BillingAccount, Member, Operator, Role, Subscription,
 from plafond.resolvers.query import FINDERS
 from plafond.schema.node import decode_id, encode_id
 from plafond.services.access import Scope
+from plafond.services.publishing import number_waiting
 from plafond.services.tokens import create_key
 from plafond.settings import Environment
 
@@ -29,7 +30,7 @@ EVERYTHING = """query($external: String!) { billingAccount(externalId: $external
   ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } auditLog { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
          "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Reservation",
-         "Export", "Recommendation", "AuditEntry"]  # fmt: skip
+         "Export", "Recommendation", "AuditEntry", "BillingEvent", "WebhookEndpoint", "WebhookDelivery"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -98,7 +99,28 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
           from: "2026-11-01T00:00:00Z", to: "2026-11-25T00:00:00Z" }) { export { id } userErrors { message } } }""",
         id=ids["BillingAccount"],
     )
+    hooked: Any = await client.data(
+        world.operator,
+        """mutation($id: ID!) { createWebhookEndpoint(input: { accountId: $id, url: "https://8.8.8.8/" }) {
+          endpoint { id } userErrors { message } } }""",
+        id=ids["BillingAccount"],
+    )
+    tested: Any = await client.data(
+        world.operator,
+        """mutation($id: ID!) { sendTestWebhook(input: { endpointId: $id }) {
+          delivery { id } userErrors { message } } }""",
+        id=hooked["createWebhookEndpoint"]["endpoint"]["id"],
+    )
+    await number_waiting(world.database, ACTOR)
+    happened: Any = await client.data(
+        world.operator,
+        "query($id: ID!) { events(first: 1, accountIds: [$id]) { nodes { id } } }",
+        id=ids["BillingAccount"],
+    )
     made = (
+        hooked["createWebhookEndpoint"]["endpoint"],
+        tested["sendTestWebhook"]["delivery"],
+        *happened["events"]["nodes"],
         held["reserveUsage"]["reservation"],
         exported["requestExport"]["export"],
         quoted["quotePlanChange"]["quote"],
@@ -482,6 +504,7 @@ ASKING = {
     "APPROVE_OVERAGE": 'approveOverage(input: { ACCOUNT, metric: "email_sends" })',
     "APPLY_RECOMMENDATION": 'applyRecommendation(input: { recommendationId: "ADVICE", KEY })',
     "DISMISS_RECOMMENDATION": 'dismissRecommendation(input: { recommendationId: "ADVICE" })',
+    "MANAGE_WEBHOOKS": 'createWebhookEndpoint(input: { ACCOUNT, KEY, url: "https://8.8.8.8/" })',
     "REQUEST_EXPORT": (
         "requestExport(input: { ACCOUNT, KEY, kind: USAGE, format: CSV, granularity: DAY, "
         'from: "2026-11-02T00:00:00Z", to: "2026-11-01T00:00:00Z" })'
@@ -500,7 +523,7 @@ STATES: dict[str, dict[str, Any] | None] = {
     "closed": {"status": SubscriptionStatus.CANCELED, "canceled_at": EARLIER},
 }
 ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
-PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", *ALWAYS}
+PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", "MANAGE_WEBHOOKS", *ALWAYS}
 SETTINGS = PAYING | {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE"}
 SETTINGS |= {"DISMISS_RECOMMENDATION", "SET_BUDGET"}
 ORDERS = {"CHANGE_PLAN", "SET_ADD_ON", "APPLY_RECOMMENDATION"}

@@ -143,6 +143,7 @@ async def test_without_a_caller_no_root_field_answers(root: str, name: str) -> N
         signing_keys=None,
         processor=cast("Any", None),
         link_key=b"",
+        hooks=cast("Any", None),
         origin="test",
         request_id="r1",
     )

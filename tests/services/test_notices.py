@@ -555,6 +555,24 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         ),
         ["CHANGE_PLAN", "CHANGE_BUDGET"],
     ),
+    (
+        "WEBHOOK_DISABLED",
+        {"url": "https://hooks.example.com:8443/a?b=c", "reason": "FAILING"},
+        (
+            "Webhooks to hooks.example.com:8443 are switched off: Nothing was delivered for five days. See its "
+            "deliveries, mend the receiver, then switch it on again."
+        ),
+        [],
+    ),
+    (
+        "WEBHOOK_DISABLED",
+        {"url": "https://hooks.example.com/", "reason": "GONE"},
+        (
+            "Webhooks to hooks.example.com are switched off: It answered 410, by which it wants nothing any more. Give "
+            "it another URL, or delete it."
+        ),
+        [],
+    ),
 ]
 
 

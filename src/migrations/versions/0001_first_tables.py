@@ -1259,7 +1259,11 @@ def upgrade() -> None:
     sa.Column('status', sa.Enum('ENABLED', 'DISABLED', name='endpointstatus', native_enum=False, length=40), nullable=False),
     sa.Column('disabled_reason', sa.Enum('BY_HAND', 'GONE', 'FAILING', name='disabledreason', native_enum=False, length=40), nullable=True),
     sa.Column('position', sa.BigInteger(), nullable=False),
+    sa.Column('failures', sa.BigInteger(), nullable=False),
     sa.Column('failing_since', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('rests_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('lease', sa.Uuid(), nullable=True),
     sa.Column('created_by', sa.String(), nullable=False),
     sa.Column('removed_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -1342,11 +1346,11 @@ def upgrade() -> None:
     sa.Column('endpoint_id', sa.Uuid(), nullable=False),
     sa.Column('event_id', sa.Uuid(), nullable=False),
     sa.Column('kind', sa.String(), nullable=False),
+    sa.Column('position', sa.BigInteger(), nullable=False),
     sa.Column('body', sa.String(), nullable=True),
     sa.Column('status', sa.Enum('PENDING', 'SUCCEEDED', 'FAILED', name='deliverystatus', native_enum=False, length=40), nullable=False),
     sa.Column('tries', sa.BigInteger(), nullable=False),
     sa.Column('next_try_at', sa.DateTime(timezone=True), nullable=False),
-    sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('give_up_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('delivered_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
@@ -1360,7 +1364,7 @@ def upgrade() -> None:
     with op.batch_alter_table('webhook_delivery', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_webhook_delivery_account_id'), ['account_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_webhook_delivery_endpoint_id_created_at'), ['endpoint_id', 'created_at'], unique=False)
-        batch_op.create_index('ix_webhook_delivery_waiting', ['next_try_at'], unique=False, sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
+        batch_op.create_index('ix_webhook_delivery_waiting', ['endpoint_id', 'position', 'next_try_at'], unique=False, sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
 
     op.create_table('api_key_account',
     sa.Column('api_key_id', sa.Uuid(), nullable=False),
