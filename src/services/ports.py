@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ..models import FailureCode, PaymentMethodKind
+from .letters import Letter
 from .papers import Content
 
 
@@ -266,4 +267,20 @@ class Draughtsman(Protocol):
 
     async def read_xml(self, pdf: bytes) -> bytes:
         """The XML inside a document that carries one."""
+        ...
+
+
+class MailDeferred(Exception):
+    """A mail could not be handed over now; later it may. Its text says why."""
+
+
+class MailRefused(Exception):
+    """A mail will not be taken, however often it is tried. Its text says why."""
+
+
+class Mailer(Protocol):
+    """Who hands mails over. One that is handed over twice is recognised by its id."""
+
+    async def send(self, letter: Letter) -> None:
+        """Hand a mail over. Raises `MailDeferred`, or `MailRefused` where trying again is in vain."""
         ...
