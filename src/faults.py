@@ -28,6 +28,9 @@ POINTS = (
     "document.drawn",
     "export.part",
     "export.written",
+    "mail.planned",
+    "mail.before_send",
+    "mail.after_send",
     "usage.received",
     "alert.raised",
     "usage.before_commit",
@@ -36,9 +39,9 @@ POINTS = (
     "reservation.after_commit",
 )
 """In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
-of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before a batch
-of usage is read, when it raises an alert, before and after it is kept; within and after what becomes of a
-reservation."""
+of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before planned
+mails are kept, and around the handing over of one; before a batch of usage is read, when it raises an alert, before and
+after it is kept; within and after what becomes of a reservation."""
 
 
 class Action(StrEnum):

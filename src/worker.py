@@ -13,8 +13,10 @@ from .sandbox.messages import deliver_messages
 from .services import alerts, reservations, spikes
 from .services.drawing import draw_due
 from .services.duties import ASKING, BATCH, BILLING, do_due
+from .services.mailing import plan_waiting
 from .services.partitions import is_only_waiting, let_go, make_partitions
 from .services.ports import Draughtsman, Processor
+from .services.posting import PostOffice, post_due
 from .services.publishing import number_waiting
 from .services.tills import Till
 from .services.writing import write_due
@@ -27,6 +29,8 @@ LOOKING_S = 15.0
 """So often unusual days are looked for: also where usage never rests, it is looked at no oftener."""
 ASKING_AT_ONCE = 3
 """As many pieces of work wait for the processor at once; one that hangs for ten seconds holds up so many accounts."""
+POSTING_AT_ONCE = 3
+"""As many mails are handed over at once."""
 WORKER = Actor(name="system:worker", origin="worker")
 
 log = logging.getLogger("plafond.worker")
@@ -55,6 +59,14 @@ async def run_drawing(database: Database, draughtsman: Draughtsman, stopping: St
 async def run_exports(database: Database, draughtsman: Draughtsman, stopping: Stopping) -> None:
     """Write exports, until told to stop, beside all else, and delete them when their days are over."""
     await _repeat(lambda: write_due(database, WORKER, draughtsman, limit=1), stopping)
+
+
+async def run_mail(database: Database, office: PostOffice, stopping: Stopping) -> None:
+    """Plan mails and send them, until told to stop. A mail server that takes long holds up nothing else."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_repeat, lambda: plan_waiting(database, WORKER), stopping)
+        for _ in range(POSTING_AT_ONCE):
+            group.start_soon(_repeat, lambda: post_due(database, WORKER, office, limit=1), stopping)
 
 
 async def run_upkeep(database: Database, keep_usage: timedelta, stopping: Stopping) -> None:

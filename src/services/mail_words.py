@@ -32,8 +32,8 @@ WORDS: dict[str, tuple[str, str, str, str, str, str]] = {
     "why_invited": (
         "You get this mail because this address was invited. If you did not expect it, ignore it.",
         (
-            "Sie erhalten diese E-Mail, weil diese Adresse eingeladen wurde. Haben Sie sie nicht erwartet, ignorieren Sie "
-            "sie."
+            "Sie erhalten diese E-Mail, weil diese Adresse eingeladen wurde. Haben Sie sie nicht "
+            "erwartet, ignorieren Sie sie."
         ),
         "Vous recevez cet e-mail car cette adresse a été invitée. Si vous ne l’attendiez pas, ignorez-le.",
         "Recibe este correo porque se invitó a esta dirección. Si no lo esperaba, ignórelo.",
@@ -880,8 +880,8 @@ WORDS: dict[str, tuple[str, str, str, str, str, str]] = {
             "zurückkehren."
         ),
         (
-            "Le compte est désormais en lecture seule. Ses données sont conservées 90 jours, durant lesquels vous pouvez "
-            "revenir."
+            "Le compte est désormais en lecture seule. Ses données sont conservées 90 jours, durant "
+            "lesquels vous pouvez revenir."
         ),
         "La cuenta es ahora de solo lectura. Sus datos se conservan 90 días, durante los que puede volver.",
         "Het account is voortaan alleen-lezen. De gegevens blijven 90 dagen bewaard; zo lang kunt u terugkomen.",
@@ -967,8 +967,8 @@ WORDS: dict[str, tuple[str, str, str, str, str, str]] = {
             "exige la ley."
         ),
         (
-            "Er zijn 90 dagen verstreken sinds het einde van het abonnement. Facturen en boekingen blijven, zoals de wet "
-            "vereist."
+            "Er zijn 90 dagen verstreken sinds het einde van het abonnement. Facturen en boekingen "
+            "blijven, zoals de wet vereist."
         ),
         "契約終了から90日が経過しました。請求書と帳簿は法令に従い保存されます。",
     ),
@@ -1022,16 +1022,16 @@ WORDS: dict[str, tuple[str, str, str, str, str, str]] = {
             "Versäumtes kann erneut gesendet werden."
         ),
         (
-            "Les événements n’ont pas pu y être livrés. Corrigez la cause, puis réactivez-le : ce qui a été manqué peut "
-            "être renvoyé."
+            "Les événements n’ont pas pu y être livrés. Corrigez la cause, puis réactivez-le : ce "
+            "qui a été manqué peut être renvoyé."
         ),
         (
             "Los eventos no se han podido entregar allí. Corrija la causa y vuelva a activarlo: lo perdido se puede "
             "reenviar."
         ),
         (
-            "Gebeurtenissen konnten daar niet worden bezorgd. Verhelp de oorzaak en schakel het weer in: wat is gemist, "
-            "kan opnieuw worden verzonden."
+            "Gebeurtenissen konnten daar niet worden bezorgd. Verhelp de oorzaak en schakel het "
+            "weer in: wat is gemist, kan opnieuw worden verzonden."
         ),
         "イベントを配信できませんでした。原因を解消してから再度有効にしてください。未配信分は再送できます。",
     ),

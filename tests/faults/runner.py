@@ -102,7 +102,7 @@ class Processes:
 
     def _start(self, arguments: list[str], settings: dict[str, str], *, draws: bool) -> ForkServerProcess:
         log = self._folder / f"process-{len(self._all)}.log"
-        settings = {"database_url": self.address, **settings}
+        settings = {"database_url": self.address, "mail_folder": str(self._folder / "mail"), **settings}
         process = _forks.Process(target=run_command, args=(arguments, settings, str(log)), kwargs={"draws": draws})
         process.start()
         self._all.append(process)
