@@ -40,7 +40,6 @@ def make_message(letter: Letter, sender: Sender) -> EmailMessage:
     message["Subject"] = _one_line(letter.subject)
     message["Date"] = letter.written_at
     message["Message-ID"] = f"<{letter.id}@{_domain(sender.address)}>"
-    message["Content-Language"] = letter.language
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     if letter.unsubscribing is not None:
@@ -52,6 +51,8 @@ def make_message(letter: Letter, sender: Sender) -> EmailMessage:
         maintype, _, subtype = letter.attachment.media_type.partition("/")
         name = re.sub(r"[^A-Za-z0-9._-]", "-", letter.attachment.name)[:100]
         message.add_attachment(letter.attachment.content, maintype=maintype, subtype=subtype, filename=name)
+    # Last: what is said of the content before there are parts would be said of the first of them.
+    message["Content-Language"] = letter.language
     return message
 
 

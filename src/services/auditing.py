@@ -1,6 +1,6 @@
 """The audit of the books: what must always hold of what is stored, checked from the rows and nothing else.
 
-The invariants are I1–I9 and I11–I14 of the security design. Their checks are a constant number of statements over
+The invariants are I1–I14 of the security design. Their checks are a constant number of statements over
 all accounts: what SQL can compare it compares, the rest is streamed and reckoned again by the rules.
 """
 
@@ -20,6 +20,7 @@ from .invariants.books import check_balances, check_deferrals, check_entries, ch
 from .invariants.chain import check_chain, check_trail
 from .invariants.charges import check_charges, check_messages, check_sandbox_charges, check_sandbox_refunds
 from .invariants.documents import check_documents, check_drawn, check_receipts
+from .invariants.mails import check_mails
 from .invariants.numbers import check_numbers
 from .invariants.periods import check_causes, check_plan_lines, check_subscriptions, check_usage_periods
 from .invariants.reading import Finding, Findings, is_finalised
@@ -61,6 +62,7 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
 CHECKS_BY_THE_CLOCK: tuple[Callable[[ReadSession, Findings, datetime], Awaitable[None]], ...] = (
     check_alerts,
     check_answers,
+    check_mails,
     check_usage,
     check_waiting,
 )
