@@ -2,10 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from plafond.models import ContactTopic
+from plafond.models import ContactTopic, MailKind
 
 from ..conftest import Client, World
 from ..services.mails import Kept, account_of_life, deliver, make_contact, plan
+from .every_mail import live_through_every_kind
 from .life import Life
 
 START = datetime(2026, 1, 10, 9, tzinfo=UTC)
@@ -144,3 +145,15 @@ async def test_who_wants_what(client: Client, world: World) -> None:
         ("uso@example.com", "es"),
     ]
     assert sum(letter.recipient == "uso@example.com" for letter in letters) == 1
+
+
+async def test_a_mail_of_every_kind_comes(client: Client, world: World) -> None:
+    letters = await live_through_every_kind(client, world)
+    assert {kind for kind, _ in letters} == set(MailKind)
+    assert len({letter.id for _, letter in letters}) == len(letters)
+    for _, letter in letters:
+        said = [letter.subject, *letter.paragraphs, letter.why, *(part for fact in letter.facts for part in fact)]
+        assert all(said)
+        assert not any("{" in part or "None" in part for part in said), said
+        assert letter.footer[0] == "Plafond Sandbox GmbH"
+        assert letter.button.url.startswith("https://app.example.com/billing")
