@@ -453,7 +453,8 @@ def _tell_payment(writing: _Writing, paper: Paper, due: str) -> str:
         return word(writing.language, "transfer").format(amount=due, date=day, number=paper.number)
     if paper.pays_by is None:
         return word(writing.language, "charged_somehow")
-    return word(writing.language, "charged").format(method=paper.pays_by)
+    brand, _, digits = paper.pays_by.rpartition(" ")
+    return word(writing.language, "charged").format(method=f"{brand.title()} •••• {digits}")
 
 
 async def _read_paper(writing: _Writing, kind: DocumentKind, subject: str) -> tuple[Paper, Attachment | None] | None:

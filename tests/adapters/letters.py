@@ -52,7 +52,7 @@ SAMPLES = {
         subject="Rechnung INV-001042: 177,31\u00a0€",
         paragraphs=(
             "Ihre Rechnung INV-001042 wurde ausgestellt.",
-            "Wird automatisch von visa 4242 abgebucht.",
+            "Wird automatisch von Visa •••• 4242 abgebucht.",
             "Das Dokument liegt als PDF bei.",
         ),
         facts=(
