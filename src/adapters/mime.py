@@ -39,7 +39,7 @@ def make_message(letter: Letter, sender: Sender) -> EmailMessage:
         message["Reply-To"] = _address("", sender.reply_to)
     message["Subject"] = _one_line(letter.subject)
     message["Date"] = letter.written_at
-    message["Message-ID"] = f"<{letter.id}@{_domain(sender.address)}>"
+    message["Message-ID"] = f"<{letter.id}@{domain_of(sender.address)}>"
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     if letter.unsubscribing is not None:
@@ -84,7 +84,8 @@ def _in_ascii(address: str) -> str:
     return local + at + (domain if domain.isascii() else domain.encode("idna").decode())
 
 
-def _domain(address: str) -> str:
+def domain_of(address: str) -> str:
+    """The domain of a mailbox, as it is looked up."""
     return _in_ascii(address).rpartition("@")[2]
 
 

@@ -11,7 +11,7 @@ from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPRecipientRefused,
 
 from ..services.letters import Letter
 from ..services.ports import MailDeferred, MailRefused
-from .mime import Sender, make_message
+from .mime import Sender, domain_of, make_message
 
 TIMEOUT_S = 60
 """A whole delivery: shorter than a mail is held by its worker."""
@@ -103,6 +103,8 @@ class SmtpMailer:
             use_tls=relay.is_tls,
             start_tls=relay.wants_starttls,
             tls_context=self._trust if relay.is_tls or relay.wants_starttls else None,
+            # Said by name: looking up our own would ask the network each time, and may take long.
+            local_hostname=domain_of(self._sender.address),
             timeout=TIMEOUT_S,
         )
 

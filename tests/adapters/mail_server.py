@@ -73,10 +73,17 @@ class Inbox:
 async def run_server(tls: ssl.SSLContext | None = None) -> AsyncGenerator[Inbox]:
     """A server on a free port of this machine only; with TLS it wants STARTTLS, and then a login."""
     inbox = Inbox()
-    secured = {} if tls is None else {"tls_context": tls, "require_starttls": True, "auth_required": True}
 
     def serve() -> SMTP:
-        return SMTP(inbox, hostname="mail.test", authenticator=inbox.log_in, **secured)
+        is_secured = tls is not None
+        return SMTP(
+            inbox,
+            hostname="mail.test",
+            authenticator=inbox.log_in,
+            tls_context=tls,
+            require_starttls=is_secured,
+            auth_required=is_secured,
+        )
 
     server = await asyncio.get_running_loop().create_server(serve, "127.0.0.1", 0)
     inbox.port = server.sockets[0].getsockname()[1]

@@ -43,8 +43,8 @@ async def test_a_mail_comes_as_it_was_written() -> None:
     assert message.get_content_type() == "multipart/mixed"
     body, file = message.iter_parts()
     assert body.get_content_type() == "multipart/alternative"
-    assert [part.get_content_type() for part in body.iter_parts()] == ["text/plain", "text/html"]  # type: ignore[attr-defined]
-    assert (file.get_filename(), file.get_content()) == ("INV-000001.pdf", b"%PDF-1.7 a page")  # type: ignore[attr-defined]
+    assert [part.get_content_type() for part in body.iter_parts()] == ["text/plain", "text/html"]
+    assert (file.get_filename(), file.get_content()) == ("INV-000001.pdf", b"%PDF-1.7 a page")
 
 
 def test_the_text_says_what_the_html_says() -> None:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from plafond.adapters.mail_folder import MailFolder
@@ -30,7 +31,7 @@ SENDER = Sender("billing@plafond.example")
 @pytest.fixture
 async def http(world: World) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of an application whose key of links is known."""
-    settings = world.settings.model_copy(update={"link_secret": type(world.settings.jwt_hs256_secret)(LINKS)})
+    settings = world.settings.model_copy(update={"link_secret": SecretStr(LINKS)})
     app = create_app(settings, with_worker=False, clock=SetClock(NOW))
     async with (
         app.router.lifespan_context(app),
