@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
 from ...database import ReadSession
 from ...models import BillingAccount, MailMessage, MailStatus, TestClock
@@ -14,23 +14,23 @@ WAITS_FOR = timedelta(days=4)
 
 async def check_mails(session: ReadSession, found: Findings, now: datetime) -> None:
     """What is planned comes to an end. What waits for a day to be over does so by its account's clock."""
+    waits_too_long = and_(
+        MailMessage.status == MailStatus.PENDING,
+        MailMessage.created_at < now - WAITS_FOR,
+        func.coalesce(MailMessage.ripe_at, now) <= func.coalesce(TestClock.now, now),
+    )
+    is_unclear = (MailMessage.status == MailStatus.SENT) != MailMessage.sent_at.is_not(None)
     statement = (
         select(MailMessage)
         .join(BillingAccount, BillingAccount.id == MailMessage.account_id)
         .outerjoin(TestClock, TestClock.id == BillingAccount.test_clock_id)
-        .where(
-            MailMessage.status == MailStatus.PENDING,
-            MailMessage.created_at < now - WAITS_FOR,
-            func.coalesce(MailMessage.ripe_at, now) <= func.coalesce(TestClock.now, now),
-        )
+        .where(or_(waits_too_long, is_unclear))
         .order_by(MailMessage.id)
     )
     async for (row,) in stream(session, statement):
-        found.add("I10", row.account_id, f"The mail {row.id} ({row.kind}) waits since {row.created_at}.")
-    sent = (
-        select(MailMessage)
-        .where((MailMessage.status == MailStatus.SENT) != MailMessage.sent_at.is_not(None))
-        .order_by(MailMessage.id)
-    )
-    async for (row,) in stream(session, sent):
-        found.add("I10", row.account_id, f"The mail {row.id} ({row.kind}) is {row.status}, sent at {row.sent_at}.")
+        said = (
+            f"waits since {row.created_at}"
+            if row.status is MailStatus.PENDING
+            else f"is {row.status}, and was sent at {row.sent_at}"
+        )
+        found.add("I10", row.account_id, f"The mail {row.id} ({row.kind}) {said}.")
