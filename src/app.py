@@ -1,5 +1,6 @@
 """The composition root: settings become a running application."""
 
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -10,11 +11,13 @@ from typing import Protocol, runtime_checkable
 import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from .adapters.bus import InProcessBus
 from .adapters.jwks import IssuerKeys
+from .adapters.mail_folder import MailFolder
+from .adapters.mime import Sender
 from .adapters.no_processor import NoProcessor
 from .adapters.sandbox_processor import SandboxProcessor
 from .adapters.webhooks import HttpCourier
@@ -25,17 +28,23 @@ from .http.documents import DocumentEndpoint
 from .http.errors import refuse
 from .http.graphql import GraphQLEndpoint
 from .http.health import live, ready
+from .http.mails import MailPages, is_here
 from .http.payload_queries import SchemaQueries
 from .http.sockets import SocketEndpoint
+from .http.unsubscribing import UnsubscribeEndpoint
 from .http.usage import UsageEndpoint
 from .http.webhooks import MessageReader, WebhookEndpoint
 from .resolvers.context import Context
 from .services.admission import Admissions
 from .services.links import FOLDER
-from .services.ports import Bus, Courier, Draughtsman, Hooks, Processor, SigningKeys
+from .services.mail_texts import Desk
+from .services.ports import Bus, Courier, Draughtsman, Hooks, Mailer, Processor, SigningKeys
+from .services.posting import PostOffice
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_exports, run_upkeep, run_webhooks, run_worker
+from .worker import run_drawing, run_exports, run_mail, run_upkeep, run_webhooks, run_worker
+
+log = logging.getLogger("plafond.app")
 
 METHODS = ["GET", "HEAD", "POST"]
 WORK_GRACE_S = 10.0
@@ -70,6 +79,7 @@ def create_app(
     processor = make_processor(settings, database)
     schema = schema_for(settings.environment)
     link_key = make_link_key(settings)
+    office = make_post_office(settings, link_key) if with_worker else None
     hooks, make_context = make_hooks(settings, database, bus, processor, link_key, courier)
     admissions = Admissions(database, settings, bus)
     sockets = SocketEndpoint(schema, make_context, settings.allowed_origins, admissions)
@@ -83,6 +93,8 @@ def create_app(
                     group.start_soon(run_worker, database, processor, stopping)
                     group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
                     group.start_soon(run_webhooks, database, hooks, stopping)
+                if office is not None:
+                    group.start_soon(run_mail, database, office, stopping)
                 if with_worker and draughtsman is not None:
                     group.start_soon(run_drawing, database, draughtsman, stopping)
                     group.start_soon(run_exports, database, draughtsman, stopping)
@@ -97,11 +109,12 @@ def create_app(
                 await outside.close()
         await database.close()
 
-    routes: list[Route | WebSocketRoute | Mount] = [
+    routes: list[BaseRoute] = [
         Route("/graphql", GraphQLEndpoint(schema, make_context, settings.environment).answer, methods=METHODS),
         WebSocketRoute("/graphql", sockets),
         Route("/usage", UsageEndpoint(make_context, stopping).answer, methods=["POST"]),
         Route(FOLDER + "{token:path}", DocumentEndpoint(database, link_key, draughtsman).answer),
+        Route("/unsubscribe/{token}", UnsubscribeEndpoint(database, link_key).answer, methods=METHODS),
         Route("/healthz", live),
         Route("/readyz", ready),
     ]
@@ -111,6 +124,8 @@ def create_app(
         routes.append(Route(WEBHOOK_PATH, webhooks.answer, methods=["POST"]))
     if settings.environment is Environment.SANDBOX and PAGE_FILES.is_dir():
         routes.append(Mount("/graphiql", StaticFiles(directory=PAGE_FILES)))
+    if settings.environment is Environment.SANDBOX and settings.smtp_url is None and is_here(settings.host):
+        routes += MailPages(settings.mail_folder).routes()
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
     app.state.database = database
     app.state.hooks = hooks
@@ -176,6 +191,32 @@ def make_link_key(settings: Settings) -> bytes:
             "the same for every process that serves."
         )
     return secrets.token_bytes(32)
+
+
+def make_post_office(settings: Settings, link_key: bytes | None = None) -> PostOffice | None:
+    """What sending mail takes; none where no mail is sent. Without the key of links it makes that too."""
+    mailer = make_mailer(settings)
+    if mailer is None:
+        log.warning(
+            "PLAFOND_SMTP_URL is not set: no mail is sent, and what happens meanwhile is told to nobody by mail"
+        )
+        return None
+    base = settings.base_url
+    return PostOffice(mailer, Desk(settings.dashboard_url or base, base, link_key or make_link_key(settings)))
+
+
+def make_mailer(settings: Settings) -> Mailer | None:
+    """Who sends mail: the mail server where one is configured, else in the sandbox a folder."""
+    sender = Sender(settings.mail_from, settings.mail_reply_to)
+    if settings.smtp_url is None:
+        return MailFolder(settings.mail_folder, sender) if settings.environment is Environment.SANDBOX else None
+    from .adapters.smtp import Relay, SmtpMailer  # noqa: PLC0415  # only for those who configure it
+
+    try:
+        relay = Relay.parse(settings.smtp_url.get_secret_value())
+    except ValueError as error:
+        raise SettingMissing(f"PLAFOND_SMTP_URL does not name a mail server: {error}.") from error
+    return SmtpMailer(relay, sender)
 
 
 def make_signing_keys(settings: Settings) -> SigningKeys | None:

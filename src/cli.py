@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from .adapters.pdf import PdfPool
 from .api import print_schema
-from .app import WORK_GRACE_S, create_app, make_bus, make_hooks, make_link_key, make_processor
+from .app import WORK_GRACE_S, create_app, make_bus, make_hooks, make_link_key, make_post_office, make_processor
 from .clock import SystemClock
 from .database import Actor, Database, take_snapshot
 from .demo import run_demo
@@ -42,7 +42,7 @@ from .services.tokens import create_operator_key, list_keys, revoke_key
 from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_exports, run_upkeep, run_webhooks, run_worker
+from .worker import run_drawing, run_exports, run_mail, run_upkeep, run_webhooks, run_worker
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -143,6 +143,7 @@ def work() -> None:
     settings = Settings()
     check_database(settings.database_url, settings.environment)
     rehearse(settings.fault)
+    office = make_post_office(settings)
 
     async def run(database: Database) -> None:
         stopping = Stopping()
@@ -157,6 +158,8 @@ def work() -> None:
                     group.start_soon(run_webhooks, database, hooks, stopping)
                     group.start_soon(run_drawing, database, pool, stopping)
                     group.start_soon(run_exports, database, pool, stopping)
+                    if office is not None:
+                        group.start_soon(run_mail, database, office, stopping)
                 everything.cancel_scope.cancel()
 
     asyncio.run(_with_database(settings, run))

@@ -66,7 +66,11 @@ async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: b
     listener = bind_port("127.0.0.1", port)
     tokens_file = folder / "sandbox-tokens.json"
     settings = Settings(
-        environment=Environment.SANDBOX, database_url=f"sqlite:///{folder / 'plafond.db'}", host="127.0.0.1", port=port
+        environment=Environment.SANDBOX,
+        database_url=f"sqlite:///{folder / 'plafond.db'}",
+        host="127.0.0.1",
+        port=port,
+        mail_folder=folder / "mail",
     )
     if keep and tokens_file.exists():
         await anyio.to_thread.run_sync(migrate_database, settings.database_url, settings.environment)
@@ -101,12 +105,14 @@ async def run_demo(port: int, folder: Path, draughtsman: Draughtsman, *, keep: b
             if replay:
                 with suppress(httpx2.TransportError):  # the server was stopped: nothing is left to send to
                     await _replay(console, client, url, operator, account, made_at)
-        console.print(f"\nServing on {url} until you press Ctrl-C.")
+        console.print(f"\nIts mails: http://127.0.0.1:{port}/mail\nServing on {url} until you press Ctrl-C.")
 
 
 async def _make_sandbox(settings: Settings, folder: Path, tokens_file: Path, now: datetime) -> list[SandboxToken]:
     for name in ("plafond.db", "plafond.db-wal", "plafond.db-shm"):
         (folder / name).unlink(missing_ok=True)
+    for mail in settings.mail_folder.glob("*.eml"):
+        mail.unlink()
     await anyio.to_thread.run_sync(migrate_database, settings.database_url, settings.environment)
     database = Database(settings.database_url, SetClock(now), lambda _: None)
     try:

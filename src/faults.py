@@ -32,6 +32,9 @@ POINTS = (
     "webhook.before_send",
     "webhook.after_send",
     "webhook.before_commit",
+    "mail.planned",
+    "mail.before_send",
+    "mail.after_send",
     "usage.received",
     "alert.raised",
     "usage.before_commit",
@@ -41,9 +44,9 @@ POINTS = (
 )
 """In order: when work was taken, within its transaction, around a charge and a refund, around the hearing of a message
 of the processor, before a PDF is kept, before a piece of an export is, and before the export is ready; before what is
-planned for webhooks is kept, around the sending of one, and before its answer is kept; before a batch
-of usage is read, when it raises an alert, before and after it is kept; within and after what becomes of a
-reservation."""
+planned for webhooks is kept, around the sending of one, and before its answer is kept; before planned mails are kept,
+and around the handing over of one; before a batch of usage is read, when it raises an alert, before and after it is
+kept; within and after what becomes of a reservation."""
 
 
 class Action(StrEnum):

@@ -1,5 +1,6 @@
 """What a deployment decides. Read once, at the entry points; every name is an environment variable `PLAFOND_…`."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -9,6 +10,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .faults import Fault, read_fault
+
+_MAILBOX = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 
 
 class Environment(StrEnum):
@@ -66,6 +69,18 @@ class Settings(BaseSettings):
     Production needs one. A sandbox without it makes its own, and links end with the process.
     """
 
+    smtp_url: SecretStr | None = None
+    """The mail server, such as smtp://USER:PASSWORD@HOST:587 (STARTTLS) or smtps://USER:PASSWORD@HOST:465.
+
+    A production without it sends no mail; a sandbox without it writes mails to a folder.
+    """
+    mail_from: str = "billing@plafond.example"
+    """Who mails are from."""
+    mail_reply_to: str | None = None
+    """Where answers to them go, if not there."""
+    mail_folder: Path = Path("var/mail")
+    """Where a sandbox writes its mails."""
+
     stripe_key: SecretStr | None = None
     """The secret key at Stripe: with it, Stripe collects. A production takes live keys, a sandbox all others."""
     stripe_publishable_key: str | None = None
@@ -121,6 +136,23 @@ class Settings(BaseSettings):
         if value is not None and len(value.get_secret_value()) < 32:
             raise ValueError("it needs at least 32 characters")
         return value
+
+    @field_validator("mail_from", "mail_reply_to")
+    @classmethod
+    def _check_mailbox(cls, value: str | None) -> str | None:
+        if value is not None and not _MAILBOX.fullmatch(value):
+            raise ValueError("an address such as billing@example.com is wanted")
+        return value
+
+    @model_validator(mode="after")
+    def _mail_is_from_somebody(self) -> Self:
+        if (
+            self.smtp_url is not None
+            and self.environment is Environment.PRODUCTION
+            and self.mail_from == type(self).model_fields["mail_from"].default
+        ):
+            raise ValueError("PLAFOND_SMTP_URL is set but no PLAFOND_MAIL_FROM: say who mails are from")
+        return self
 
     @model_validator(mode="after")
     def _production_is_not_hurt(self) -> Self:

@@ -10,12 +10,13 @@ import anyio
 from .adapters.sandbox_processor import SandboxProcessor
 from .database import Actor, Database, Work
 from .sandbox.messages import deliver_messages
-from .services import alerts, reservations, spikes
+from .services import alerts, mailing, reservations, spikes
 from .services.deliveries import Lease, give_up_old, plan_waiting
 from .services.drawing import draw_due
 from .services.duties import ASKING, BATCH, BILLING, do_due
 from .services.partitions import is_only_waiting, make_partitions
 from .services.ports import Draughtsman, Hooks, Processor
+from .services.posting import PostOffice, post_due
 from .services.publishing import number_waiting
 from .services.purging import purge
 from .services.sending import AT_ONCE, claim_due, send_to
@@ -30,6 +31,8 @@ LOOKING_S = 15.0
 """So often unusual days are looked for: also where usage never rests, it is looked at no oftener."""
 ASKING_AT_ONCE = 3
 """As many pieces of work wait for the processor at once; one that hangs for ten seconds holds up so many accounts."""
+POSTING_AT_ONCE = 3
+"""As many mails are handed over at once."""
 WORKER = Actor(name="system:worker", origin="worker")
 
 log = logging.getLogger("plafond.worker")
@@ -86,6 +89,14 @@ async def run_webhooks(database: Database, hooks: Hooks, stopping: Stopping) -> 
             return len(leases)
 
         await _repeat(send_more, stopping)
+
+
+async def run_mail(database: Database, office: PostOffice, stopping: Stopping) -> None:
+    """Plan mails and send them, until told to stop. A mail server that takes long holds up nothing else."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(_repeat, lambda: mailing.plan_waiting(database, WORKER), stopping)
+        for _ in range(POSTING_AT_ONCE):
+            group.start_soon(_repeat, lambda: post_due(database, WORKER, office, limit=1), stopping)
 
 
 async def run_upkeep(database: Database, keep_usage: timedelta, stopping: Stopping) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 # The same for PostgreSQL, of which nothing here pulls the plug. Whatever process a test starts inherits it.
 os.environ.setdefault("PGOPTIONS", "-c synchronous_commit=off")
+# Commands that tests start write their mails here, and not beside the sources.
+os.environ.setdefault("PLAFOND_MAIL_FOLDER", str(Path(tempfile.gettempdir()) / "plafond-test-mail"))
 
 POSTGRES = os.environ.get("PLAFOND_TEST_POSTGRES_URL", "postgresql://127.0.0.1:5432/test")
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -252,13 +255,16 @@ def address(sandbox: Copy) -> str:
 
 
 @pytest.fixture
-async def world(template: Template, sandbox: Copy, request: pytest.FixtureRequest) -> AsyncGenerator[World]:
+async def world(
+    template: Template, sandbox: Copy, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncGenerator[World]:
     """The application over this test's own sandbox. Its worker does not run; the clock stands at `NOW`."""
     clock = SetClock(NOW)
     settings = Settings(
         database_url=sandbox.address,
         jwt_issuer="https://issuer.test",
         jwt_hs256_secret=SecretStr("a secret of thirty-two characters!"),
+        mail_folder=tmp_path / "mail",
     )
     app = create_app(settings, with_worker=False, clock=clock)
     statements: list[str] = []

@@ -17,6 +17,7 @@ from plafond.models import WorkKind
 from plafond.sandbox.scenarios import SCENARIOS
 from plafond.services.access import render_rights
 from plafond.services.errors import UserErrorCode
+from plafond.services.mailing import RULES
 from plafond.services.tills import Till
 from plafond.worker import WORKER, do_due_work
 
@@ -174,3 +175,8 @@ def test_every_refusal_is_explained() -> None:
 def test_all_work_of_the_clock_is_told() -> None:
     told = [row[0] for row in rows_of("docs/test-clocks.md", "work")]
     assert sorted(told) == sorted(WorkKind)
+
+
+def test_what_is_told_by_mail_is_the_codes() -> None:
+    expected = [[kind, rule.kind, rule.topic or "whom it invites"] for kind, rule in RULES.items()]
+    assert rows_of("docs/mail.md", "event") == expected

@@ -9,6 +9,7 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from .base import Base, Entity
+from .people import ContactTopic
 
 
 class OutboxReader(Base, kw_only=True, eq=False):
@@ -32,7 +33,6 @@ class MailKind(StrEnum):
     CARD_EXPIRING = "CARD_EXPIRING"
     TRIAL_ENDING = "TRIAL_ENDING"
     RENEWAL_AHEAD = "RENEWAL_AHEAD"
-    TERMS_CHANGE = "TERMS_CHANGE"
     SUBSCRIPTION_CHANGED = "SUBSCRIPTION_CHANGED"
     REFUND = "REFUND"
     INVITATION = "INVITATION"
@@ -66,15 +66,27 @@ class MailMessage(Entity, kw_only=True, eq=False):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"))
     kind: Mapped[MailKind]
     key: Mapped[str]
-    """What it is sent once for: the event and the mailbox, or the day of a digest."""
-    contact_id: Mapped[UUID | None] = mapped_column(ForeignKey("contact.id"), default=None)
+    """What it is sent once for, and the mailbox: an event's id or a digest's day, then `contact:ID`, `company` or
+    `invite:ID`."""
+    topic: Mapped[ContactTopic | None] = mapped_column(default=None)
+    """What a contact must still want for it to go out; none of what goes to no contact."""
+    contact_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("contact.id", ondelete="SET NULL"), index=True, default=None
+    )
     recipient: Mapped[str]
+    recipient_name: Mapped[str] = mapped_column(default="")
     locale: Mapped[str]
     params: Mapped[dict[str, Any]]
     """What the text is made of, as it stood when it was planned: ids, figures, instants."""
     status: Mapped[MailStatus] = mapped_column(default=MailStatus.PENDING)
     due_at: Mapped[datetime]
+    """By the wall clock, when it is tried next."""
+    ripe_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Of a digest, by the account's own clock, when its day is over."""
     leased_until: Mapped[datetime | None] = mapped_column(default=None)
     tries: Mapped[int] = mapped_column(default=0)
+    """How often it was taken: this never falls, so that no holder is mistaken for another."""
+    failures: Mapped[int] = mapped_column(default=0)
     sent_at: Mapped[datetime | None] = mapped_column(default=None)
     failure: Mapped[str | None] = mapped_column(default=None)
+    """Why it failed last, or for good."""

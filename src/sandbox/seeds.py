@@ -15,6 +15,8 @@ from ..clock import SetClock
 from ..database import Actor, Database, Work
 from ..models import (
     BudgetScope,
+    Contact,
+    ContactTopic,
     DueWork,
     Interval,
     Issuer,
@@ -47,6 +49,8 @@ SEEDER = Principal(kind=PrincipalKind.OPERATOR, id="system:seeder", display_name
 ACTOR = Actor(name="system:seeder", origin="sandbox")
 ISSUER_OF_MEMBERS = "sandbox"
 FIRST_INVOICE = 1001
+TOLD_TENANT = "birchwood"
+"""The one with a contact: the demo's month is told to it by mail too."""
 WORKSPACES = ("main", "marketing", "product")
 
 
@@ -423,4 +427,17 @@ async def _make_people(work: Work, seeded: list[_Seeded]) -> list[SandboxToken]:
             scopes = [Scope.BILLING_READ] if role is Role.MEMBER else [Scope.BILLING_READ, Scope.BILLING_WRITE]
             key = create_key(work, Environment.SANDBOX, name=member.display_name, maker=member, scopes=scopes)
             tokens.append(SandboxToken(made.tenant.name, role, key.token))
+        if made.tenant.external_id == TOLD_TENANT:
+            email = f"billing@{TOLD_TENANT}.example"
+            work.session.add(
+                Contact(
+                    created_at=now,
+                    account_id=made.account_id,
+                    name=f"{made.tenant.name}, billing",
+                    email=email,
+                    email_key=email,
+                    topics=sorted(ContactTopic),
+                    is_primary=True,
+                )
+            )
     return tokens

@@ -127,15 +127,19 @@ async def evaluate(work: Work, readings: Sequence[Reading]) -> None:
     moved: set[Subject] = set()
     resolved: list[_Known] = []
     for reading in telling:
+        raised: dict[int, int] = {}
         for threshold in thresholds[reading.key]:
             last = known.get((reading.key, threshold))
             is_open = last is not None and last.resolved_at is None
             if is_reached(threshold, reading.used, reading.limit):
                 if not is_open:
-                    _raise(work, reading, threshold, episode=last.episode + 1 if last else 1)
-                    moved.add(Subject(reading.account.id, reading.kind, reading.subject))
+                    raised[threshold] = last.episode + 1 if last else 1
             elif is_open and last is not None and reading.may_resolve:
                 resolved.append(last)
+        for threshold, episode in raised.items():
+            # Of several at once each is told, and only the highest sends an email.
+            _raise(work, reading, threshold, episode=episode, is_highest=threshold == max(raised))
+            moved.add(Subject(reading.account.id, reading.kind, reading.subject))
     accounts = {reading.account.id: reading.account for reading in telling}
     await _resolve(work, accounts, resolved, moved)
 
@@ -182,7 +186,7 @@ async def _read_last(session: AsyncSession, keys: Sequence[_Key]) -> dict[tuple[
     return {(_Key(row.account_id, row.kind, row.subject, row.period_start), row.threshold): row for row in found}
 
 
-def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> None:
+def _raise(work: Work, reading: Reading, threshold: int, *, episode: int, is_highest: bool) -> None:
     assert reading.limit is not None, "unlimited is never reached"
     now = work.clock.now_for(reading.account)
     alert = Alert(
@@ -208,7 +212,7 @@ def _raise(work: Work, reading: Reading, threshold: int, *, episode: int) -> Non
     alert.sequence = work.emit(
         reading.account,
         event_of(reading.kind, Step.RAISED),
-        {**describe_alert(alert), "level": alert.level, **figures},
+        {**describe_alert(alert), "level": alert.level, "isHighest": is_highest, **figures},
     )
     work.session.add(alert)
     reach("alert.raised")

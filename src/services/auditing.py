@@ -20,6 +20,7 @@ from .invariants.books import check_balances, check_deferrals, check_entries, ch
 from .invariants.chain import check_chain, check_trail
 from .invariants.charges import check_charges, check_messages, check_sandbox_charges, check_sandbox_refunds
 from .invariants.documents import check_documents, check_drawn, check_receipts
+from .invariants.mails import check_mails
 from .invariants.numbers import check_numbers
 from .invariants.periods import check_causes, check_plan_lines, check_subscriptions, check_usage_periods
 from .invariants.reading import Finding, Findings, is_finalised
@@ -62,6 +63,7 @@ CHECKS: tuple[Callable[[ReadSession, Findings], Awaitable[None]], ...] = (
 CHECKS_BY_THE_CLOCK: tuple[Callable[[ReadSession, Findings, datetime], Awaitable[None]], ...] = (
     check_alerts,
     check_answers,
+    check_mails,
     check_usage,
     check_waiting,
     check_webhooks,

@@ -1,6 +1,6 @@
 """Changes that cost something: what they come to, and making them true with the documents that were agreed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -217,7 +217,8 @@ async def make_change(
     else:
         step = Step.REACTIVATE if act is ChangeAct.REACTIVATE else Step.START
         event = "subscription.reactivated" if act is ChangeAct.REACTIVATE else "subscription.started"
-        await begin(work, standing, terms, at, step=step, event=event, actor=actor, reason=reason)
+        begun = await begin(work, standing, terms, at, step=step, event=event, actor=actor, reason=reason)
+        await plan_reminders(work, replace(standing, subscription=begun))
     return issued
 
 

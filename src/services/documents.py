@@ -47,7 +47,12 @@ RECEIPT_KINDS: dict[TransactionKind, Literal[PaperKind.RECEIPT, PaperKind.REFUND
 
 def language_of(account: BillingAccount) -> str:
     """The language of an account's documents."""
-    language = account.locale.replace("_", "-").split("-")[0].lower()
+    return language_of_locale(account.locale)
+
+
+def language_of_locale(locale: str) -> str:
+    """The language that we write in for a locale."""
+    language = locale.replace("_", "-").split("-")[0].lower()
     return language if language in LANGUAGES else "en"
 
 

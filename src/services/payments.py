@@ -143,6 +143,8 @@ async def fail_payment(
             "invoiceId": str(invoice.id),
             "number": invoice.number,
             "failure": transaction.failure_code if transaction else None,
+            "amountMinor": invoice.due_minor,
+            "currency": invoice.currency,
         },
     )
     if invoice.status is not InvoiceStatus.OPEN:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ..models import FailureCode, PaymentMethodKind
 from .access import Principal
+from .letters import Letter
 from .papers import Content
 
 
@@ -317,3 +318,19 @@ class Hooks:
     queries: PayloadQueries
     allow_inside: bool = False
     """Whether they may lead inside: for tries on one machine, in a sandbox."""
+
+
+class MailDeferred(Exception):
+    """A mail could not be handed over now; later it may. Its text says why."""
+
+
+class MailRefused(Exception):
+    """A mail will not be taken, however often it is tried. Its text says why."""
+
+
+class Mailer(Protocol):
+    """Who hands mails over. One that is handed over twice is recognised by its id."""
+
+    async def send(self, letter: Letter) -> None:
+        """Hand a mail over. Raises `MailDeferred`, or `MailRefused` where trying again is in vain."""
+        ...

@@ -58,35 +58,28 @@ async def remind(work: Work, standing: Standing, subject: str) -> None:
     at = subscription.current_period_end
     is_sent = account.collection_method is CollectionMethod.SEND_INVOICE
     if what == "trial" and subscription.status is SubscriptionStatus.TRIALING:
+        facts = {
+            "daysLeft": int(days),
+            "isSent": is_sent,
+            "hasMethod": is_sent or any(method.is_default for method in standing.methods),
+            "hasCompany": standing.company is not None,
+        }
         await raise_notice(
-            work,
-            account,
-            "TRIAL_ENDING",
-            severity=NoticeSeverity.WARNING,
-            params={
-                "daysLeft": int(days),
-                "endsAt": at,
-                "isSent": is_sent,
-                "hasMethod": is_sent or any(method.is_default for method in standing.methods),
-                "hasCompany": standing.company is not None,
-            },
+            work, account, "TRIAL_ENDING", severity=NoticeSeverity.WARNING, params={**facts, "endsAt": at}
         )
-        work.emit(account, "subscription.trial_ending", {"subscriptionId": str(subscription.id), "endsAt": end})
+        said = {"subscriptionId": str(subscription.id), "endsAt": end, **facts}
+        work.emit(account, "subscription.trial_ending", said)
     elif what == "renewal" and not subscription.cancel_at_period_end:
+        costs = {"daysLeft": int(days), "amountMinor": subscription.price_minor, "currency": account.currency}
         await raise_notice(
             work,
             account,
             "RENEWAL_AHEAD",
             severity=NoticeSeverity.INFO,
-            params={
-                "at": at,
-                "daysLeft": int(days),
-                "amountMinor": subscription.price_minor,
-                "currency": account.currency,
-            },
+            params={"at": at, **costs},
             dismissible=True,
         )
-        work.emit(account, "invoice.upcoming", {"at": end, "daysLeft": int(days)})
+        work.emit(account, "invoice.upcoming", {"at": end, **costs})
     elif what == "card":
         await _warn_of_card(work, account, standing, at)
 
@@ -95,15 +88,9 @@ async def _warn_of_card(work: Work, account: BillingAccount, standing: Standing,
     method = next((row for row in standing.methods if row.is_default), None)
     if method is None or charged_at < _end_of(method):
         return
-    await raise_notice(
-        work,
-        account,
-        "CARD_EXPIRING",
-        str(method.id),
-        severity=NoticeSeverity.WARNING,
-        params={"last4": method.last4, "expMonth": method.exp_month, "expYear": method.exp_year},
-    )
-    work.emit(account, "payment_method.expiring", {"paymentMethodId": str(method.id)})
+    facts = {"last4": method.last4, "expMonth": method.exp_month, "expYear": method.exp_year}
+    await raise_notice(work, account, "CARD_EXPIRING", str(method.id), severity=NoticeSeverity.WARNING, params=facts)
+    work.emit(account, "payment_method.expiring", {"paymentMethodId": str(method.id), **facts})
 
 
 def _end_of(method: PaymentMethod) -> datetime:

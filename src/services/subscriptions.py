@@ -95,7 +95,15 @@ def note_step(
         before={"status": before},
         after={"status": subscription.status, "reason": reason, **facts},
     )
-    work.emit(account, event, {"subscriptionId": str(subscription.id), "status": subscription.status, **facts})
+    said = {
+        "subscriptionId": str(subscription.id),
+        "status": subscription.status,
+        "step": step,
+        "interval": subscription.interval,
+        "amountMinor": subscription.price_minor,
+        "currency": account.currency,
+    }
+    work.emit(account, event, said | facts)
 
 
 async def find_subscription(work: Work, account: BillingAccount) -> Subscription | None:

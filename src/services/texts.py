@@ -317,6 +317,13 @@ def _export_failed(params: Params) -> Text:
     )
 
 
+def _mail_failed(params: Params) -> Text:
+    return (
+        "A mail could not be sent",
+        f"{params['kind']}: {params['failure']}. Nobody was reached there: see to the address.",
+    )
+
+
 def _account_parked(_: Params) -> Text:
     return (
         "Billing of this account has stopped",
@@ -432,6 +439,7 @@ _NOTICES: dict[str, Callable[[Params], Text]] = {
     "PAYMENT_MISMATCH": _payment_mismatch,
     "DOCUMENT_FAILED": _document_failed,
     "EXPORT_FAILED": _export_failed,
+    "MAIL_FAILED": _mail_failed,
     "ACCOUNT_PARKED": _account_parked,
     "USAGE_THRESHOLD": _usage_threshold,
     "BUDGET_THRESHOLD": _budget_threshold,

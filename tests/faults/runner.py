@@ -79,9 +79,12 @@ class Processes:
             if error is not None:
                 print(f"--- process {process.pid} ended with {process.exitcode}:\n{self.log_of(process)[-4_000:]}")
 
-    def start_worker(self, fault: str | None = None, *, draws: bool = False) -> ForkServerProcess:
+    def start_worker(
+        self, fault: str | None = None, *, draws: bool = False, settings: dict[str, str] | None = None
+    ) -> ForkServerProcess:
         """`plafond worker`. Without drawing, which takes longer than all else, unless a test is about it."""
-        return self._start(["worker"], {} if fault is None else {"fault": fault}, draws=draws)
+        given = (settings or {}) | ({} if fault is None else {"fault": fault})
+        return self._start(["worker"], given, draws=draws)
 
     async def start_server(
         self,
@@ -103,7 +106,8 @@ class Processes:
 
     def _start(self, arguments: list[str], settings: dict[str, str], *, draws: bool) -> ForkServerProcess:
         log = self._folder / f"process-{len(self._all)}.log"
-        settings = {"database_url": self.address, **self._settings, **settings}
+        mails = str(self._folder / "mail")
+        settings = {"database_url": self.address, "mail_folder": mails, **self._settings, **settings}
         process = _forks.Process(target=run_command, args=(arguments, settings, str(log)), kwargs={"draws": draws})
         process.start()
         self._all.append(process)

@@ -482,6 +482,15 @@ WORDS: list[tuple[str, dict[str, Any], str, list[str]]] = [
         [],
     ),
     (
+        "MAIL_FAILED",
+        {"mail": "0198c2f4-aaaa-7000-8000-000000000000", "kind": "INVOICE_ISSUED", "failure": "550 no such mailbox"},
+        (
+            "A mail could not be sent: INVOICE_ISSUED: 550 no such mailbox. Nobody was reached there: see to the "
+            "address."
+        ),
+        [],
+    ),
+    (
         "ACCOUNT_PARKED",
         {},
         (

@@ -1300,27 +1300,32 @@ def upgrade() -> None:
 
     op.create_table('mail_message',
     sa.Column('account_id', sa.Uuid(), nullable=False),
-    sa.Column('kind', sa.Enum('USAGE_ALERT', 'ALERT_DIGEST', 'INVOICE_ISSUED', 'CREDIT_NOTE_ISSUED', 'PAYMENT_FAILED', 'PAYMENT_RECOVERED', 'CARD_EXPIRING', 'TRIAL_ENDING', 'RENEWAL_AHEAD', 'TERMS_CHANGE', 'SUBSCRIPTION_CHANGED', 'REFUND', 'INVITATION', 'WEBHOOK_DISABLED', name='mailkind', native_enum=False, length=40), nullable=False),
+    sa.Column('kind', sa.Enum('USAGE_ALERT', 'ALERT_DIGEST', 'INVOICE_ISSUED', 'CREDIT_NOTE_ISSUED', 'PAYMENT_FAILED', 'PAYMENT_RECOVERED', 'CARD_EXPIRING', 'TRIAL_ENDING', 'RENEWAL_AHEAD', 'SUBSCRIPTION_CHANGED', 'REFUND', 'INVITATION', 'WEBHOOK_DISABLED', name='mailkind', native_enum=False, length=40), nullable=False),
     sa.Column('key', sa.String(), nullable=False),
+    sa.Column('topic', sa.Enum('INVOICES', 'PAYMENT_FAILURES', 'USAGE_ALERTS', 'SUBSCRIPTION_CHANGES', name='contacttopic', native_enum=False, length=40), nullable=True),
     sa.Column('contact_id', sa.Uuid(), nullable=True),
     sa.Column('recipient', sa.String(), nullable=False),
+    sa.Column('recipient_name', sa.String(), nullable=False),
     sa.Column('locale', sa.String(), nullable=False),
     sa.Column('params', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('status', sa.Enum('PENDING', 'SENT', 'FAILED', 'DROPPED', name='mailstatus', native_enum=False, length=40), nullable=False),
     sa.Column('due_at', sa.DateTime(timezone=True), nullable=False),
+    sa.Column('ripe_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('leased_until', sa.DateTime(timezone=True), nullable=True),
     sa.Column('tries', sa.BigInteger(), nullable=False),
+    sa.Column('failures', sa.BigInteger(), nullable=False),
     sa.Column('sent_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('failure', sa.String(), nullable=True),
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_mail_message_account_id_billing_account')),
-    sa.ForeignKeyConstraint(['contact_id'], ['contact.id'], name=op.f('fk_mail_message_contact_id_contact')),
+    sa.ForeignKeyConstraint(['contact_id'], ['contact.id'], name=op.f('fk_mail_message_contact_id_contact'), ondelete='SET NULL'),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_mail_message')),
     sa.UniqueConstraint('account_id', 'key', name=op.f('uq_mail_message_account_id_key'))
     )
     with op.batch_alter_table('mail_message', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_mail_message_contact_id'), ['contact_id'], unique=False)
         batch_op.create_index('ix_mail_message_waiting', ['due_at'], unique=False, sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
 
     op.create_table('ownership_transfer',
@@ -1437,6 +1442,7 @@ def downgrade() -> None:
 
     op.drop_table('ownership_transfer')
     with op.batch_alter_table('mail_message', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_mail_message_contact_id'))
         batch_op.drop_index('ix_mail_message_waiting', sqlite_where=sa.text("status = 'PENDING'"), postgresql_where=sa.text("status = 'PENDING'"))
 
     op.drop_table('mail_message')
