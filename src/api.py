@@ -41,6 +41,7 @@ from .resolvers.budget_mutation import BudgetMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.context import Context
 from .resolvers.export_mutation import ExportMutation
+from .resolvers.key_mutation import KeyMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
@@ -51,9 +52,12 @@ from .resolvers.sandbox_mutation import SandboxMutation
 from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
 from .schema.billing import MetricUsage
+from .schema.coordinates import list_coordinates
+from .schema.operations import find_operation
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
 from .services.paging import DEFAULT_SIZE
+from .services.uses import Coordinates
 from .settings import Environment
 
 MAX_DEPTH = 16
@@ -145,6 +149,29 @@ def find_faults(text: str) -> tuple[GraphQLError, ...]:
     document = read_document(text)
     assert document is not None, "only what was parsed is validated"
     return tuple(validate_document(schema._schema, document, tuple(specified_rules)))
+
+
+@lru_cache(maxsize=CACHED_DOCUMENTS)
+def find_fields(text: str, operation_name: str | None) -> Coordinates:
+    """The fields that an operation of a valid document names."""
+    document = read_document(text)
+    assert document is not None, "only what was parsed is run"
+    return list_coordinates(schema._schema, document, find_operation(document, operation_name))
+
+
+class CountsFields(SchemaExtension):
+    """Notes which fields a caller asks for, so that it is known who still needs a deprecated one."""
+
+    def on_execute(self) -> Iterator[None]:
+        """What goes to be run is counted. A stream that is read on is not asked for anew."""
+        asked = self.execution_context
+        context = asked.context
+        if isinstance(context, Context) and asked.query and context.following.resume is None:
+            caller = context.caller
+            if caller is not None and caller.id:
+                fields = find_fields(asked.query, asked._provided_operation_name or None)
+                context.uses.note_fields(caller.id, fields, context.now())
+        yield
 
 
 @dataclass(frozen=True)
@@ -329,6 +356,7 @@ class ProductionMutation(
     MoneyMutation,
     RefundMutation,
     ExportMutation,
+    KeyMutation,
     RecommendationMutation,
 ):
     """The root of mutations, by area."""
@@ -351,6 +379,7 @@ def _build(mutation: type) -> Schema:
             ShowsErrors,
             lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
             Prepares,
+            CountsFields,
             ReadsBatches,
         ],
     )

@@ -31,6 +31,7 @@ from .resolvers.context import Context
 from .services.admission import Admissions
 from .services.links import FOLDER
 from .services.ports import Draughtsman, Processor, SigningKeys
+from .services.uses import Uses, write_for_ever, write_the_last
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
 from .worker import run_drawing, run_exports, run_upkeep, run_worker
@@ -68,6 +69,7 @@ def create_app(
     processor = make_processor(settings, database)
     schema = schema_for(settings.environment)
     link_key = make_link_key(settings)
+    uses = Uses()
 
     def make_context(origin: str) -> Context:
         return Context(
@@ -79,6 +81,7 @@ def create_app(
             link_key=link_key,
             origin=origin,
             request_id=secrets.token_hex(8),
+            uses=uses,
         )
 
     admissions = Admissions(database, settings, bus)
@@ -88,6 +91,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
         async with bus.running(), anyio.create_task_group() as beside:
             beside.start_soon(admissions.watch)
+            beside.start_soon(write_for_ever, uses, database)
             async with anyio.create_task_group() as group:
                 if with_worker:
                     group.start_soon(run_worker, database, processor, stopping)
@@ -101,6 +105,7 @@ def create_app(
                 stopping.begin()
                 group.cancel_scope.deadline = anyio.current_time() + (0 if stopping.is_hurried else WORK_GRACE_S)
             beside.cancel_scope.cancel()
+        await write_the_last(uses, database)
         if isinstance(processor, Closable):
             await processor.close()
         await database.close()
@@ -120,6 +125,8 @@ def create_app(
     if settings.environment is Environment.SANDBOX and PAGE_FILES.is_dir():
         routes.append(Mount("/graphiql", StaticFiles(directory=PAGE_FILES)))
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
+    app.state.trusted_proxies = settings.trusted_proxies
+    app.state.uses = uses
     app.state.database = database
     app.state.bus = bus
     app.state.stopping = stopping

@@ -34,9 +34,10 @@ from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.duties import release_account
 from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
+from .services.keys import check_overlap, create_operator_key, list_keys, revoke_key, rotate_key, status_of
 from .services.partitions import make_partitions
 from .services.tills import Till
-from .services.tokens import create_operator_key, list_keys, revoke_key
+from .services.tokens import draw_next
 from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
@@ -297,7 +298,7 @@ def show_keys() -> None:
     async def run(database: Database) -> None:
         async with database.read() as session:
             for key in await list_keys(session):
-                state = "revoked" if key.revoked_at else "active"
+                state = status_of(key, key.revoked_at, database.clock.now()).lower()
                 typer.echo(f"{key.prefix}  {state:8} {','.join(key.scopes):40} {key.name}")
 
     asyncio.run(_with_database(_checked_settings(), run))
@@ -329,6 +330,23 @@ def make_key(
         typer.echo(key.token)
 
     asyncio.run(_with_database(settings, run))
+
+
+@keys.command("rotate")
+def exchange_key(
+    prefix: Annotated[str, typer.Argument(help="The key's prefix, such as plf_test_0123456789ab.")],
+    overlap: Annotated[int, typer.Option(help="For how many seconds the present secret stays good, too.")] = 86_400,
+) -> None:
+    """Give a key a new secret: its token is printed this once. The present one stays good for a day, or as you say."""
+    lasts = check_overlap(overlap)
+
+    async def run(database: Database) -> None:
+        drawn = draw_next(prefix)
+        async with database.work(COMMAND_LINE) as work:
+            await rotate_key(work, prefix, drawn, lasts)
+        typer.echo(drawn.token)
+
+    asyncio.run(_with_database(_checked_settings(), run))
 
 
 @keys.command("revoke")

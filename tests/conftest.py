@@ -261,6 +261,9 @@ async def world(template: Template, sandbox: Copy, request: pytest.FixtureReques
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     async with app.router.lifespan_context(app):
         yield World(app, database, clock, settings, template.tokens, statements)
+        if not writes:
+            # What requests leave behind is written when the application ends.
+            app.state.uses.clear()
     # A test that was given the address may have written past this application.
     sandbox.is_untouched = not writes and "address" not in request.fixturenames
 

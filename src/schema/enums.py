@@ -36,12 +36,13 @@ from ..models import (
     TransactionStatus,
     WorkKind,
 )
-from ..services.access import PrincipalKind
+from ..services.access import MEANINGS, PrincipalKind, Right
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
 from ..services.coverage import AlertChannel, DeliveryStatus
 from ..services.errors import UserErrorCode
+from ..services.keys import KeyStatus as ApiKeyStatus
 from ..services.papers import PaperSize
 from ..services.permissions import Action
 from ..services.refunds import RefundDecision
@@ -58,6 +59,7 @@ __all__ = [
     "AlertChannel",
     "AlertKind",
     "AlertLevel",
+    "ApiKeyStatus",
     "BudgetAction",
     "BudgetScope",
     "ChangeAct",
@@ -93,6 +95,7 @@ __all__ = [
     "RefundStatus",
     "RejectionCode",
     "ReservationStatus",
+    "Right",
     "Role",
     "SandboxAnswers",
     "SandboxMessages",
@@ -480,6 +483,9 @@ say_enum(
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
         "REQUEST_EXPORT": "`requestExport`.",
+        "CREATE_API_KEY": "`createApiKey`.",
+        "ROTATE_API_KEY": "`rotateApiKey`.",
+        "REVOKE_API_KEY": "`revokeApiKey`.",
         "APPLY_RECOMMENDATION": "`applyRecommendation`.",
         "DISMISS_RECOMMENDATION": "`dismissRecommendation`.",
     },
@@ -635,4 +641,14 @@ say_enum(
         "IDEMPOTENCY_MISMATCH": "The idempotency key was used with another input: take a new key.",
         "IDEMPOTENCY_IN_FLIGHT": "The first request with this key is still under way: ask again in a moment.",
     },
+)
+say_enum(Right, {right.name: f"Over {meaning}." for right, meaning in MEANINGS.items()})
+say_enum(
+    ApiKeyStatus,
+    {
+        "ACTIVE": "Good, as long as whoever made it has access.",
+        "EXPIRED": "Ended by itself.",
+        "REVOKED": "Ended by somebody.",
+    },
+    name="ApiKeyStatus",
 )

@@ -16,6 +16,7 @@ from ..models import (
     Alert,
     AlertKind,
     AlertLevel,
+    ApiKeyAccount,
     Base,
     Budget,
     BudgetPeriod,
@@ -286,6 +287,7 @@ TRANSACTIONS_OF_ACCOUNT = PagedRelation(
 REQUESTS_OF_ACCOUNT = PagedRelation(
     "refundRequests", RefundRequest, RefundRequest.account_id, (RefundRequest.created_at, RefundRequest.id)
 )
+OPENINGS_OF_KEY = Relation("openings", ApiKeyAccount, ApiKeyAccount.api_key_id, (ApiKeyAccount.account_id,))
 EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
 TRANSACTIONS_OF_INVOICE = PagedRelation(
     "transactions_of_invoice", Transaction, Transaction.invoice_id, (Transaction.created_at, Transaction.id)

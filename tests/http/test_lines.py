@@ -20,7 +20,8 @@ from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind, Scope
 from plafond.services.changes import ChangeKind, Following, read_stretch
 from plafond.services.cursors import decode_change, encode_change
-from plafond.services.tokens import create_key, revoke_key
+from plafond.services.keys import revoke_key
+from plafond.services.tokens import create_key
 
 from ..conftest import World
 from .test_jwt import add_member, claims, secret_of
@@ -35,6 +36,7 @@ from .test_sockets import (
     cursor_of,
     id_of,
     listeners,
+    maker_of,
     readers,
     record,
     until,
@@ -130,8 +132,7 @@ async def test_a_reader_whose_role_changes_moves_to_those_who_may_see_the_same(w
     async with AsyncExitStack() as stack:
         one = await join(stack, world, token, MONEY)
         async with world.database.work(ACTOR) as work:  # without a word to anyone
-            key = (await work.session.scalars(select(ApiKey).where(ApiKey.prefix == token.rpartition("_")[0]))).one()
-            await work.session.execute(update(Member).where(Member.id == key.member_id).values(role=Role.MEMBER))
+            await work.session.execute(update(Member).where(Member.id == maker_of(token)).values(role=Role.MEMBER))
         await record(world, "acme", "one", quantity=1)
         message = await one.receive()
         assert [error["extensions"]["code"] for error in message["payload"]["errors"]] == ["FORBIDDEN"]
