@@ -118,7 +118,7 @@ class Principal:
         """The caller as far as one account sees it: whom nothing tells apart there are equal."""
         role = self.roles.get(account_id)
         roles = {} if role is None else {account_id: role}
-        ingests = self.ingests & roles.keys()
+        ingests = self.ingests.intersection(roles)
         return replace(
             self, id="", display_name="", roles=roles, ingests=ingests, members={}, operator_id=None, key_id=None
         )
