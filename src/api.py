@@ -57,6 +57,7 @@ from .schema.operations import find_operation
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
 from .services.paging import DEFAULT_SIZE
+from .services.tokens import hide_tokens
 from .services.uses import Coordinates
 from .settings import Environment
 
@@ -287,7 +288,7 @@ def show_error(error: GraphQLError, request_id: str) -> GraphQLError:
     cause = error.original_error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-    message = error.message.partition(" Did you mean")[0]
+    message = hide_tokens(error.message.partition(" Did you mean")[0])
     if isinstance(cause, RequestRefused):
         code = cause.code
     elif isinstance(cause, RecursionError):

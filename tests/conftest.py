@@ -89,6 +89,7 @@ ON_SQLITE_FIRST = (
     "tests/resolvers/test_account_mutations.py",
     "tests/resolvers/test_batches.py",
     "tests/resolvers/test_export_mutations.py",
+    "tests/resolvers/test_key_mutations.py",
     "tests/resolvers/test_paging.py",
     "tests/services/test_accounts.py",
     "tests/services/test_auditing.py",

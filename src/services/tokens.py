@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,6 +38,14 @@ TOKEN_EXPIRED = "The token has expired: get a new one from its issuer."  # noqa:
 
 def _unauthenticated(message: str) -> RequestRefused:
     return RequestRefused(ErrorCode.UNAUTHENTICATED, message)
+
+
+_TOKEN = re.compile(r"(plf_[a-z]+_[0-9a-f]{1,20})_\w+")
+
+
+def hide_tokens(text: str) -> str:
+    """A text in which keys stand by their prefix only: somebody may have put one where it does not belong."""
+    return _TOKEN.sub(r"\1_…", text)
 
 
 def hash_secret(secret: str) -> str:

@@ -230,6 +230,7 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
                 {"is_operator": True},
                 {"scopes": frozenset({Scope.BILLING_READ})},
                 {"kind": PrincipalKind.API_KEY},
+                {"ingests": frozenset({following.account_id})},
             )
         ),
     ]
@@ -243,12 +244,15 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
     # A reader is known by what it is in the account only: nothing of the person can get into an answer.
     assert following.reader is not None
     assert (following.reader.id, following.reader.display_name) == ("", "")
+    whoever = reader(members={following.account_id: new_id()}, operator_id=new_id(), key_id=new_id()).reader
+    assert whoever is not None
+    assert (whoever.members, whoever.operator_id, whoever.key_id) == ({}, None, None)
     assert {field.name for field in dataclasses.fields(Principal)} == {
-        "kind", "id", "display_name", "is_operator", "roles", "scopes",
+        "kind", "id", "display_name", "is_operator", "roles", "scopes", "ingests", "members", "operator_id", "key_id",
     }, "what is new must be in `standing`, or emptied by `within`"  # fmt: skip
     assert {field.name for field in dataclasses.fields(Context)} == {
         # The same for all operations of a process:
-        "database", "bus", "settings", "signing_keys", "processor", "link_key",
+        "database", "bus", "settings", "signing_keys", "processor", "link_key", "uses",
         # Never in an answer, or made anew for the shared stream:
         "origin", "request_id", "token", "caller", "connection_params", "extensions", "load", "following",
         # Of queries and mutations only:
