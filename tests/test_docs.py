@@ -42,6 +42,7 @@ STORIES = [
         "forecasts",
         "recommendations",
         "spikes",
+        "api-keys",
     )
 ]
 """Guides whose blocks are lived through from top to bottom."""
