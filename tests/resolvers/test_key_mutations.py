@@ -490,7 +490,7 @@ async def test_tokens_reach_no_log_no_answer_and_no_table(
             rows = (await session.execute(text(f'SELECT * FROM "{name}"'))).all()  # noqa: S608
             said += repr([tuple(row) for row in rows])
     assert key["prefix"] in said
-    assert logged
+    assert caplog.records, "what is logged is heard"
     assert [said[max(0, said.index(secret) - 200) :][:400] for secret in secrets if secret in said] == []
 
 
