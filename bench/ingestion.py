@@ -32,8 +32,8 @@ from plafond.models.types import new_id
 from plafond.sandbox.seeds import SEEDER
 from plafond.services.access import Scope
 from plafond.services.ingestion import EVENT_COLUMNS, ID_COLUMNS
+from plafond.services.keys import create_operator_key
 from plafond.services.metering import record_usage
-from plafond.services.tokens import create_operator_key
 from plafond.services.usage import EventStatus, UsageInput
 from plafond.serving import make_config
 from plafond.settings import Environment, Settings

@@ -42,6 +42,7 @@ from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.close_query import CloseQuery
 from .resolvers.context import Context
 from .resolvers.export_mutation import ExportMutation
+from .resolvers.key_mutation import KeyMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
@@ -54,9 +55,13 @@ from .resolvers.subscription import Subscription
 from .resolvers.usage_mutation import UsageMutation
 from .resolvers.webhook_mutation import WebhookMutation
 from .schema.billing import MetricUsage
+from .schema.coordinates import list_coordinates
+from .schema.operations import find_operation
 from .schema.scalars import SCALARS
 from .services.errors import ErrorCode, RequestRefused
 from .services.paging import DEFAULT_SIZE
+from .services.tokens import hide_tokens
+from .services.uses import Coordinates
 from .settings import Environment
 
 MAX_DEPTH = 16
@@ -148,6 +153,29 @@ def find_faults(text: str) -> tuple[GraphQLError, ...]:
     document = read_document(text)
     assert document is not None, "only what was parsed is validated"
     return tuple(validate_document(schema._schema, document, tuple(specified_rules)))
+
+
+@lru_cache(maxsize=CACHED_DOCUMENTS)
+def find_fields(text: str, operation_name: str | None) -> Coordinates:
+    """The fields that an operation of a valid document names."""
+    document = read_document(text)
+    assert document is not None, "only what was parsed is run"
+    return list_coordinates(schema._schema, document, find_operation(document, operation_name))
+
+
+class CountsFields(SchemaExtension):
+    """Notes which fields a caller asks for, so that it is known who still needs a deprecated one."""
+
+    def on_execute(self) -> Iterator[None]:
+        """What goes to be run is counted. A stream that is read on is not asked for anew."""
+        asked = self.execution_context
+        context = asked.context
+        if isinstance(context, Context) and asked.query and context.following.resume is None:
+            caller = context.caller
+            if caller is not None and caller.id:
+                fields = find_fields(asked.query, asked._provided_operation_name or None)
+                context.uses.note_fields(caller.id, fields, context.now())
+        yield
 
 
 @dataclass(frozen=True)
@@ -263,7 +291,7 @@ def show_error(error: GraphQLError, request_id: str) -> GraphQLError:
     cause = error.original_error
     while isinstance(cause, GraphQLError) and cause.original_error is not None:
         cause = cause.original_error
-    message = error.message.partition(" Did you mean")[0]
+    message = hide_tokens(error.message.partition(" Did you mean")[0])
     if isinstance(cause, RequestRefused):
         code = cause.code
     elif isinstance(cause, RecursionError):
@@ -340,6 +368,7 @@ class ProductionMutation(
     MoneyMutation,
     RefundMutation,
     ExportMutation,
+    KeyMutation,
     RecommendationMutation,
     RetentionMutation,
     WebhookMutation,
@@ -364,6 +393,7 @@ def _build(mutation: type) -> Schema:
             ShowsErrors,
             lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
             Prepares,
+            CountsFields,
             ReadsBatches,
         ],
     )

@@ -40,9 +40,10 @@ from .services.links import FOLDER
 from .services.mail_texts import Desk
 from .services.ports import Bus, Courier, Draughtsman, Hooks, Mailer, Processor, SigningKeys
 from .services.posting import PostOffice
+from .services.uses import Uses, write_for_ever, write_the_last
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_exports, run_mail, run_upkeep, run_webhooks, run_worker
+from .worker import Tools, start_work
 
 log = logging.getLogger("plafond.app")
 
@@ -80,7 +81,8 @@ def create_app(
     schema = schema_for(settings.environment)
     link_key = make_link_key(settings)
     office = make_post_office(settings, link_key) if with_worker else None
-    hooks, make_context = make_hooks(settings, database, bus, processor, link_key, courier)
+    uses = Uses()
+    hooks, make_context = make_hooks(settings, database, bus, processor, link_key, uses, courier)
     admissions = Admissions(database, settings, bus)
     sockets = SocketEndpoint(schema, make_context, settings.allowed_origins, admissions)
 
@@ -88,22 +90,18 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:  # noqa: ARG001
         async with bus.running(), anyio.create_task_group() as beside:
             beside.start_soon(admissions.watch)
+            beside.start_soon(write_for_ever, uses, database)
             async with anyio.create_task_group() as group:
                 if with_worker:
-                    group.start_soon(run_worker, database, processor, stopping)
-                    group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
-                    group.start_soon(run_webhooks, database, hooks, stopping)
-                if office is not None:
-                    group.start_soon(run_mail, database, office, stopping)
-                if with_worker and draughtsman is not None:
-                    group.start_soon(run_drawing, database, draughtsman, stopping)
-                    group.start_soon(run_exports, database, draughtsman, stopping)
+                    keep_usage = timedelta(days=settings.usage_retention_days)
+                    start_work(group, database, Tools(processor, hooks, office, draughtsman, keep_usage), stopping)
                 yield
                 await sockets.close_all()
                 # Whoever works comes to the end of a piece of work, or is stopped in it: then it is done again.
                 stopping.begin()
                 group.cancel_scope.deadline = anyio.current_time() + (0 if stopping.is_hurried else WORK_GRACE_S)
             beside.cancel_scope.cancel()
+        await write_the_last(uses, database)
         for outside in (processor, hooks.courier):
             if isinstance(outside, Closable):
                 await outside.close()
@@ -127,6 +125,8 @@ def create_app(
     if settings.environment is Environment.SANDBOX and settings.smtp_url is None and is_here(settings.host):
         routes += MailPages(settings.mail_folder).routes()
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: refuse})
+    app.state.trusted_proxies = settings.trusted_proxies
+    app.state.uses = uses
     app.state.database = database
     app.state.hooks = hooks
     app.state.bus = bus
@@ -141,6 +141,7 @@ def make_hooks(
     bus: Bus,
     processor: Processor,
     link_key: bytes,
+    uses: Uses,
     courier: Courier | None = None,
 ) -> tuple[Hooks, Callable[[str], Context]]:
     """What webhooks need of the outside, and the contexts that all operations run in: a webhook's query does, too."""
@@ -157,6 +158,7 @@ def make_hooks(
             hooks=hooks,
             origin=origin,
             request_id=secrets.token_hex(8),
+            uses=uses,
         )
 
     allow_inside = settings.webhook_allow_inside

@@ -34,15 +34,17 @@ from .services.catalogue_changes import Verb
 from .services.catalogue_files import apply_catalogue, compare_catalogue, place_in_file, read_catalogue
 from .services.duties import release_account
 from .services.errors import BillingError, InvalidInput, NotFound, list_refusals
+from .services.keys import check_overlap, create_operator_key, list_keys, revoke_key, rotate_key, status_of
 from .services.partitions import make_partitions
 from .services.purging import preview as preview_purge
 from .services.purging import purge_all
 from .services.tills import Till
-from .services.tokens import create_operator_key, list_keys, revoke_key
+from .services.tokens import draw_next
+from .services.uses import Uses, write_for_ever, write_the_last
 from .serving import Parent, PortInUse, Server, bind_port, supervise
 from .settings import Environment, SettingMissing, Settings
 from .stopping import Stopping
-from .worker import run_drawing, run_exports, run_mail, run_upkeep, run_webhooks, run_worker
+from .worker import Tools, start_work
 
 SHOWN_REJECTIONS = 20
 COMMAND_LINE = Actor(name="system:command_line", origin="plafond")
@@ -148,19 +150,17 @@ def work() -> None:
     async def run(database: Database) -> None:
         stopping = Stopping()
         processor = make_processor(settings, database)
-        hooks, _ = make_hooks(settings, database, make_bus(settings), processor, make_link_key(settings))
+        uses = Uses()
+        hooks, _ = make_hooks(settings, database, make_bus(settings), processor, make_link_key(settings), uses)
         with closing(PdfPool()) as pool:
             async with anyio.create_task_group() as everything:
                 everything.start_soon(_hear_signals, stopping, everything.cancel_scope)
+                everything.start_soon(write_for_ever, uses, database)
                 async with anyio.create_task_group() as group:
-                    group.start_soon(run_worker, database, processor, stopping)
-                    group.start_soon(run_upkeep, database, timedelta(days=settings.usage_retention_days), stopping)
-                    group.start_soon(run_webhooks, database, hooks, stopping)
-                    group.start_soon(run_drawing, database, pool, stopping)
-                    group.start_soon(run_exports, database, pool, stopping)
-                    if office is not None:
-                        group.start_soon(run_mail, database, office, stopping)
+                    keep_usage = timedelta(days=settings.usage_retention_days)
+                    start_work(group, database, Tools(processor, hooks, office, pool, keep_usage), stopping)
                 everything.cancel_scope.cancel()
+        await write_the_last(uses, database)
 
     asyncio.run(_with_database(settings, run))
 
@@ -324,7 +324,7 @@ def show_keys() -> None:
     async def run(database: Database) -> None:
         async with database.read() as session:
             for key in await list_keys(session):
-                state = "revoked" if key.revoked_at else "active"
+                state = status_of(key, key.revoked_at, database.clock.now()).lower()
                 typer.echo(f"{key.prefix}  {state:8} {','.join(key.scopes):40} {key.name}")
 
     asyncio.run(_with_database(_checked_settings(), run))
@@ -356,6 +356,23 @@ def make_key(
         typer.echo(key.token)
 
     asyncio.run(_with_database(settings, run))
+
+
+@keys.command("rotate")
+def exchange_key(
+    prefix: Annotated[str, typer.Argument(help="The key's prefix, such as plf_test_0123456789ab.")],
+    overlap: Annotated[int, typer.Option(help="For how many seconds the present secret stays good, too.")] = 86_400,
+) -> None:
+    """Give a key a new secret: its token is printed this once. The present one stays good for a day, or as you say."""
+    lasts = check_overlap(overlap)
+
+    async def run(database: Database) -> None:
+        drawn = draw_next(prefix)
+        async with database.work(COMMAND_LINE) as work:
+            await rotate_key(work, prefix, drawn, lasts)
+        typer.echo(drawn.token)
+
+    asyncio.run(_with_database(_checked_settings(), run))
 
 
 @keys.command("revoke")

@@ -60,6 +60,9 @@ def make_config(app: Starlette) -> uvicorn.Config:
         ws_max_size=1024 * 1024,
         ws_per_message_deflate=False,  # it takes twice the memory, and the same frame is squeezed for each reader
         timeout_graceful_shutdown=GRACE_S,
+        # uvicorn itself would believe whoever calls from this machine.
+        proxy_headers=bool(app.state.trusted_proxies),
+        forwarded_allow_ips=list(app.state.trusted_proxies),
     )
 
 

@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -59,6 +60,10 @@ class Settings(BaseSettings):
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Browser origins that may open sockets, besides the server's own: separated by commas."""
 
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses and networks of balancers, separated by commas, that say in `X-Forwarded-For` where a request comes
+    from: API keys may be limited to networks, and the audit log names the address. Nobody else is believed."""
+
     public_url: str | None = None
     """Where clients reach this server, such as https://billing.example.com: links begin with it."""
     dashboard_url: str | None = None
@@ -96,9 +101,15 @@ class Settings(BaseSettings):
     fault: Annotated[Fault | None, NoDecode] = None
     """Rehearses a failure in this process: `POINT:ACTION` or `POINT:ACTION:N`, by `faults.py`. Never in production."""
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("trusted_proxies")
     @classmethod
-    def _split_origins(cls, value: object) -> object:
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        # Not `*`: then whoever reaches the port could say what it likes.
+        return tuple(str(ip_network(item, strict=False)) for item in value)
+
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_list(cls, value: object) -> object:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
 
     @field_validator("stripe_webhook_secrets", mode="before")

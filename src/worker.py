@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 import anyio
+from anyio.abc import TaskGroup
 
 from .adapters.sandbox_processor import SandboxProcessor
 from .database import Actor, Database, Work
@@ -36,6 +38,31 @@ POSTING_AT_ONCE = 3
 WORKER = Actor(name="system:worker", origin="worker")
 
 log = logging.getLogger("plafond.worker")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the work needs of the outside, and of the settings."""
+
+    processor: Processor
+    hooks: Hooks
+    office: PostOffice | None
+    """Who sends mail; without it none is sent."""
+    draughtsman: Draughtsman | None
+    """Who draws documents; without one nothing is drawn and no export written."""
+    keep_usage: timedelta
+
+
+def start_work(group: TaskGroup, database: Database, tools: Tools, stopping: Stopping) -> None:
+    """Have all of the work done in a group of tasks, until told to stop."""
+    group.start_soon(run_worker, database, tools.processor, stopping)
+    group.start_soon(run_upkeep, database, tools.keep_usage, stopping)
+    group.start_soon(run_webhooks, database, tools.hooks, stopping)
+    if tools.office is not None:
+        group.start_soon(run_mail, database, tools.office, stopping)
+    if tools.draughtsman is not None:
+        group.start_soon(run_drawing, database, tools.draughtsman, stopping)
+        group.start_soon(run_exports, database, tools.draughtsman, stopping)
 
 
 async def run_worker(database: Database, processor: Processor, stopping: Stopping) -> None:

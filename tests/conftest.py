@@ -94,6 +94,7 @@ ON_SQLITE_FIRST = (
     "tests/resolvers/test_export_mutations.py",
     "tests/resolvers/test_close_queries.py",
     "tests/resolvers/test_webhook_mutations.py",
+    "tests/resolvers/test_key_mutations.py",
     "tests/resolvers/test_paging.py",
     "tests/resolvers/test_trail.py",
     "tests/resolvers/test_retention_mutations.py",
@@ -280,6 +281,9 @@ async def world(
     event.listen(database.engine.sync_engine, "before_cursor_execute", note)
     async with app.router.lifespan_context(app):
         yield World(app, database, clock, settings, template.tokens, statements)
+        if not writes:
+            # What requests leave behind is written when the application ends.
+            app.state.uses.clear()
     # A test that was given the address may have written past this application.
     sandbox.is_untouched = not writes and "address" not in request.fixturenames
 

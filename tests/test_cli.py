@@ -322,6 +322,29 @@ def test_a_key_is_revoked_by_its_prefix(address: str, template: Template) -> Non
     assert run_sql(address, "SELECT action FROM audit_entry WHERE action = 'api_key.revoked'") == ["api_key.revoked"]
 
 
+def test_a_key_gets_a_new_secret_by_its_prefix(address: str, template: Template) -> None:
+    token = template.tokens[1].token
+    prefix, _, secret = token.rpartition("_")
+    done = plafond("keys", "rotate", prefix, "--overlap", "60", database_url=address)
+    assert (done.returncode, done.stderr) == (0, "")
+    turned = done.stdout.strip().rpartition("_")
+    assert turned[0] == prefix
+    found = run_sql(address, "SELECT secret_hash || ' ' || previous_hash FROM api_key WHERE rotated_at IS NOT NULL")
+    assert found == [f"{hash_secret(turned[2])} {hash_secret(secret)}"]
+    assert run_sql(address, "SELECT action FROM audit_entry WHERE action = 'api_key.rotated'") == ["api_key.rotated"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plf_test_ffffffffffff"], "There is no API key plf_test_ffffffffffff."),
+        (["plf_test_ffffffffffff", "--overlap", "604801"], "`overlapSeconds` is 0 to 604800: seven days."),
+    ],
+)
+def test_a_key_that_cannot_be_rotated(refusal: Refusal, address: str, arguments: list[str], said: str) -> None:
+    assert refusal("keys", "rotate", *arguments, database_url=address) == f"plafond: {said}"
+
+
 def test_an_unknown_prefix_is_told(refusal: Refusal, address: str) -> None:
     line = refusal("keys", "revoke", "plf_test_ffffffffffff", database_url=address)
     assert line == "plafond: There is no API key plf_test_ffffffffffff."

@@ -48,7 +48,7 @@ def test_the_parts_are_there(compose: dict[str, Any]) -> None:
         check_command(services[name]["command"])
         given = set(services[name]["environment"])
         # uvicorn's own: whose word it takes for where a request comes from.
-        assert given <= KNOWN | {"FORWARDED_ALLOW_IPS"}, given - KNOWN
+        assert given <= KNOWN, given - KNOWN
     assert "--no-worker" in services["server-1"]["command"], "the worker is apart"
     for service in services.values():
         for needed, how in service.get("depends_on", {}).items():

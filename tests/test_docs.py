@@ -47,6 +47,7 @@ STORIES = [
         "audit-log",
         "retention",
         "webhooks",
+        "api-keys",
     )
 ]
 """Guides whose blocks are lived through from top to bottom."""

@@ -50,13 +50,13 @@ WITHOUT_ACCOUNT = {
     "deployment": "one row for the whole database",
     "outbox_reader": "reads the events of all accounts",
     "field_use": "counts by caller, who may open many accounts",
+    "api_key": "it may open several, which api_key_account names, or all",
     "idempotency_key": "its scope holds the account's id, or nothing for a mutation over several",
 }
 ACCOUNT_MAY_BE_MISSING = {
     "due_work": "an export of all accounts is no account's work",
     "export": "an operator's may be of all accounts",
     "export_part": "an operator's may be of all accounts",
-    "api_key": "an operator's key opens all accounts",
     "audit_entry": "the catalogue and operators' keys belong to no account",
     "webhook_endpoint": "an operator's hears of all accounts",
     "webhook_delivery": "a test of such an endpoint is about no account",

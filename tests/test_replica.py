@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from plafond.app import create_app
 from plafond.clock import SetClock
-from plafond.services.tokens import revoke_key
+from plafond.services.keys import revoke_key
 from plafond.settings import Settings
 
 from .conftest import NOW, Client, Copy, Template, World, _create_postgres, _drop_postgres

@@ -84,6 +84,19 @@ def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> Non
     assert Settings().allowed_origins == ("https://app.test", "https://admin.test")
 
 
+def test_trusted_proxies_are_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().trusted_proxies == ()
+    monkeypatch.setenv("PLAFOND_TRUSTED_PROXIES", "10.0.0.1, 192.168.0.0/16,2001:db8::/32")
+    assert Settings().trusted_proxies == ("10.0.0.1/32", "192.168.0.0/16", "2001:db8::/32")
+
+
+@pytest.mark.parametrize("given", ["*", "balancer", "10.0.0.0/33"])
+def test_a_trusted_proxy_that_is_no_network_is_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAFOND_TRUSTED_PROXIES", given)
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        Settings()
+
+
 @pytest.mark.parametrize("length", [1, 31])
 def test_a_short_link_secret_is_refused_and_not_shown(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAFOND_LINK_SECRET", "ß" * length)

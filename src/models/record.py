@@ -5,8 +5,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from ..settings import Environment
 from .base import Base, Entity
@@ -159,16 +159,16 @@ class ApiKey(Entity, kw_only=True, eq=False):
     """A secret that a program shows. Stored hashed; it can do what its scopes name and its maker still may."""
 
     __tablename__ = "api_key"
-    __table_args__ = (Index(None, "account_id"),)
+    __table_args__ = (CheckConstraint("operator_id IS NOT NULL OR NOT opens_all", "opens_all_for_operators"),)
 
     name: Mapped[str]
     prefix: Mapped[str] = mapped_column(unique=True)
     """The part that may be shown, such as `plf_test_3kq8…`."""
     secret_hash: Mapped[str]
-    account_id: Mapped[UUID | None] = mapped_column(ForeignKey("billing_account.id"), default=None)
-    """The one account it opens; none for an operator's, which opens all."""
-    member_id: Mapped[UUID | None] = mapped_column(ForeignKey("member.id"), index=True, default=None)
     operator_id: Mapped[UUID | None] = mapped_column(ForeignKey("operator.id"), index=True, default=None)
+    """The operator who made it; none where members did, whom its accounts name."""
+    opens_all: Mapped[bool] = mapped_column(default=False)
+    """Whether it opens every account, also those to come; else it opens those that its `openings` name."""
     scopes: Mapped[list[Any]]
     networks: Mapped[list[Any]] = mapped_column(default_factory=list)
     """From where it may be shown, as CIDR networks; from everywhere where there are none."""
@@ -180,10 +180,15 @@ class ApiKey(Entity, kw_only=True, eq=False):
     rotated_at: Mapped[datetime | None] = mapped_column(default=None)
     expires_at: Mapped[datetime | None] = mapped_column(default=None)
     revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When it ended for all its accounts at once."""
+
+    openings: Mapped[list["ApiKeyAccount"]] = relationship(
+        lazy="raise", init=False, repr=False, order_by="ApiKeyAccount.account_id"
+    )
 
 
 class ApiKeyAccount(Base, kw_only=True, eq=False):
-    """One of several accounts that a key opens, and as whose member."""
+    """One of the accounts that a key opens, and as whose member."""
 
     __tablename__ = "api_key_account"
 
@@ -191,6 +196,8 @@ class ApiKeyAccount(Base, kw_only=True, eq=False):
     account_id: Mapped[UUID] = mapped_column(ForeignKey("billing_account.id"), primary_key=True, index=True)
     member_id: Mapped[UUID | None] = mapped_column(ForeignKey("member.id"), index=True, default=None)
     """The maker as a member of this account; none where an operator made it."""
+    revoked_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When this account ended it for itself alone; the others go on."""
 
 
 class FieldUse(Base, kw_only=True, eq=False):

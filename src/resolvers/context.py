@@ -19,6 +19,7 @@ from ..services.ports import Bus, Hooks, Processor, SigningKeys
 from ..services.tills import Till
 from ..services.tokens import Proof, prove
 from ..services.usage import UsageInput
+from ..services.uses import Uses
 from ..settings import Settings
 from .loaders import Loaders
 
@@ -38,6 +39,7 @@ class Context:
     link_key: bytes = field(repr=False)
     hooks: Hooks
     origin: str
+    """The address that it was asked from."""
     request_id: str
     token: str = ""
     caller: Principal | None = None
@@ -49,6 +51,8 @@ class Context:
     """Whether what is read may come from a replica: in queries, until something is written."""
     batch: list[UsageInput] | None = None
     """The events of this operation, where they were read out of its variables: see `batches`."""
+    uses: Uses = field(default_factory=Uses)
+    """What this process notes of its callers."""
     load: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,9 +94,15 @@ class Context:
 
     async def prove(self) -> Proof:
         """The same, with how long the token is good."""
-        proof = await prove(self.database, self.settings, self.signing_keys, self.token)
+        proof = await prove(self.database, self.settings, self.signing_keys, self.token, self.origin)
         self.caller = proof.principal
+        if proof.principal.key_id is not None:
+            self.uses.note_key(proof.principal.key_id, self.now())
         return proof
+
+    def now(self) -> datetime:
+        """The time by the wall clock: that of keys and links."""
+        return self.database.clock.now()
 
     def now_for(self, account: BillingAccount) -> datetime:
         """The time that holds for an account."""

@@ -12,6 +12,7 @@ from ..database import Database, ReadSession, take_snapshot
 from ..models import (
     AddOn,
     Alert,
+    ApiKey,
     Base,
     BillingAccount,
     Budget,
@@ -38,6 +39,7 @@ from ..services.dunning import DunningState, load_states
 from ..services.errors import ErrorCode, RequestRefused
 from ..services.explorer import SpendQuestion, load_spend
 from ..services.history import History, HistoryKey, load_history
+from ..services.keys import load_keys
 from ..services.paging import Slice, Window
 from ..services.past_months import load_pasts
 from ..services.quotes import QuoteView, suppose_change, view_quote
@@ -310,6 +312,14 @@ class Loaders:
     def add_on(self, key: str) -> Awaitable[AddOn | None]:
         """An add-on by key."""
         return self._loader("add_on", catalogue.load_add_ons).load(key)
+
+    def keys(self, account_id: UUID) -> Awaitable[Sequence[ApiKey]]:
+        """The API keys that open an account."""
+
+        async def read(session: ReadSession, ids: Sequence[UUID]) -> list[list[ApiKey]]:
+            return await load_keys(session, ids, self._database.clock.now())
+
+        return self._loader("keys", read).load(account_id)
 
     def prices(self, kind: PriceKind, subject: str) -> Awaitable[Sequence[Price]]:
         """The prices of a thing."""

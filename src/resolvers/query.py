@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
+from uuid import UUID
 
 import strawberry
+from strawberry import Schema
 from strawberry.schema import BaseSchema
 
 from .. import VERSION, models
@@ -15,6 +17,7 @@ from ..schema.audit import AuditEntry
 from ..schema.billing import (
     AddOn,
     Alert,
+    ApiKey,
     BillingAccount,
     CreditNote,
     CurrencyArgument,
@@ -37,29 +40,36 @@ from ..schema.billing import (
     usage_of,
 )
 from ..schema.catalogue import TaxTableRow
+from ..schema.coordinates import list_deprecations, read_removal
 from ..schema.enums import RefundStatus, Role, SubscriptionStatus
 from ..schema.events import BillingEvent
 from ..schema.exports import Export
 from ..schema.fields import said
+from ..schema.keys import FieldUse
 from ..schema.node import NOBODY, GlobalId, Node, decode_id, key_of
 from ..schema.paging import After, Before, Connection, First, Last
 from ..schema.parked import ParkedAccount
 from ..schema.viewer import ServerInfo, Viewer, ViewerAccount
 from ..schema.webhooks import WebhookDelivery, WebhookEndpoint
 from ..services import accounts, catalogue, endpoints, events, tax_tables
-from ..services.access import Right
+from ..services.access import Principal, Right
 from ..services.due_work import list_parked
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.keys import list_operators_keys, may_see
 from ..services.notices import is_meant_for
 from ..services.paging import check_window, read_slice
 from ..services.refundables import ORDER as REQUESTS_ORDER
 from ..services.refundables import list_requests
+from ..services.relations import OPENINGS_OF_KEY
+from ..services.uses import MAX_SHOWN, FieldUsage, list_field_usage
 from .access import query, require_operator
 from .context import Info
 from .showing import show_notice
 
 MAX_NODES = 100
 MAX_VIEWER_ACCOUNTS = 100
+MAX_PREFIX = 200
+USAGE_DAYS = timedelta(days=30)
 
 Find = Callable[[Info, GlobalId], Awaitable[Node | None]]
 
@@ -198,6 +208,21 @@ async def _find_audit_entry(info: Info, id_: GlobalId) -> AuditEntry | None:
     return None if row is None else AuditEntry.of(row)
 
 
+async def _find_key(info: Info, id_: GlobalId) -> ApiKey | None:
+    key = id_.uuid()
+    row = None if key is None else await info.context.load.row(models.ApiKey, key)
+    if row is None:
+        return None
+    openings = await info.context.load.related(OPENINGS_OF_KEY, row.id)
+    return ApiKey.of(row) if may_see(info.context.principal, row, openings) else None
+
+
+async def _show_use(info: Info, usage: FieldUsage, reason: str | None) -> FieldUse:
+    kind, _, key = usage.principal.partition(":")
+    row = await info.context.load.row(models.ApiKey, UUID(key)) if kind == "api_key" else None
+    return FieldUse.of(usage, row, reason, None if reason is None else read_removal(reason))
+
+
 async def _show_reservation(row: models.Reservation, info: Info) -> Reservation:
     account = await info.context.load.account(row.account_id)
     assert account is not None, "it has one"
@@ -206,6 +231,7 @@ async def _show_reservation(row: models.Reservation, info: Info) -> Reservation:
 
 FINDERS: dict[str, Find] = {
     "BillingAccount": _find_account,
+    "ApiKey": _find_key,
     "MetricUsage": _find_usage,
     "Metric": _find_metric,
     "Plan": _find_plan,
@@ -270,6 +296,15 @@ class BillingAccountFilter:
         )
 
 
+def _rights(principal: Principal, account_id: Any) -> list[Right]:
+    return [right for right in Right if principal.may(right, account_id)]
+
+
+@cache
+def _deprecations(schema: BaseSchema) -> dict[str, str]:
+    return dict(list_deprecations(cast("Schema", schema)._schema))
+
+
 @cache
 def _schema_version(schema: BaseSchema) -> str:
     # As `plafond schema` prints it, the last newline included: `sha256sum schema.graphql` begins with it.
@@ -291,7 +326,7 @@ class Query:
         ]
         rows = await asyncio.gather(*(info.context.load.account(account_id) for account_id, _ in mine))
         shown = [
-            ViewerAccount(account=BillingAccount.of(row), role=role)
+            ViewerAccount(account=BillingAccount.of(row), role=role, rights=_rights(principal, row.id))
             for row, (_, role) in zip(rows, mine, strict=True)
             if row is not None
         ]
@@ -301,6 +336,7 @@ class Query:
             display_name=principal.display_name,
             roles=sorted(roles),
             scopes=sorted(principal.scopes or ()),
+            rights=_rights(principal, None),
             accounts=shown,
         )
 
@@ -452,6 +488,46 @@ class Query:
         require_operator(info)
         async with info.context.read() as session:
             return [TaxTableRow.of(row) for row in await tax_tables.list_tax_table(session)]
+
+    @query(Right.OPERATE)
+    async def api_keys(self, info: Info) -> list[ApiKey]:
+        """The operators' API keys that open all accounts, at most 100: the living ones, then the latest that ended."""
+        require_operator(info)
+        async with info.context.read() as session:
+            return [ApiKey.of(row) for row in await list_operators_keys(session, info.context.now())]
+
+    @query(Right.OPERATE)
+    async def field_usage(
+        self,
+        info: Info,
+        deprecated_only: Annotated[bool, strawberry.argument(description="Only what is deprecated.")] = True,
+        prefix: Annotated[
+            str | None,
+            strawberry.argument(
+                description="Only fields that begin with it, such as `Invoice.` or a whole `Type.field`."
+            ),
+        ] = None,
+        since: Annotated[
+            date | None, strawberry.argument(description="From this day on, in UTC; the last 30 days when left out.")
+        ] = None,
+        first: Annotated[int, strawberry.argument(description="How many, 1 to 500.")] = 100,
+    ) -> list[FieldUse]:
+        """Who still asks for which fields, most often first: so a deprecated one goes when nobody needs it any more."""
+        require_operator(info)
+        if not 1 <= first <= MAX_SHOWN:
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`first` is a whole number from 1 to {MAX_SHOWN}.")
+        if prefix is not None and (len(prefix) > MAX_PREFIX or not prefix.isprintable()):
+            raise RequestRefused(ErrorCode.BAD_USER_INPUT, f"`prefix` has at most {MAX_PREFIX} printable characters.")
+        reasons = _deprecations(info.schema)
+        async with info.context.read() as session:
+            found = await list_field_usage(
+                session,
+                coordinates=list(reasons) if deprecated_only else None,
+                prefix=prefix or "",
+                since=since or (info.context.now() - USAGE_DAYS).date(),
+                limit=first,
+            )
+        return list(await asyncio.gather(*(_show_use(info, usage, reasons.get(usage.coordinate)) for usage in found)))
 
     @query(Right.OPERATE)
     async def parked_accounts(

@@ -305,6 +305,8 @@ async def _start(till: Till, tenant: Tenant, now: datetime) -> _Seeded:
                 "currency": tenant.currency,
                 "timezone": tenant.timezone,
                 "locale": tenant.locale,
+                # So that a sandbox's own keys can be tried out, too.
+                "keys_may_ingest": True,
             },
         )
         await update_company(work, account.id, {"legal_name": tenant.name, **tenant.company})

@@ -97,11 +97,15 @@ class UpdateBillingAccountInput:
     spike_alerts: bool | None = _may(
         "Whether unusual days of usage are told of; true at first. Switched off, the open alerts are resolved."
     )
+    keys_may_ingest: bool | None = _may(
+        "Whether the account's own API keys with the scope usage:write may record usage, positive quantities only; "
+        "false at first. For operators."
+    )
     idempotency_key: str | None = once_key()
 
     def to_fields(self) -> AccountFields:
         """As the services know it."""
-        return cast("AccountFields", {**_to_fields(self), **_given(self, "spike_alerts")})
+        return cast("AccountFields", {**_to_fields(self), **_given(self, "spike_alerts", "keys_may_ingest")})
 
 
 @strawberry.input(description="A tax id that is not a VAT id.")

@@ -11,7 +11,7 @@ from uuid import UUID
 import strawberry
 
 from .. import models
-from ..services import charges, coverage, forecasts, recommendations, usage
+from ..services import charges, coverage, forecasts, keys, recommendations, usage
 from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
@@ -60,6 +60,7 @@ from ..services.relations import (
     LINES_OF_INVOICE,
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
+    OPENINGS_OF_KEY,
     PENDING_OF_ACCOUNT,
     PERIODS_OF_BUDGET,
     POSTINGS_OF_ENTRY,
@@ -118,6 +119,7 @@ from .enums import (
     AlertChannel,
     AlertKind,
     AlertLevel,
+    ApiKeyStatus,
     BudgetAction,
     BudgetScope,
     ChangeAct,
@@ -989,6 +991,93 @@ class Permission:
             allowed=refused is None,
             reason=None if refused is None else PermissionReason(code=refused.code, message=refused.message),
         )
+
+
+@strawberry.type(description="A secret that a program shows instead of signing in. It can do what its maker still may.")
+class ApiKey(Node):
+    """An API key."""
+
+    row: strawberry.Private[models.ApiKey]
+    id: strawberry.ID = said("Opaque, and the same for ever. `node(id:)` finds the key again.")
+    name: str = said("What it is for, for people to read.")
+    prefix: str = said("What its token begins with: by this it is recognised. The rest is shown once, when it is made.")
+    scopes: list[str] = said("What it may, of what its maker may: billing:read, billing:write, usage:write, admin.")
+    opens_all: bool = said("Whether it opens every account, also those to come: an operator's.")
+    networks: list[str] = said("From where it may be shown, as CIDR networks; from everywhere when empty.")
+    expires_at: datetime | None = said("When it ends by itself; null where it does not.")
+    last_used_at: datetime | None = said(
+        "When it was last shown, to a few minutes: not every use is written. Null before the first."
+    )
+    rotated_at: datetime | None = said("When it was last given a new secret.")
+    created_at: datetime = said("When it was made, by the wall clock, as are all its times.")
+    updated_at: datetime = said("When it last changed. That it is used changes nothing.")
+
+    @classmethod
+    def of(cls, row: models.ApiKey) -> Self:
+        """A key from its row."""
+        return cls(
+            row=row,
+            id=encode_id("ApiKey", row.id),
+            name=row.name,
+            prefix=row.prefix,
+            scopes=list(row.scopes),
+            opens_all=row.opens_all,
+            networks=list(row.networks),
+            expires_at=row.expires_at,
+            last_used_at=row.last_used_at,
+            rotated_at=row.rotated_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def status(self, info: Info) -> ApiKeyStatus:
+        """Whether it is good."""
+        return keys.status_of(self.row, await self._revoked_at(info.context), info.context.now())
+
+    @field
+    async def revoked_at(self, info: Info) -> datetime | None:
+        """When it was revoked: for all its accounts, or for those that you see; null where it was not."""
+        return await self._revoked_at(info.context)
+
+    @field
+    def previous_secret_ends_at(self, info: Info) -> datetime | None:
+        """Until when the secret before the last rotation is good, too; null where it is not any more."""
+        until = self.row.previous_until
+        return until if until is not None and until > info.context.now() else None
+
+    @field
+    async def accounts(self, info: Info) -> list["BillingAccount"]:
+        """The accounts that it opens, at most 50, as far as you may see them; empty where it opens all."""
+        principal, load = info.context.principal, info.context.load
+        shown = [
+            opening.account_id
+            for opening in await load.related(OPENINGS_OF_KEY, self.row.id)
+            if opening.revoked_at is None and principal.may(Right.READ_USAGE, opening.account_id)
+        ]
+        rows = await asyncio.gather(*map(load.account, shown))
+        return [BillingAccount.of(row) for row in rows if row is not None]
+
+    @field
+    async def made_by(self, info: Info) -> str:
+        """Whose rights it has at most, as operator:ID, or member:ID of an account that you see."""
+        if self.row.operator_id is not None:
+            return f"operator:{self.row.operator_id}"
+        openings = await info.context.load.related(OPENINGS_OF_KEY, self.row.id)
+        principal = info.context.principal
+        seen = next(opening for opening in openings if principal.role_in(opening.account_id) is not None)
+        return f"member:{seen.member_id}"
+
+    @field
+    async def viewer_can(self, info: Info) -> list[Permission]:
+        """What the caller may do with it."""
+        openings = await info.context.load.related(OPENINGS_OF_KEY, self.row.id)
+        states = keys.list_key_permissions(info.context.principal, self.row, openings, info.context.now())
+        return [Permission.of(state) for state in states]
+
+    async def _revoked_at(self, context: Context) -> datetime | None:
+        openings = await context.load.related(OPENINGS_OF_KEY, self.row.id)
+        return keys.revoked_for(context.principal, self.row, openings)
 
 
 def _rate(rate_ppm: int) -> float:
@@ -2639,6 +2728,9 @@ class BillingAccount(Node):
     timezone: str = said("Its IANA time zone: periods and days are this zone's.")
     locale: str = said("Its language and region, such as en-US.")
     spike_alerts: bool = said("Whether unusual days of usage are told of, as alerts of the kind SPIKE.")
+    keys_may_ingest: bool = said(
+        "Whether the account's own API keys with the scope usage:write may record usage. An operator decides it."
+    )
     change_cursor: str = said(
         "Where the account's stream stood before anything else here was read: a subscription with this as `after` "
         "misses nothing; what came in between may come once more."
@@ -2658,6 +2750,7 @@ class BillingAccount(Node):
             timezone=row.timezone,
             locale=row.locale,
             spike_alerts=row.spike_alerts,
+            keys_may_ingest=row.keys_may_ingest,
             change_cursor=encode_change(row.id, row.sequence),
             created_at=row.created_at,
             updated_at=row.updated_at,
@@ -2924,6 +3017,11 @@ class BillingAccount(Node):
         part = await info.context.load.page(RESERVATIONS_OF_ACCOUNT, self.account_id, NoFilter(), window)
         now = info.context.now_for(await _account(info.context, self.account_id))
         return Connection[Reservation].of(part, lambda row: Reservation.of(row, now))
+
+    @guarded(Right.MANAGE_KEYS)
+    async def api_keys(self, info: Info) -> list[ApiKey] | None:
+        """The API keys that open it, at most 100: the living ones, then the latest that ended; newest first."""
+        return [ApiKey.of(row) for row in await info.context.load.keys(self.account_id)]
 
     @guarded(Right.READ_BILLING)
     async def audit_log(

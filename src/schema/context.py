@@ -10,6 +10,7 @@ import strawberry
 from ..models import (
     AddOn,
     Alert,
+    ApiKey,
     Base,
     BillingAccount,
     Budget,
@@ -172,6 +173,10 @@ class Loads(Protocol):
         """An add-on by key."""
         ...
 
+    def keys(self, account_id: UUID) -> Awaitable[Sequence[ApiKey]]:
+        """The API keys that open an account."""
+        ...
+
     def prices(self, kind: PriceKind, subject: str) -> Awaitable[Sequence[Price]]:
         """The prices of a thing."""
         ...
@@ -188,6 +193,10 @@ class Context(Protocol):
     @property
     def load(self) -> Loads:
         """The reads of this operation."""
+        ...
+
+    def now(self) -> datetime:
+        """The time by the wall clock."""
         ...
 
     def now_for(self, account: BillingAccount) -> datetime:

@@ -39,12 +39,13 @@ from ..models import (
     WorkKind,
 )
 from ..models import DeliveryStatus as WebhookDeliveryStatus
-from ..services.access import PrincipalKind
+from ..services.access import MEANINGS, PrincipalKind, Right
 from ..services.alerts import RecommendedActionKind
 from ..services.changes import ChangeKind
 from ..services.charges import NextBillingKind
 from ..services.coverage import AlertChannel, DeliveryStatus
 from ..services.errors import UserErrorCode
+from ..services.keys import KeyStatus as ApiKeyStatus
 from ..services.papers import PaperSize
 from ..services.permissions import Action
 from ..services.refunds import RefundDecision
@@ -64,6 +65,7 @@ __all__ = [
     "AlertChannel",
     "AlertKind",
     "AlertLevel",
+    "ApiKeyStatus",
     "BudgetAction",
     "BudgetScope",
     "ChangeAct",
@@ -99,6 +101,7 @@ __all__ = [
     "RefundStatus",
     "RejectionCode",
     "ReservationStatus",
+    "Right",
     "Role",
     "SandboxAnswers",
     "SandboxMessages",
@@ -532,6 +535,9 @@ say_enum(
         "REVIEW_REFUND": "`reviewRefund`.",
         "REQUEST_EXPORT": "`requestExport`.",
         "MANAGE_WEBHOOKS": "`createWebhookEndpoint`, and all that changes an endpoint.",
+        "CREATE_API_KEY": "`createApiKey`.",
+        "ROTATE_API_KEY": "`rotateApiKey`.",
+        "REVOKE_API_KEY": "`revokeApiKey`.",
         "APPLY_RECOMMENDATION": "`applyRecommendation`.",
         "DISMISS_RECOMMENDATION": "`dismissRecommendation`.",
         "CLOSE_ACCOUNT": "`closeBillingAccount`.",
@@ -689,4 +695,14 @@ say_enum(
         "IDEMPOTENCY_MISMATCH": "The idempotency key was used with another input: take a new key.",
         "IDEMPOTENCY_IN_FLIGHT": "The first request with this key is still under way: ask again in a moment.",
     },
+)
+say_enum(Right, {right.name: f"Over {meaning}." for right, meaning in MEANINGS.items()})
+say_enum(
+    ApiKeyStatus,
+    {
+        "ACTIVE": "Good, as long as whoever made it has access.",
+        "EXPIRED": "Ended by itself.",
+        "REVOKED": "Ended by somebody.",
+    },
+    name="ApiKeyStatus",
 )

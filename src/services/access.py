@@ -44,7 +44,7 @@ ROLES_BY_RIGHT: dict[Right, frozenset[Role]] = {
     Right.MANAGE_BILLING: _BILLING,
     Right.MANAGE_KEYS: _BILLING,
     Right.ADMINISTER: _OWNERS,
-    # A tenant's role never ingests: only a key that an operator gave the scope, see `Principal.may`.
+    # A tenant's role never ingests: only a key with the scope, where an operator lets it, see `Principal.may`.
     Right.INGEST_USAGE: frozenset({Role.OPERATOR}),
     Right.CORRECT_USAGE: frozenset({Role.OPERATOR}),
     Right.OPERATE: frozenset({Role.OPERATOR}),
@@ -83,6 +83,14 @@ class Principal:
     """By account. An operator has none of these: it stands above all accounts."""
     scopes: frozenset[Scope] | None = None
     """What an API key is limited to; none for a person."""
+    ingests: frozenset[UUID] = frozenset()
+    """The accounts whose own keys an operator lets record usage."""
+    members: dict[UUID, UUID] = field(default_factory=dict[UUID, UUID])
+    """As which member it acts, by account: who made the key, or the person."""
+    operator_id: UUID | None = None
+    """Which operator it is, or was made by."""
+    key_id: UUID | None = None
+    """Which API key it is."""
 
     def role_in(self, account_id: UUID) -> Role | None:
         """The role in an account; none where the account does not exist for this caller."""
@@ -99,9 +107,10 @@ class Principal:
             held = {Role.OPERATOR} if self.is_operator else set(self.roles.values())
         if held & ROLES_BY_RIGHT[right]:
             return True
-        # An operator switched ingestion on for this tenant's key by giving it the scope.
-        switched_on = self.scopes is not None and Scope.USAGE_WRITE in self.scopes
-        return right is Right.INGEST_USAGE and switched_on and bool(held)
+        if right is not Right.INGEST_USAGE or self.scopes is None or Scope.USAGE_WRITE not in self.scopes:
+            return False
+        # An operator switched ingestion on for the keys of these tenants.
+        return bool(self.ingests) if account_id is None else account_id in self.ingests and bool(held)
 
     def list_accounts(self, right: Right) -> list[UUID] | None:
         """The accounts over which the caller holds a right; none for an operator that holds it over all."""
@@ -113,12 +122,15 @@ class Principal:
         """The caller as far as one account sees it: whom nothing tells apart there are equal."""
         role = self.roles.get(account_id)
         roles = {} if role is None else {account_id: role}
-        return replace(self, id="", display_name="", roles=roles)
+        ingests = self.ingests.intersection(roles)
+        return replace(
+            self, id="", display_name="", roles=roles, ingests=ingests, members={}, operator_id=None, key_id=None
+        )
 
     @property
     def standing(self) -> Hashable:
         """What tells callers apart that are equal to nothing else."""
-        return (self.kind, self.id, self.is_operator, frozenset(self.roles.items()), self.scopes)
+        return (self.kind, self.id, self.is_operator, frozenset(self.roles.items()), self.scopes, self.ingests)
 
     def actor(self, origin: str) -> Actor:
         """The name under which the audit log knows this caller."""
@@ -141,11 +153,13 @@ def explain_refusal(principal: Principal, right: Right, account_id: UUID | None 
         if right is Right.OPERATE:
             return f"This is for operators: it needs an operator's API key with the scope {needed}."
         return f"This API key has no scope for it: it needs {needed}."
+    if right is Right.INGEST_USAGE and principal.scopes is not None and Scope.USAGE_WRITE in principal.scopes:
+        return "An operator has not let this account's own API keys record usage: ask for `keysMayIngest`."
     roles = ", ".join(sorted(ROLES_BY_RIGHT[right]))
     return f"Your role does not allow it: it needs one of {roles}."
 
 
-_MEANINGS: dict[Right, str] = {
+MEANINGS: dict[Right, str] = {
     Right.SIGNED_IN: "`viewer`, the catalogue, `serverInfo`",
     Right.READ_USAGE: (
         "an account's name, currency, zone, locale, `viewerCan`, `changeCursor`, usage and usage alerts, without money"
@@ -177,13 +191,14 @@ def render_rights() -> str:
         f"| right | over | {' | '.join(roles)} | scopes of a key |",
         f"| --- | --- |{' --- |' * len(roles)} --- |",
     ]
-    for right, meaning in _MEANINGS.items():
+    for right, meaning in MEANINGS.items():
         held = " | ".join("yes" if role in ROLES_BY_RIGHT[right] else "" for role in roles)
         scopes = ", ".join(f"`{scope}`" for scope in sorted(SCOPES_BY_RIGHT[right]))
         lines.append(f"| {right} | {meaning} | {held} | {scopes} |")
     lines += [
         "",
-        "A tenant's key ingests only with `usage:write`, given by an operator, and positive quantities only.",
+        "A tenant's key ingests only with `usage:write`, while an operator lets the account's own keys do so",
+        "(`keysMayIngest`), and positive quantities only.",
         "What a caller may not see of another tenant is the same as what does not exist.",
         "",
     ]

@@ -153,10 +153,11 @@ class AccountFields(TypedDict, total=False):
     currency: str | None
     collection: CollectionTerms | None
     spike_alerts: bool | None
+    keys_may_ingest: bool | None
 
 
-OPERATORS_FIELDS = ("currency", "collection")
-"""What only operators set of an account."""
+OPERATORS_FIELDS = {"currency": "currency", "collection": "collection", "keys_may_ingest": "keysMayIngest"}
+"""What only operators set of an account, with the API's names."""
 
 _PARTS = {"collectionMethod": "collection", "netDays": "collection"}
 """Fields of the account by the columns that they consist of."""
@@ -229,7 +230,7 @@ async def _take_test_clock(work: Work, test_clock_id: UUID) -> TestClock:
 async def update_account(work: Work, principal: Principal, account_id: UUID, given: AccountFields) -> BillingAccount:
     """Change what is given of an account. A new time zone counts from the next period; the running one stays."""
     reason = explain_refusal(principal, Right.OPERATE, account_id)
-    if reason is not None and (fields := [field for field in OPERATORS_FIELDS if field in given]):
+    if reason is not None and (fields := [name for field, name in OPERATORS_FIELDS.items() if field in given]):
         raise Refusals([Forbidden(reason, ["input", field]) for field in fields])
     account = await lock_account(work, account_id)
     await require_action(work, principal, account, Action.UPDATE_ACCOUNT)
@@ -269,6 +270,8 @@ def _list_checks(given: AccountFields) -> dict[str, Callable[[], Any]]:
         checks["pairs"] = partial(inputs.check_pairs, given["metadata"], ["input", "metadata"])
     if "spike_alerts" in given:
         checks["spike_alerts"] = partial(inputs.require_given, given["spike_alerts"], ["input", "spikeAlerts"])
+    if "keys_may_ingest" in given:
+        checks["keys_may_ingest"] = partial(inputs.require_given, given["keys_may_ingest"], ["input", "keysMayIngest"])
     if "collection" in given:
         path = ["input", "collection"]
         terms = inputs.require_given(given["collection"], path)

@@ -11,7 +11,7 @@ from ..settings import Settings
 from .access import Principal
 from .errors import ErrorCode, RequestRefused
 from .ports import Bus
-from .tokens import KEY_EXPIRED, TOKEN_EXPIRED, Proof, check_again
+from .tokens import Proof, check_again
 
 LOOK_AGAIN_S = 5.0
 """How long a right that was taken in a process which the bus does not reach can last here."""
@@ -50,10 +50,7 @@ class Admissions:
     def admit(self, token: str, proof: Proof, follower: Follower) -> None:
         """Look after a follower from now on. The last proof of a token is what holds for all."""
         admission = self._by_token.setdefault(token, Admission(proof))
-        admission.proof = proof
-        if admission.expiry is not None:
-            admission.expiry.cancel()
-        self._wait_for_expiry(token, admission, proof.lasts_s)
+        self._renew(token, admission, proof)
         admission.followers.add(follower)
 
     def dismiss(self, token: str, follower: Follower) -> None:
@@ -83,14 +80,28 @@ class Admissions:
         proofs = {token: self._by_token[token].proof for token in tokens if token in self._by_token}
         if not proofs:
             return
-        for token, verdict in (await check_again(self._database, self._settings, proofs)).items():
-            self._tell(token, verdict)
+        for token, found in (await check_again(self._database, self._settings, proofs)).items():
+            if isinstance(found, RequestRefused):
+                self._tell(token, found)
+                continue
+            admission = self._by_token.get(token)
+            if admission is not None and found.ends_at != admission.proof.ends_at:
+                # The key's secret was exchanged since: now it has an end that it had not.
+                self._renew(token, admission, found)
+            self._tell(token, found.principal)
 
     def _tell(self, token: str, verdict: Principal | RequestRefused) -> None:
         admission = self._by_token.get(token)
         if admission is not None:
             for follower in tuple(admission.followers):
                 follower.judge(verdict)
+
+    def _renew(self, token: str, admission: Admission, proof: Proof) -> None:
+        admission.proof = proof
+        if admission.expiry is not None:
+            admission.expiry.cancel()
+            admission.expiry = None
+        self._wait_for_expiry(token, admission, proof.lasts_s)
 
     def _wait_for_expiry(self, token: str, admission: Admission, left_s: float | None) -> None:
         if left_s is None:
@@ -101,7 +112,6 @@ class Admissions:
             if left_s > wait_s:
                 self._wait_for_expiry(token, admission, left_s - wait_s)
                 return
-            message = KEY_EXPIRED if admission.proof.sub is None else TOKEN_EXPIRED
-            self._tell(token, RequestRefused(ErrorCode.UNAUTHENTICATED, message))
+            self._tell(token, RequestRefused(ErrorCode.UNAUTHENTICATED, admission.proof.last_words))
 
         admission.expiry = asyncio.get_running_loop().call_later(wait_s, expire)

@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from babel import Locale, UnknownLocaleError
 
-from .errors import BillingError, InvalidInput, Refusals
+from .errors import BillingError, InvalidInput, Refusals, list_refusals
 from .rules.countries import COUNTRIES
 from .rules.money import exponent_of
 
@@ -40,7 +40,7 @@ def check_all(checks: Checks) -> dict[str, Any]:
         try:
             found[name] = check()
         except BillingError as refusal:
-            refusals.append(refusal)
+            refusals.extend(list_refusals(refusal))
     if refusals:
         raise refusals[0] if len(refusals) == 1 else Refusals(refusals)
     return found

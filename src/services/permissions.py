@@ -72,6 +72,9 @@ class Action(StrEnum):
     REVIEW_REFUND = "REVIEW_REFUND"
     REQUEST_EXPORT = "REQUEST_EXPORT"
     MANAGE_WEBHOOKS = "MANAGE_WEBHOOKS"
+    CREATE_API_KEY = "CREATE_API_KEY"
+    ROTATE_API_KEY = "ROTATE_API_KEY"
+    REVOKE_API_KEY = "REVOKE_API_KEY"
     APPLY_RECOMMENDATION = "APPLY_RECOMMENDATION"
     DISMISS_RECOMMENDATION = "DISMISS_RECOMMENDATION"
     CLOSE_ACCOUNT = "CLOSE_ACCOUNT"
@@ -91,6 +94,7 @@ RIGHTS: dict[Action, Right] = {
     Action.REVIEW_REFUND: Right.OPERATE,
     Action.CLOSE_ACCOUNT: Right.ADMINISTER,
     Action.SET_LEGAL_HOLD: Right.OPERATE,
+    Action.CREATE_API_KEY: Right.MANAGE_KEYS,
 }
 """What an action needs; `MANAGE_BILLING` where nothing is said."""
 
@@ -116,6 +120,7 @@ STATES_OF_TENANTS: dict[Action, States] = {
     Action.SET_ALERT_THRESHOLDS: NOT_SUSPENDED,
     Action.SET_BUDGET: NOT_SUSPENDED,
     Action.DISMISS_RECOMMENDATION: NOT_SUSPENDED,
+    Action.CREATE_API_KEY: NOT_SUSPENDED,
     Action.UPDATE_COMPANY: ANY - {S.EXPIRED},
     Action.ADD_PAYMENT_METHOD: ANY - {S.EXPIRED},
     Action.CREATE_PAYMENT_SETUP: ANY - {S.EXPIRED},
@@ -134,9 +139,11 @@ OF_OTHERS = frozenset(
         Action.CONFIRM_PAYMENT,
         Action.REQUEST_REFUND,
         Action.REVIEW_REFUND,
+        Action.ROTATE_API_KEY,
+        Action.REVOKE_API_KEY,
     }
 )
-"""What is done to an invoice, a method, a transaction or a refund request, and shown there."""
+"""What is done to an invoice, a method, a transaction, a refund request or a key, and shown there."""
 REFUNDABLE = (TransactionKind.CHARGE, TransactionKind.MANUAL)
 REVIEWABLE = (RefundStatus.REQUESTED, RefundStatus.NOT_ALLOWED, RefundStatus.FAILED)
 FIELD = ("input", "accountId")

@@ -16,6 +16,7 @@ from ..models import (
     Alert,
     AlertKind,
     AlertLevel,
+    ApiKeyAccount,
     AuditEntry,
     Base,
     Budget,
@@ -338,6 +339,7 @@ REQUESTS_OF_ACCOUNT = PagedRelation(
     "refundRequests", RefundRequest, RefundRequest.account_id, (RefundRequest.created_at, RefundRequest.id)
 )
 AUDIT_OF_ACCOUNT = PagedRelation("auditLog", AuditEntry, AuditEntry.account_id, (AuditEntry.number,))
+OPENINGS_OF_KEY = Relation("openings", ApiKeyAccount, ApiKeyAccount.api_key_id, (ApiKeyAccount.account_id,))
 EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
 ENDPOINTS_OF_ACCOUNT = Relation(
     "endpoints",

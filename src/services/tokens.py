@@ -2,10 +2,11 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -13,33 +14,71 @@ from uuid import UUID
 import jwt
 from sqlalchemy import select
 
-from ..database import ACCESS_TOPIC, Database, ReadSession, Work
-from ..models import ApiKey, BillingAccount, Member, Operator, Role
+from ..database import Database, ReadSession, Work
+from ..models import ApiKey, ApiKeyAccount, BillingAccount, Member, Operator, Role
 from ..settings import Environment, Settings
 from .access import Principal, PrincipalKind, Scope
-from .errors import ErrorCode, InvalidInput, NotFound, RequestRefused
+from .errors import ErrorCode, RequestRefused
 from .ports import SigningKeys
+from .rules.networks import lies_in
 
 KEY_PREFIXES = {Environment.SANDBOX: "plf_test_", Environment.PRODUCTION: "plf_live_"}
 MAX_TOKEN_LENGTH = 8_192
 ALGORITHMS = ("RS256", "ES256")
 LEEWAY_S = 5
-MAX_KEY_NAME = 100
 MAX_CHECKED = 500
 """How many tokens one statement checks."""
 KEY_EXPIRED = "This API key has expired: make a new one."
+KEY_UNKNOWN = "There is no such API key."
+KEY_REVOKED = "This API key was revoked: make a new one."
+KEY_ROTATED = "This secret was exchanged for a new one, and its time is over: use the new one."
+KEY_ELSEWHERE = "This API key is not taken from where you are: ask whoever made it."
 TOKEN_EXPIRED = "The token has expired: get a new one from its issuer."  # noqa: S105
-DEPLOYMENT = ("plafond:deployment", "command-line")
-"""Who makes keys on the command line: an operator that no JWT can be, since no issuer is named so."""
 
 
 def _unauthenticated(message: str) -> RequestRefused:
     return RequestRefused(ErrorCode.UNAUTHENTICATED, message)
 
 
+_TOKEN = re.compile(r"(plf_[a-z]+_[0-9a-f]{1,20})_\w+")
+
+
+def hide_tokens(text: str) -> str:
+    """A text in which keys stand by their prefix only: somebody may have put one where it does not belong."""
+    return _TOKEN.sub(r"\1_…", text)
+
+
 def hash_secret(secret: str) -> str:
     """A fast hash is enough: the secret has 192 random bits, nobody guesses it."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Secret:
+    """The text of a new key. It is shown this once: what is stored is the prefix, and a hash of the rest."""
+
+    prefix: str
+    secret: str = field(repr=False)
+
+    @property
+    def token(self) -> str:
+        """As a caller sends it."""
+        return f"{self.prefix}_{self.secret}"
+
+    @property
+    def hash(self) -> str:
+        """What is stored of it."""
+        return hash_secret(self.secret)
+
+
+def draw_secret(environment: Environment) -> Secret:
+    """A key's text that nobody can guess."""
+    return Secret(KEY_PREFIXES[environment] + secrets.token_hex(6), secrets.token_hex(24))
+
+
+def draw_next(prefix: str) -> Secret:
+    """Another text of the same key."""
+    return Secret(prefix, secrets.token_hex(24))
 
 
 @dataclass(frozen=True)
@@ -61,82 +100,42 @@ def create_key(
     expires_at: datetime | None = None,
 ) -> NewKey:
     """Make an API key. A member's opens the member's account; an operator's all accounts, or the one named."""
-    prefix = KEY_PREFIXES[environment] + secrets.token_hex(6)
-    secret = secrets.token_hex(24)
-    is_member = isinstance(maker, Member)
+    drawn = draw_secret(environment)
+    if isinstance(maker, Member):
+        row = add_key(work, drawn, name, scopes, members={maker.account_id: maker.id}, expires_at=expires_at)
+    else:
+        members = {} if account_id is None else {account_id: None}
+        row = add_key(work, drawn, name, scopes, members=members, operator_id=maker.id, expires_at=expires_at)
+    return NewKey(row, drawn.token)
+
+
+def add_key(
+    work: Work,
+    drawn: Secret,
+    name: str,
+    scopes: Iterable[Scope],
+    *,
+    members: Mapping[UUID, UUID | None],
+    operator_id: UUID | None = None,
+    expires_at: datetime | None = None,
+    networks: Iterable[str] = (),
+) -> ApiKey:
+    """Write down a key that opens these accounts, in each as that member; without any of them, all there are."""
     row = ApiKey(
         created_at=work.clock.now(),
         name=name,
-        prefix=prefix,
-        secret_hash=hash_secret(secret),
-        account_id=maker.account_id if isinstance(maker, Member) else account_id,
-        member_id=maker.id if is_member else None,
-        operator_id=None if is_member else maker.id,
+        prefix=drawn.prefix,
+        secret_hash=drawn.hash,
+        operator_id=operator_id,
+        opens_all=not members,
         scopes=[str(scope) for scope in scopes],
+        networks=list(networks),
         expires_at=expires_at,
     )
+    for account_id, member_id in members.items():
+        row.openings.append(ApiKeyAccount(api_key_id=row.id, account_id=account_id, member_id=member_id))
     work.session.add(row)
-    return NewKey(row, f"{prefix}_{secret}")
-
-
-async def create_operator_key(
-    work: Work,
-    environment: Environment,
-    *,
-    name: str,
-    scopes: Sequence[Scope],
-    account: BillingAccount | None = None,
-    expires_at: datetime | None = None,
-) -> NewKey:
-    """Make a key of the deployment's own operator, whom no token signs in: the way into a database without anybody."""
-    if not 0 < len(name.strip()) <= MAX_KEY_NAME or not name.isprintable():
-        raise InvalidInput(f"A key's name has 1 to {MAX_KEY_NAME} printable characters.")
-    if expires_at is not None and expires_at <= work.clock.now():
-        raise InvalidInput("A key expires later than today.")
-    maker = await work.session.scalar(
-        select(Operator).where(Operator.iss == DEPLOYMENT[0], Operator.sub == DEPLOYMENT[1])
-    )
-    if maker is None:
-        maker = Operator(
-            created_at=work.clock.now(), iss=DEPLOYMENT[0], sub=DEPLOYMENT[1], display_name="The deployment"
-        )
-        work.session.add(maker)
-        await work.session.flush()
-    key = create_key(
-        work,
-        environment,
-        name=name.strip(),
-        maker=maker,
-        scopes=sorted(set(scopes)),
-        account_id=account.id if account else None,
-        expires_at=expires_at,
-    )
-    if account is not None:
-        await work.session.flush()
-        after = {"prefix": key.row.prefix, "scopes": key.row.scopes}
-        work.audit(account, "api_key.created", f"api_key:{key.row.id}", after=after)
-        work.emit(account, "api_key.created", {"prefix": key.row.prefix})
-    return key
-
-
-async def revoke_key(work: Work, prefix: str) -> ApiKey:
-    """End a key at once, and the streams opened with it. Revoking twice is the same as once."""
-    row = (await work.session.scalars(select(ApiKey).where(ApiKey.prefix == prefix))).one_or_none()
-    if row is None:
-        raise NotFound(f"There is no API key {prefix}.")
-    if row.revoked_at is None:
-        row.revoked_at = row.updated_at = work.clock.now()
-        if row.account_id is not None:
-            account = (await work.lock_accounts([row.account_id]))[row.account_id]
-            work.audit(account, "api_key.revoked", f"api_key:{row.id}", after={"prefix": prefix})
-            work.emit(account, "api_key.revoked", {"prefix": prefix})
-    work.topics.add(ACCESS_TOPIC)
     return row
-
-
-async def list_keys(session: ReadSession) -> Sequence[ApiKey]:
-    """All keys, oldest first."""
-    return (await session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id))).all()
 
 
 @dataclass(frozen=True)
@@ -148,21 +147,27 @@ class Proof:
     """Seconds until it expires, when it was proved; none where it does not."""
     sub: str | None = None
     """The subject of a JWT, whose signature holds as long as the token does."""
+    ends_at: datetime | None = None
+    """When a key's text expires."""
+    last_words: str = TOKEN_EXPIRED
+    """What is said when it expires."""
 
 
 async def authenticate(
-    database: Database, settings: Settings, signing_keys: SigningKeys | None, token: str
+    database: Database, settings: Settings, signing_keys: SigningKeys | None, token: str, peer: str = ""
 ) -> Principal:
     """The caller that a bearer token proves; `UNAUTHENTICATED` with what to do where it proves none."""
-    return (await prove(database, settings, signing_keys, token)).principal
+    return (await prove(database, settings, signing_keys, token, peer)).principal
 
 
-async def prove(database: Database, settings: Settings, signing_keys: SigningKeys | None, token: str) -> Proof:
-    """The caller that a bearer token proves, and how long."""
+async def prove(
+    database: Database, settings: Settings, signing_keys: SigningKeys | None, token: str, peer: str = ""
+) -> Proof:
+    """The caller that a bearer token proves, and how long. `peer` is the address that it came from."""
     if not token or len(token) > MAX_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise _unauthenticated("The bearer token is malformed: send an API key or a JWT, and nothing else.")
     if token.startswith("plf_"):
-        return await _prove_key(database, settings.environment, token)
+        return await _prove_key(database, settings.environment, token, peer)
     if token.count(".") == 2:
         return await _prove_jwt(database, settings, signing_keys, token)
     raise _unauthenticated("The bearer token is neither an API key (plf_…) nor a JWT.")
@@ -170,52 +175,68 @@ async def prove(database: Database, settings: Settings, signing_keys: SigningKey
 
 async def check_again(
     database: Database, settings: Settings, proofs: Mapping[str, Proof]
-) -> dict[str, Principal | RequestRefused]:
+) -> dict[str, Proof | RequestRefused]:
     """Who tokens that were good belong to now, or why they are no good any more: a few statements for many tokens.
 
-    Not whether they have expired in the meantime: of that a proof tells when. A JWT's signature is not looked at again.
+    A JWT's signature is not looked at again, nor whether it has expired: its first proof tells when. From where a key
+    may be shown was looked at when it was: neither that nor the address changes.
     """
-    found: dict[str, Principal | RequestRefused] = {}
-    keys = {token.rpartition("_")[0]: token for token, proof in proofs.items() if proof.sub is None}
+    found: dict[str, Proof | RequestRefused] = {}
+    keys = {token: token.rpartition("_")[0] for token, proof in proofs.items() if proof.sub is None}
     subjects = {proof.sub for proof in proofs.values() if proof.sub is not None}
-    now = database.clock.now()
     if keys:
         async with database.read() as session:
-            rows = await _read_keys(session, list(keys))
-        for prefix, token in keys.items():
-            found[token] = _judge(_principal_of_key, rows.get(prefix), now)
+            rows = await _read_keys(session, sorted(set(keys.values())))
+        for token, prefix in keys.items():
+            try:
+                found[token] = _judge_key(rows.get(prefix), token, database.clock.now())
+            except RequestRefused as refusal:
+                found[token] = refusal
     if subjects:
-        iss = settings.jwt_issuer or ""
         async with database.read() as session:
-            people = await _read_people(session, iss, sorted(subjects))
+            people = await _read_people(session, settings.jwt_issuer or "", sorted(subjects))
         for token, proof in proofs.items():
-            if proof.sub is not None:
-                found[token] = _judge(_principal_of_person, people.get(proof.sub))
+            if proof.sub is None:
+                continue
+            try:
+                found[token] = replace(proof, principal=_principal_of_person(people.get(proof.sub)))
+            except RequestRefused as refusal:
+                found[token] = refusal
     return found
 
 
-def _judge(prove: Callable[..., Principal], *given: object) -> Principal | RequestRefused:
-    try:
-        return prove(*given)
-    except RequestRefused as refusal:
-        return refusal
+@dataclass(frozen=True)
+class KeyEntry:
+    """What is stored of a key: its maker if that is an operator, else the maker's memberships; and its accounts."""
+
+    row: ApiKey
+    operator: Operator | None
+    doors: Sequence[tuple[ApiKeyAccount, Member | None, bool]]
+    """Each account with the member who made the key, and whether its keys may record usage."""
 
 
-KeyRow: TypeAlias = tuple[ApiKey, Member | None, Operator | None]
 People: TypeAlias = tuple[Operator | None, list[Member]]
 
 
-async def _read_keys(session: ReadSession, prefixes: Sequence[str]) -> dict[str, KeyRow]:
-    """Keys with their makers, by prefix."""
-    found: dict[str, KeyRow] = {}
+async def _read_keys(session: ReadSession, prefixes: Sequence[str]) -> dict[str, KeyEntry]:
+    """Keys with all that tells what they may, by prefix: one statement for many."""
+    found: dict[str, KeyEntry] = {}
     for first in range(0, len(prefixes), MAX_CHECKED):
         rows = await session.execute(
-            select(ApiKey, Member, Operator)
-            .outerjoin(Member, ApiKey.member_id == Member.id)
+            select(ApiKey, Operator, ApiKeyAccount, Member, BillingAccount.keys_may_ingest)
             .outerjoin(Operator, ApiKey.operator_id == Operator.id)
+            .outerjoin(ApiKeyAccount, ApiKeyAccount.api_key_id == ApiKey.id)
+            .outerjoin(Member, ApiKeyAccount.member_id == Member.id)
+            .outerjoin(BillingAccount, ApiKeyAccount.account_id == BillingAccount.id)
             .where(ApiKey.prefix.in_(prefixes[first : first + MAX_CHECKED]))
+            .order_by(ApiKeyAccount.account_id)
         )
-        found |= {key.prefix: (key, member, operator) for key, member, operator in rows}
+        doors: dict[str, list[tuple[ApiKeyAccount, Member | None, bool]]] = {}
+        for key, operator, opening, member, may_ingest in rows:
+            known = doors.setdefault(key.prefix, [])
+            found.setdefault(key.prefix, KeyEntry(key, operator, known))
+            if opening is not None:
+                known.append((opening, member, may_ingest))
     return found
 
 
@@ -239,45 +260,75 @@ async def _read_people(session: ReadSession, iss: str, subjects: Sequence[str]) 
     return found
 
 
-async def _prove_key(database: Database, environment: Environment, token: str) -> Proof:
-    prefix, _, secret = token.rpartition("_")
+async def _prove_key(database: Database, environment: Environment, token: str, peer: str) -> Proof:
+    prefix = token.rpartition("_")[0]
     if token.startswith(KEY_PREFIXES[environment]) and not prefix.startswith(KEY_PREFIXES[environment]):
         raise _unauthenticated("The API key is incomplete: copy it whole.")
     if not prefix.startswith(KEY_PREFIXES[environment]):
         raise _unauthenticated(f"This is the {environment} environment: it takes keys {KEY_PREFIXES[environment]}…")
     async with database.read() as session:
         found = (await _read_keys(session, [prefix])).get(prefix)
+    proof = _judge_key(found, token, database.clock.now())
+    if found is not None and found.row.networks and not lies_in(peer, found.row.networks):
+        raise _unauthenticated(KEY_ELSEWHERE)
+    return proof
+
+
+def _judge_key(found: KeyEntry | None, token: str, now: datetime) -> Proof:
+    """What a key's text proves now."""
+    given = hash_secret(token.rpartition("_")[2])
     # Compared also where there is no row, so that the time tells nothing.
-    matches = hmac.compare_digest(found[0].secret_hash if found else hash_secret(""), hash_secret(secret))
-    if found is None or not matches:
-        raise _unauthenticated("There is no such API key.")
-    now = database.clock.now()
-    expires_at = found[0].expires_at
-    principal = _principal_of_key(found, now)
-    return Proof(principal, None if expires_at is None else (expires_at - now).total_seconds())
-
-
-def _principal_of_key(found: KeyRow | None, now: datetime) -> Principal:
-    if found is None:
-        raise _unauthenticated("There is no such API key.")
-    key, member, operator = found
+    is_present = hmac.compare_digest(found.row.secret_hash if found else hash_secret(""), given)
+    is_previous = hmac.compare_digest((found and found.row.previous_hash) or hash_secret(""), given)
+    if found is None or not (is_present or is_previous):
+        raise _unauthenticated(KEY_UNKNOWN)
+    key = found.row
     if key.revoked_at is not None:
-        raise _unauthenticated("This API key was revoked: make a new one.")
-    if key.expires_at is not None and key.expires_at <= now:
-        raise _unauthenticated(KEY_EXPIRED)
-    maker: Member | Operator | None = member or operator
-    if maker is None or maker.removed_at is not None:
-        raise _unauthenticated("Whoever made this API key has no access any more: make a new one.")
+        raise _unauthenticated(KEY_REVOKED)
+    ends = [(key.expires_at, KEY_EXPIRED)]
+    if not is_present:
+        ends.append((key.previous_until, KEY_ROTATED))
+    known = [(at, words) for at, words in ends if at is not None]
+    if not known:
+        return Proof(_principal_of_key(found))
+    at, words = min(known)
+    if at <= now:
+        raise _unauthenticated(words)
+    return Proof(_principal_of_key(found), (at - now).total_seconds(), ends_at=at, last_words=words)
+
+
+def _principal_of_key(found: KeyEntry) -> Principal:
+    """Who a key is: in each account what its maker is there now."""
+    key, operator = found.row, found.operator
+    is_operators = operator is not None and operator.removed_at is None
     roles: dict[UUID, Role] = {}
-    if key.account_id is not None:
-        roles[key.account_id] = member.role if member is not None else Role.OPERATOR
+    members: dict[UUID, UUID] = {}
+    ingests: set[UUID] = set()
+    for opening, member, may_ingest in found.doors:
+        if opening.revoked_at is not None:
+            continue
+        if member is not None and member.removed_at is None:
+            roles[opening.account_id] = member.role
+            members[opening.account_id] = member.id
+            if may_ingest:
+                ingests.add(opening.account_id)
+        elif member is None and is_operators:
+            roles[opening.account_id] = Role.OPERATOR
+    if not roles and not (key.opens_all and is_operators):
+        if all(opening.revoked_at is not None for opening, _, _ in found.doors) and not key.opens_all:
+            raise _unauthenticated(KEY_REVOKED)
+        raise _unauthenticated("Whoever made this API key has no access any more: make a new one.")
     return Principal(
         kind=PrincipalKind.API_KEY,
         id=f"api_key:{key.id}",
         display_name=key.name,
-        is_operator=operator is not None and key.account_id is None,
+        is_operator=key.opens_all,
         roles=roles,
         scopes=frozenset(Scope(scope) for scope in key.scopes),
+        ingests=frozenset(ingests),
+        members=members,
+        operator_id=key.operator_id,
+        key_id=key.id,
     )
 
 
@@ -299,6 +350,7 @@ def _principal_of_person(found: People | None) -> Principal:
             id=f"operator:{operator.id}",
             display_name=operator.display_name,
             is_operator=True,
+            operator_id=operator.id,
         )
     if not members:
         raise _unauthenticated("The token is good, but its subject is a member of no account here.")
@@ -307,6 +359,7 @@ def _principal_of_person(found: People | None) -> Principal:
         id=f"member:{members[0].id}",
         display_name=members[0].display_name,
         roles={member.account_id: member.role for member in members},
+        members={member.account_id: member.id for member in members},
     )
 
 

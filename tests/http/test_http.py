@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 from plafond.database import Actor
-from plafond.models import ApiKey, Member, Operator, Role, UsageEvent
+from plafond.models import ApiKey, ApiKeyAccount, Member, Operator, Role, UsageEvent
 from plafond.services import catalogue
 from plafond.services.access import Scope
-from plafond.services.tokens import create_key, revoke_key
+from plafond.services.keys import revoke_key
+from plafond.services.tokens import create_key
 from plafond.settings import Environment
 
 from ..conftest import NOW, Client, World
@@ -266,7 +267,7 @@ async def revoke(world: World, prefix: str) -> None:
 
 async def remove_member(world: World, prefix: str) -> None:
     async with world.database.work(ACTOR) as work:
-        chosen = select(ApiKey.member_id).where(ApiKey.prefix == prefix).scalar_subquery()
+        chosen = select(ApiKeyAccount.member_id).join(ApiKey).where(ApiKey.prefix == prefix).scalar_subquery()
         await work.session.execute(update(Member).where(Member.id == chosen).values(removed_at=NOW))
 
 

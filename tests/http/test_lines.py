@@ -20,7 +20,8 @@ from plafond.schema.node import encode_id
 from plafond.services.access import Principal, PrincipalKind, Scope
 from plafond.services.changes import ChangeKind, Following, read_stretch
 from plafond.services.cursors import decode_change, encode_change
-from plafond.services.tokens import create_key, revoke_key
+from plafond.services.keys import revoke_key
+from plafond.services.tokens import create_key
 
 from ..conftest import World
 from .test_jwt import add_member, claims, secret_of
@@ -35,6 +36,7 @@ from .test_sockets import (
     cursor_of,
     id_of,
     listeners,
+    maker_of,
     readers,
     record,
     until,
@@ -130,8 +132,7 @@ async def test_a_reader_whose_role_changes_moves_to_those_who_may_see_the_same(w
     async with AsyncExitStack() as stack:
         one = await join(stack, world, token, MONEY)
         async with world.database.work(ACTOR) as work:  # without a word to anyone
-            key = (await work.session.scalars(select(ApiKey).where(ApiKey.prefix == token.rpartition("_")[0]))).one()
-            await work.session.execute(update(Member).where(Member.id == key.member_id).values(role=Role.MEMBER))
+            await work.session.execute(update(Member).where(Member.id == maker_of(token)).values(role=Role.MEMBER))
         await record(world, "acme", "one", quantity=1)
         message = await one.receive()
         assert [error["extensions"]["code"] for error in message["payload"]["errors"]] == ["FORBIDDEN"]
@@ -229,6 +230,7 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
                 {"is_operator": True},
                 {"scopes": frozenset({Scope.BILLING_READ})},
                 {"kind": PrincipalKind.API_KEY},
+                {"ingests": frozenset({following.account_id})},
             )
         ),
     ]
@@ -242,12 +244,15 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
     # A reader is known by what it is in the account only: nothing of the person can get into an answer.
     assert following.reader is not None
     assert (following.reader.id, following.reader.display_name) == ("", "")
+    whoever = reader(members={following.account_id: new_id()}, operator_id=new_id(), key_id=new_id()).reader
+    assert whoever is not None
+    assert (whoever.members, whoever.operator_id, whoever.key_id) == ({}, None, None)
     assert {field.name for field in dataclasses.fields(Principal)} == {
-        "kind", "id", "display_name", "is_operator", "roles", "scopes",
+        "kind", "id", "display_name", "is_operator", "roles", "scopes", "ingests", "members", "operator_id", "key_id",
     }, "what is new must be in `standing`, or emptied by `within`"  # fmt: skip
     assert {field.name for field in dataclasses.fields(Context)} == {
         # The same for all operations of a process:
-        "database", "bus", "settings", "signing_keys", "processor", "link_key",
+        "database", "bus", "settings", "signing_keys", "processor", "link_key", "uses",
         # Never in an answer, or made anew for the shared stream:
         "origin", "request_id", "token", "caller", "connection_params", "extensions", "load", "following",
         # Of queries and mutations only:

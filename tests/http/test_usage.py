@@ -18,8 +18,8 @@ from plafond.models import ApiKey, BillingAccount, Counter, Role, UsageEvent
 from plafond.schema.node import encode_id
 from plafond.schema.usage_lines import MAX_LINE, Unread
 from plafond.services.access import Scope
+from plafond.services.keys import create_operator_key
 from plafond.services.metering import record_usage
-from plafond.services.tokens import create_operator_key
 from plafond.services.usage import MAX_EVENTS
 from plafond.serving import bind_port, make_config
 from plafond.settings import Environment

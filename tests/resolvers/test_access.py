@@ -30,7 +30,8 @@ EVERYTHING = """query($external: String!) { billingAccount(externalId: $external
   ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } auditLog { nodes { id } } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
          "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Reservation",
-         "Export", "Recommendation", "AuditEntry", "BillingEvent", "WebhookEndpoint", "WebhookDelivery"]  # fmt: skip
+         "Export", "Recommendation", "AuditEntry", "BillingEvent", "WebhookEndpoint", "WebhookDelivery",
+         "ApiKey"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -117,7 +118,14 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
         "query($id: ID!) { events(first: 1, accountIds: [$id]) { nodes { id } } }",
         id=ids["BillingAccount"],
     )
+    keyed: Any = await client.data(
+        await make_member_key(world, "acme", [Scope.ADMIN]),
+        """mutation($id: ID!) { createApiKey(input: { accountIds: [$id], name: "Test", scopes: ["billing:read"] }) {
+          apiKey { id } userErrors { message } } }""",
+        id=ids["BillingAccount"],
+    )
     made = (
+        keyed["createApiKey"]["apiKey"],
         hooked["createWebhookEndpoint"]["endpoint"],
         tested["sendTestWebhook"]["delivery"],
         *happened["events"]["nodes"],
@@ -127,7 +135,7 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
         credited["issueCreditNote"]["creditNote"],
         asked["requestRefund"]["refundRequest"],
     )
-    assert None not in made, (exported, quoted, credited, asked, held)
+    assert None not in made, (keyed, exported, quoted, credited, asked, held)
     return ids | {type_of(item["id"]): item["id"] for item in made}
 
 
@@ -505,6 +513,7 @@ ASKING = {
     "APPLY_RECOMMENDATION": 'applyRecommendation(input: { recommendationId: "ADVICE", KEY })',
     "DISMISS_RECOMMENDATION": 'dismissRecommendation(input: { recommendationId: "ADVICE" })',
     "MANAGE_WEBHOOKS": 'createWebhookEndpoint(input: { ACCOUNT, KEY, url: "https://8.8.8.8/" })',
+    "CREATE_API_KEY": 'createApiKey(input: { accountIds: ["ITS_ID"], name: "x", scopes: [] })',
     "REQUEST_EXPORT": (
         "requestExport(input: { ACCOUNT, KEY, kind: USAGE, format: CSV, granularity: DAY, "
         'from: "2026-11-02T00:00:00Z", to: "2026-11-01T00:00:00Z" })'
@@ -582,7 +591,11 @@ async def test_viewer_can_is_true_exactly_when_the_mutation_is_not_refused(
         assert set(said) == set(ASKING)
         for action, call in ASKING.items():
             await bring_into_state(world, state)
-            named = call.replace("ACCOUNT", f'accountId: "{account["id"]}"').replace("ADVICE", advice)
+            named = (
+                call.replace("ACCOUNT", f'accountId: "{account["id"]}"')
+                .replace("ADVICE", advice)
+                .replace("ITS_ID", account["id"])
+            )
             refusal = await refusal_of(client, token, named.replace("KEY", f'idempotencyKey: "{next(number)}"'))
             if (role, action) == (Role.MEMBER, "CANCEL_NOW") and refusal is not None:
                 # Whoever may not cancel at all is told what cancelling needs.

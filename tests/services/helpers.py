@@ -39,6 +39,7 @@ def tenant_key(account_id: UUID, *scopes: Scope) -> Principal:
         display_name="Key",
         roles={account_id: Role.TENANT_OWNER},
         scopes=frozenset(scopes),
+        ingests=frozenset({account_id}),
     )
 
 

@@ -1468,7 +1468,7 @@ def test_every_column_that_names_another_row_is_looked_at() -> None:
         "ledger_posting.entry_id",
         "document.subject_id",
         "document_bytes.document_id",
-        "api_key.member_id",
+        "api_key_account.member_id",
     }
 
 

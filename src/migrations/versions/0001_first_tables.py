@@ -789,9 +789,8 @@ def upgrade() -> None:
     sa.Column('name', sa.String(), nullable=False),
     sa.Column('prefix', sa.String(), nullable=False),
     sa.Column('secret_hash', sa.String(), nullable=False),
-    sa.Column('account_id', sa.Uuid(), nullable=True),
-    sa.Column('member_id', sa.Uuid(), nullable=True),
     sa.Column('operator_id', sa.Uuid(), nullable=True),
+    sa.Column('opens_all', sa.Boolean(), nullable=False),
     sa.Column('scopes', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('networks', sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
     sa.Column('previous_hash', sa.String(), nullable=True),
@@ -803,15 +802,12 @@ def upgrade() -> None:
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), nullable=False),
     sa.Column('updated_at', sa.DateTime(timezone=True), nullable=False),
-    sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_api_key_account_id_billing_account')),
-    sa.ForeignKeyConstraint(['member_id'], ['member.id'], name=op.f('fk_api_key_member_id_member')),
+    sa.CheckConstraint('operator_id IS NOT NULL OR NOT opens_all', name=op.f('ck_api_key_opens_all_for_operators')),
     sa.ForeignKeyConstraint(['operator_id'], ['operator.id'], name=op.f('fk_api_key_operator_id_operator')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_api_key')),
     sa.UniqueConstraint('prefix', name=op.f('uq_api_key_prefix'))
     )
     with op.batch_alter_table('api_key', schema=None) as batch_op:
-        batch_op.create_index(batch_op.f('ix_api_key_account_id'), ['account_id'], unique=False)
-        batch_op.create_index(batch_op.f('ix_api_key_member_id'), ['member_id'], unique=False)
         batch_op.create_index(batch_op.f('ix_api_key_operator_id'), ['operator_id'], unique=False)
 
     op.create_table('credit_note',
@@ -1375,6 +1371,7 @@ def upgrade() -> None:
     sa.Column('api_key_id', sa.Uuid(), nullable=False),
     sa.Column('account_id', sa.Uuid(), nullable=False),
     sa.Column('member_id', sa.Uuid(), nullable=True),
+    sa.Column('revoked_at', sa.DateTime(timezone=True), nullable=True),
     sa.ForeignKeyConstraint(['account_id'], ['billing_account.id'], name=op.f('fk_api_key_account_account_id_billing_account')),
     sa.ForeignKeyConstraint(['api_key_id'], ['api_key.id'], name=op.f('fk_api_key_account_api_key_id_api_key')),
     sa.ForeignKeyConstraint(['member_id'], ['member.id'], name=op.f('fk_api_key_account_member_id_member')),
@@ -1544,8 +1541,6 @@ def downgrade() -> None:
     op.drop_table('credit_note')
     with op.batch_alter_table('api_key', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_api_key_operator_id'))
-        batch_op.drop_index(batch_op.f('ix_api_key_member_id'))
-        batch_op.drop_index(batch_op.f('ix_api_key_account_id'))
 
     op.drop_table('api_key')
     op.drop_table('usage_rollup')
