@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ..database import ACCESS_TOPIC, Work
 from ..models import (
-    ApiKey,
+    ApiKeyAccount,
     AuditEntry,
     Base,
     BillingAccount,
@@ -39,6 +39,7 @@ from . import inputs
 from .edits import record_update
 from .errors import Conflict, InvalidInput, NotFound
 from .expiry import ERASED_ISSUER, erase_details, make_nobody
+from .keys import end_openings
 
 REDACTED = "[erased]"
 NAMED_AT_MOST = 20
@@ -461,9 +462,7 @@ async def _erase_members(work: Work, traces: _Traces, accounts: dict[UUID, Billi
         erased[member.account_id][TraceKind.MEMBER] += 1
     await work.session.flush()
     now = work.clock.now()
-    await work.session.execute(
-        update(ApiKey).where(ApiKey.member_id.in_(ids), ApiKey.revoked_at.is_(None)).values(revoked_at=now)
-    )
+    await end_openings(work, ApiKeyAccount.member_id.in_(ids))
     await work.session.execute(
         update(OwnershipTransfer)
         .where(

@@ -56,6 +56,7 @@ from ..models import (
     WorkKind,
 )
 from .due_work import Taken, finish, mark_vain
+from .keys import end_openings
 from .rules.transitions import Step
 from .subscriptions import find_subscription, note_step
 from .tills import Till
@@ -169,6 +170,12 @@ async def delete_data(work: Work, account: BillingAccount) -> None:
             gone[table.__tablename__] = gone.get(table.__tablename__, 0) + result.rowcount
 
     await session.flush()
+    opened = ApiKeyAccount.account_id == account.id
+    await end_openings(work, opened)
+    ours, others = select(ApiKeyAccount.api_key_id).where(opened), select(ApiKeyAccount.api_key_id).where(~opened)
+    await session.execute(
+        update(ApiKey).where(ApiKey.id.in_(ours), ApiKey.id.not_in(others)).values(name="erased", networks=[])
+    )
     own = select(WebhookEndpoint.id).where(WebhookEndpoint.account_id == account.id)
     # To an operator's endpoint, what is under way about this account still goes out.
     deliveries = select(WebhookDelivery.id).where(
@@ -190,12 +197,6 @@ async def delete_data(work: Work, account: BillingAccount) -> None:
         method.processor_token = f"{ERASED_TOKEN}{method.id}"
     for member in await session.scalars(select(Member).where(Member.account_id == account.id)):
         make_nobody(member, now)
-    await session.execute(
-        update(ApiKey)
-        .where(ApiKey.account_id == account.id, ApiKey.revoked_at.is_(None))
-        .values(revoked_at=work.clock.now())
-    )
-    await session.execute(update(ApiKey).where(ApiKey.account_id == account.id).values(name="erased", networks=[]))
     account.pairs = {}
     account.data_deleted_at = account.updated_at = now
     erased = await session.scalars(

