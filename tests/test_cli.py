@@ -62,7 +62,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def run(*arguments: str, **settings: str) -> str:
         with monkeypatch.context() as patch:
-            patch.setattr(cli, "run_worker", serve)
+            patch.setattr(cli, "start_work", serve)
             patch.setattr(uvicorn.Server, "run", serve)
             patch.setattr(sys, "argv", ["plafond", *arguments])
             for name in [name for name in os.environ if name.startswith("PLAFOND_")]:

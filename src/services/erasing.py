@@ -426,7 +426,8 @@ async def _erase_mails(work: Work, traces: _Traces, erased: Any) -> None:
     for mail in traces.mails:
         if mail.status is MailStatus.PENDING:
             mail.status = MailStatus.DROPPED
-        mail.recipient, mail.params, mail.contact_id, mail.failure = "", {}, None, None
+        mail.recipient, mail.recipient_name, mail.params = "", "", {}
+        mail.contact_id, mail.failure = None, None
         mail.key = f"erased:{mail.id}"
         mail.updated_at = work.clock.now()
         erased[mail.account_id][TraceKind.MAIL] += 1

@@ -194,6 +194,8 @@ async def make_traces(world: World, account_id: UUID) -> dict[str, UUID]:
                         params={"name": "Ada Lovelace"},
                         status=status,
                         due_at=NOW,
+                        recipient_name="Ada Lovelace",
+                        sent_at=NOW if status is MailStatus.SENT else None,
                     )
                     for status in (MailStatus.PENDING, MailStatus.SENT)
                 ),

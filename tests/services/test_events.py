@@ -15,6 +15,8 @@ NAMED_ELSEWHERE = {
     "services/payments.py": "of a charge",
     "services/refunds.py": "of a request",
     "services/alerts.py": "event_of",
+    "services/exports.py": "of an export",
+    "services/keys.py": "of a key",
     "services/acknowledgements.py": "event_of",
 }
 """Where what is emitted is not written at its place."""

@@ -321,7 +321,9 @@ async def put_rows(world: World, account_id: UUID, at: datetime, name: str) -> N
                 IdempotencyKey(
                     principal=name, mutation="m", scope="", key="k", input_hash="", answer={}, created_at=at
                 ),
-                WebhookAttempt(delivery_id=delivery.id, number=1, account_id=account_id, at=at, duration_ms=1),
+                WebhookAttempt(
+                    delivery_id=delivery.id, number=1, account_id=account_id, at=at, duration_ms=1, status_code=204
+                ),
                 MailMessage(
                     id=UUID(int=first_id_at(at).int + next(NUMBERS)),
                     created_at=at,
@@ -333,6 +335,7 @@ async def put_rows(world: World, account_id: UUID, at: datetime, name: str) -> N
                     params={},
                     status=MailStatus.SENT,
                     due_at=at,
+                    sent_at=at,
                 ),
                 FieldUse(principal=name, coordinate="Query.viewer", day=day, count=1),
                 ProcessorEvent(id=name, kind="k", subject="s", heard_at=at, outcome="NOTHING_NEW"),
