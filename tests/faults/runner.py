@@ -23,7 +23,7 @@ from unittest.mock import patch
 import anyio
 from sqlalchemy import or_, select, text, update
 
-from plafond import cli
+from plafond import cli, worker
 from plafond.clock import SystemClock
 from plafond.database import Actor, Database
 from plafond.models import DueWork
@@ -50,7 +50,7 @@ def run_command(arguments: list[str], settings: dict[str, str], log: str, *, dra
         del os.environ[name]
     os.environ |= {f"PLAFOND_{name.upper()}": value for name, value in settings.items()}
     sys.argv = ["plafond", *arguments]
-    with nullcontext() if draws else patch.object(cli, "run_drawing", _rest):
+    with nullcontext() if draws else patch.object(worker, "run_drawing", _rest):
         cli.main()
 
 
