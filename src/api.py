@@ -40,6 +40,7 @@ from .resolvers.batches import ReadsBatches
 from .resolvers.budget_mutation import BudgetMutation
 from .resolvers.catalogue_mutation import CatalogueMutation
 from .resolvers.close_query import CloseQuery
+from .resolvers.contact_mutation import ContactMutation
 from .resolvers.context import Context
 from .resolvers.export_mutation import ExportMutation
 from .resolvers.key_mutation import KeyMutation
@@ -368,6 +369,7 @@ class ProductionMutation(
     MoneyMutation,
     RefundMutation,
     ExportMutation,
+    ContactMutation,
     KeyMutation,
     RecommendationMutation,
     RetentionMutation,

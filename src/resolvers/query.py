@@ -40,6 +40,7 @@ from ..schema.billing import (
     usage_of,
 )
 from ..schema.catalogue import TaxTableRow
+from ..schema.contacts import Contact
 from ..schema.coordinates import list_deprecations, read_removal
 from ..schema.enums import RefundStatus, Role, SubscriptionStatus
 from ..schema.events import BillingEvent
@@ -252,6 +253,7 @@ FINDERS: dict[str, Find] = {
     "Budget": _owned(models.Budget, Right.READ_BILLING, lambda row, info: show_budget(info.context, row)),
     "Recommendation": _find_recommendation,
     "Alert": _owned(models.Alert, Right.READ_USAGE, _show_alert),
+    "Contact": _owned(models.Contact, Right.READ_BILLING, lambda row, _: Contact.of(row)),
     "BillingEvent": _owned(models.OutboxEvent, Right.READ_BILLING, _show_event),
     "WebhookEndpoint": _find_endpoint,
     "WebhookDelivery": _find_delivery,

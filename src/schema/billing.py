@@ -48,6 +48,7 @@ from ..services.relations import (
     BUDGETS_OF_ACCOUNT,
     CHARGES_OF_PENDING,
     COMPANY_OF_ACCOUNT,
+    CONTACTS_OF_ACCOUNT,
     CREDIT_NOTES_OF_ACCOUNT,
     CREDIT_NOTES_OF_INVOICE,
     ENDPOINTS_OF_ACCOUNT,
@@ -111,6 +112,7 @@ from ..services.texts import (
 from ..services.watches import Watch
 from .audit import AuditEntry, AuditFilterArgument
 from .company import Collection, Company, TaxExemption
+from .contacts import Contact
 from .context import Context, Info
 from .documents import Document, show_document, show_e_invoice
 from .enums import (
@@ -2804,6 +2806,12 @@ class BillingAccount(Node):
         """Who stands on its next invoices as the buyer; null before it was set."""
         rows = await info.context.load.related(COMPANY_OF_ACCOUNT, self.account_id)
         return Company.of(rows[0]) if rows else None
+
+    @guarded(Right.READ_BILLING)
+    async def contacts(self, info: Info) -> list[Contact] | None:
+        """Who gets its mail, the primary contact first; at most 101."""
+        rows = await info.context.load.related(CONTACTS_OF_ACCOUNT, self.account_id)
+        return [Contact.of(row) for row in rows]
 
     @guarded(Right.READ_BILLING)
     async def tax_exemption(self, info: Info) -> TaxExemption | None:

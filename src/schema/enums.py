@@ -2,12 +2,14 @@
 
 from ..models import (
     AccountStatus,
+    AlertDelivery,
     AlertKind,
     AlertLevel,
     BudgetAction,
     BudgetScope,
     ChangeAct,
     CollectionMethod,
+    ContactTopic,
     DisabledReason,
     EndpointStatus,
     EntryKind,
@@ -63,6 +65,7 @@ __all__ = [
     "AccountStatus",
     "Action",
     "AlertChannel",
+    "AlertDelivery",
     "AlertKind",
     "AlertLevel",
     "ApiKeyStatus",
@@ -71,6 +74,7 @@ __all__ = [
     "ChangeAct",
     "ChangeKind",
     "CollectionMethod",
+    "ContactTopic",
     "DeliveryStatus",
     "EntryKind",
     "Environment",
@@ -534,6 +538,7 @@ say_enum(
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
         "REQUEST_EXPORT": "`requestExport`.",
+        "MANAGE_CONTACTS": "`addContact`, and all that changes a contact.",
         "MANAGE_WEBHOOKS": "`createWebhookEndpoint`, and all that changes an endpoint.",
         "CREATE_API_KEY": "`createApiKey`.",
         "ROTATE_API_KEY": "`rotateApiKey`.",
@@ -705,4 +710,21 @@ say_enum(
         "REVOKED": "Ended by somebody.",
     },
     name="ApiKeyStatus",
+)
+say_enum(
+    ContactTopic,
+    {
+        "INVOICES": "Invoices with their PDF, credit notes, and renewals ahead.",
+        "PAYMENT_FAILURES": "Payments that failed or went through after all, cards that expire, and refunds.",
+        "USAGE_ALERTS": "Usage and budgets that reach a threshold, and unusual days.",
+        "SUBSCRIPTION_CHANGES": "A plan that starts, changes or ends, and trials that end soon.",
+    },
+)
+say_enum(
+    AlertDelivery,
+    {
+        "AT_ONCE": "A mail for each alert; of several at once only the highest.",
+        "DAILY": "All of a day in one mail, in the morning of the account's zone.",
+    },
+    name="AlertTiming",
 )

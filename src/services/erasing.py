@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from unicodedata import normalize
 from uuid import UUID
 
 from sqlalchemy import Enum, FromClause, String, cast, delete, false, func, or_, select, tuple_, update
@@ -40,6 +39,7 @@ from .edits import record_update
 from .errors import Conflict, InvalidInput, NotFound
 from .expiry import ERASED_ISSUER, erase_details, make_nobody
 from .keys import end_openings
+from .mailboxes import key_of_email
 
 REDACTED = "[erased]"
 NAMED_AT_MOST = 20
@@ -171,11 +171,6 @@ class Named:
     email: str | None = None
     member_id: UUID | None = None
     contact_id: UUID | None = None
-
-
-def key_of_email(email: str) -> str:
-    """An address as addresses are compared."""
-    return normalize("NFKC", email).casefold()
 
 
 async def erase_person(work: Work, named: Named) -> Erasure:

@@ -71,6 +71,7 @@ class Action(StrEnum):
     REQUEST_REFUND = "REQUEST_REFUND"
     REVIEW_REFUND = "REVIEW_REFUND"
     REQUEST_EXPORT = "REQUEST_EXPORT"
+    MANAGE_CONTACTS = "MANAGE_CONTACTS"
     MANAGE_WEBHOOKS = "MANAGE_WEBHOOKS"
     CREATE_API_KEY = "CREATE_API_KEY"
     ROTATE_API_KEY = "ROTATE_API_KEY"
@@ -126,6 +127,7 @@ STATES_OF_TENANTS: dict[Action, States] = {
     Action.CREATE_PAYMENT_SETUP: ANY - {S.EXPIRED},
     Action.REQUEST_EXPORT: ANY - {S.EXPIRED},
     Action.MANAGE_WEBHOOKS: ANY - {S.EXPIRED},
+    Action.MANAGE_CONTACTS: ANY - {S.EXPIRED},
 }
 """The states in which tenants may do something; operators know none here."""
 

@@ -22,6 +22,7 @@ from ..models import (
     Budget,
     BudgetPeriod,
     Company,
+    Contact,
     Counter,
     CreditNote,
     CreditNoteLine,
@@ -341,6 +342,9 @@ REQUESTS_OF_ACCOUNT = PagedRelation(
 AUDIT_OF_ACCOUNT = PagedRelation("auditLog", AuditEntry, AuditEntry.account_id, (AuditEntry.number,))
 OPENINGS_OF_KEY = Relation("openings", ApiKeyAccount, ApiKeyAccount.api_key_id, (ApiKeyAccount.account_id,))
 EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
+CONTACTS_OF_ACCOUNT = Relation(
+    "contacts", Contact, Contact.account_id, (Contact.is_primary.desc(), Contact.created_at, Contact.id)
+)
 ENDPOINTS_OF_ACCOUNT = Relation(
     "endpoints",
     WebhookEndpoint,
