@@ -44,6 +44,7 @@ from .resolvers.contact_mutation import ContactMutation
 from .resolvers.context import Context
 from .resolvers.export_mutation import ExportMutation
 from .resolvers.key_mutation import KeyMutation
+from .resolvers.member_mutation import MemberMutation
 from .resolvers.money_mutation import MoneyMutation
 from .resolvers.plan_mutation import PlanMutation
 from .resolvers.query import Query
@@ -252,6 +253,21 @@ def list_size(node: FieldNode, variables: Mapping[str, object]) -> int:
     return 1
 
 
+def only_accepts_invites(text: str | None) -> bool:
+    """Whether all that a document can do is to accept an invitation."""
+    document = read_document(text) if text and len(text) <= MAX_QUERY_LENGTH else None
+    if document is None:
+        return False
+    return all(
+        isinstance(node, OperationDefinitionNode)
+        and all(
+            isinstance(selected, FieldNode) and selected.name.value == "acceptInvite"
+            for selected in node.selection_set.selections
+        )
+        for node in document.definitions
+    )
+
+
 def choose_operation(document: DocumentNode, name: str | None) -> str | None:
     """Why it is not clear which operation to run; none where it is (GraphQL's GetOperation)."""
     names = [
@@ -370,6 +386,7 @@ class ProductionMutation(
     RefundMutation,
     ExportMutation,
     ContactMutation,
+    MemberMutation,
     KeyMutation,
     RecommendationMutation,
     RetentionMutation,

@@ -15,9 +15,11 @@ from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOpe
 from strawberry.types import ExecutionResult
 from strawberry.types.graphql import OperationType
 
+from ..api import only_accepts_invites
 from ..database import AWAY
 from ..resolvers.context import Context
 from ..services.errors import ErrorCode, RequestRefused
+from ..services.tokens import Stranger
 from ..settings import Environment
 from .json import MAX_BYTES, read_json
 
@@ -83,11 +85,19 @@ class GraphQLEndpoint:
         if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
             return self._page()
         context.token = bearer_token(request.headers)
+        stranger: Stranger | None = None
         try:
             await context.authenticate()
+        except Stranger as refusal:
+            stranger = refusal
         except RequestRefused as refusal:
             raise _unauthenticated(str(refusal)) from refusal
         operation = _from_query(request) if request.method != "POST" else await _from_body(request)
+        if stranger is not None:
+            # Nothing is read, validated or told for who is a member of nothing, but this.
+            if not only_accepts_invites(operation.query):
+                raise _unauthenticated(str(stranger)) from stranger
+            context.caller = stranger.principal()
         allowed = {OperationType.QUERY, OperationType.MUTATION} if request.method == "POST" else {OperationType.QUERY}
         try:
             result = await self._execute(operation, context, allowed)

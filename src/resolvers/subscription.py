@@ -152,6 +152,7 @@ FINDERS: dict[ChangeKind, Find] = {
     ChangeKind.NOTICE: _find_notice,
     ChangeKind.BUDGET: _find_budget,
     ChangeKind.COMPANY: _find_account,
+    ChangeKind.MEMBER: _find_account,
     ChangeKind.RECOMMENDATION: _find_account,
 }
 """What changed, as it is now, by the kind of change. SNAPSHOT and GAP are about nothing that changed."""

@@ -11,7 +11,7 @@ from uuid import UUID
 import strawberry
 
 from .. import models
-from ..services import charges, coverage, forecasts, keys, recommendations, usage
+from ..services import charges, coverage, forecasts, keys, members, recommendations, usage
 from ..services.access import Right
 from ..services.accounts import status_of
 from ..services.advice import Fit
@@ -55,10 +55,12 @@ from ..services.relations import (
     ENTRIES_OF_ACCOUNT,
     EVENTS_OF_SUBSCRIPTION,
     EXPORTS_OF_ACCOUNT,
+    INVITES_OF_ACCOUNT,
     INVOICES_OF_ACCOUNT,
     LIMITS_OF_VERSION,
     LINES_OF_CREDIT_NOTE,
     LINES_OF_INVOICE,
+    MEMBERS_OF_ACCOUNT,
     METHODS_OF_ACCOUNT,
     NOTICES_OF_ACCOUNT,
     OPENINGS_OF_KEY,
@@ -74,6 +76,7 @@ from ..services.relations import (
     TAXES_OF_INVOICE,
     TRANSACTIONS_OF_ACCOUNT,
     TRANSACTIONS_OF_INVOICE,
+    TRANSFER_OF_ACCOUNT,
     AlertFilter,
     AuditFilter,
     HeldAddOn,
@@ -147,6 +150,7 @@ from .enums import (
     RefundState,
     RefundStatus,
     ReservationStatus,
+    Role,
     SandboxAnswers,
     SandboxMessages,
     SpendBasis,
@@ -161,7 +165,7 @@ from .fields import field, guarded, said
 from .money import Money, MoneyInput
 from .node import NOBODY, Node, encode_id, key_of
 from .paging import After, Before, Connection, First, Last
-from .scalars import BigInt, CurrencyCode, JsonObject, Url
+from .scalars import BigInt, CurrencyCode, EmailAddress, JsonObject, Url
 from .spikes import Spike
 from .webhooks import WebhookEndpoint
 
@@ -993,6 +997,104 @@ class Permission:
             allowed=refused is None,
             reason=None if refused is None else PermissionReason(code=refused.code, message=refused.message),
         )
+
+
+@strawberry.type(description="A person who belongs to an account.")
+class Member(Node):
+    """A member."""
+
+    row: strawberry.Private[models.Member]
+    id: strawberry.ID = said("Opaque, and the same for ever. `setMemberRole` and `removeMember` take it.")
+    display_name: str = said("For people to read; from the person's JWT when they joined.")
+    email: EmailAddress | None = said("Where the invitation reached them; null of who came without one.")
+    locale: str | None = said("Their language, as a BCP 47 tag; null where the invitation named none.")
+    role: Role = said("What they may, by docs/access.md.")
+    created_at: datetime = said("When they first joined.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.Member) -> Self:
+        """A member from its row."""
+        return cls(
+            row=row,
+            id=encode_id("Member", row.id),
+            display_name=row.display_name,
+            email=None if row.email is None else EmailAddress(row.email),
+            locale=row.locale,
+            role=row.role,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+    @field
+    async def viewer_can(self, info: Info) -> list[Permission]:
+        """What the caller may do with it."""
+        context = info.context
+        everyone = await context.load.related(MEMBERS_OF_ACCOUNT, self.row.account_id)
+        account = await context.load.account(self.row.account_id)
+        assert account is not None, "a foreign key guarantees the account"
+        agreement = await context.load.agreement(account.id)
+        subscription = None if agreement is None else agreement.subscription
+        states = members.list_member_permissions(context.principal, account, subscription, self.row, everyone)
+        return [Permission.of(state) for state in states]
+
+
+@strawberry.type(description="An invitation that was not accepted yet.")
+class Invite(Node):
+    """An invitation."""
+
+    row: strawberry.Private[models.Invite]
+    id: strawberry.ID = said("Opaque, and the same for ever. `resendInvite` and `revokeInvite` take it.")
+    email: EmailAddress = said("Where its link is sent.")
+    role: Role = said("What whoever accepts it will be.")
+    locale: str | None = said("The language of its mail, as a BCP 47 tag; the account's when null.")
+    invited_by: str = said("Who invited, as member:ID, operator:ID or api_key:ID.")
+    expires_at: datetime = said("When its link ends, by the wall clock; sending it again gives it a new one.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it was last sent.")
+
+    @classmethod
+    def of(cls, row: models.Invite) -> Self:
+        """An invitation from its row."""
+        return cls(
+            row=row,
+            id=encode_id("Invite", row.id),
+            email=EmailAddress(row.email),
+            role=row.role,
+            locale=row.locale,
+            invited_by=row.invited_by,
+            expires_at=row.expires_at,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+        )
+
+
+@strawberry.type(description="That the ownership of an account is offered to a member, who has to accept it.")
+class OwnershipTransfer:
+    """An offer."""
+
+    row: strawberry.Private[models.OwnershipTransfer]
+    expires_at: datetime = said("When the offer ends by itself, by the wall clock.")
+    created_at: datetime = said("When it was made.")
+    updated_at: datetime = said("When it last changed.")
+
+    @classmethod
+    def of(cls, row: models.OwnershipTransfer) -> Self:
+        """An offer from its row."""
+        return cls(row=row, expires_at=row.expires_at, created_at=row.created_at, updated_at=row.updated_at)
+
+    @field
+    async def offered_by(self, info: Info) -> Member | None:
+        """Who gives it, and is a billing admin afterwards; null where an operator arranged it."""
+        id_ = self.row.from_member_id
+        row = None if id_ is None else await info.context.load.row(models.Member, id_)
+        return None if row is None else Member.of(row)
+
+    @field
+    async def offered_to(self, info: Info) -> Member | None:
+        """Who shall have it: `acceptOwnership` is for this member alone."""
+        row = await info.context.load.row(models.Member, self.row.to_member_id)
+        return None if row is None else Member.of(row)
 
 
 @strawberry.type(description="A secret that a program shows instead of signing in. It can do what its maker still may.")
@@ -2812,6 +2914,24 @@ class BillingAccount(Node):
         """Who gets its mail, the primary contact first; at most 101."""
         rows = await info.context.load.related(CONTACTS_OF_ACCOUNT, self.account_id)
         return [Contact.of(row) for row in rows]
+
+    @guarded(Right.READ_BILLING)
+    async def members(self, info: Info) -> list[Member] | None:
+        """The people who belong to it, at most 100; oldest first."""
+        rows = await info.context.load.related(MEMBERS_OF_ACCOUNT, self.account_id)
+        return [Member.of(row) for row in rows]
+
+    @guarded(Right.READ_BILLING)
+    async def invites(self, info: Info) -> list[Invite] | None:
+        """The invitations that nobody accepted yet, at most 50; oldest first. They may be over: `expiresAt` says so."""
+        rows = await info.context.load.related(INVITES_OF_ACCOUNT, self.account_id)
+        return [Invite.of(row) for row in rows]
+
+    @guarded(Right.READ_USAGE)
+    async def ownership_transfer(self, info: Info) -> OwnershipTransfer | None:
+        """That its ownership is offered to a member; null where it is not, or not any more."""
+        rows = await info.context.load.related(TRANSFER_OF_ACCOUNT, self.account_id)
+        return OwnershipTransfer.of(rows[0]) if rows and rows[0].expires_at > info.context.now() else None
 
     @guarded(Right.READ_BILLING)
     async def tax_exemption(self, info: Info) -> TaxExemption | None:

@@ -491,6 +491,7 @@ say_enum(
         "COMPANY": "The company or what frees it from tax changed, or the account was closed or its data deleted: "
         "`node` is the account, which has both.",
         "RECOMMENDATION": "A recommendation was put away or followed: `node` is the account, with those that stand.",
+        "MEMBER": "Members, invitations, or whose the account is: read them from `node`, the account.",
         "SNAPSHOT": "The stream starts here: read the page again, then apply what follows. What is selected under the "
         "event's `account` is of this very place, also where queries read a replica that lags.",
         "GAP": "The cursor is older than what is kept: a SNAPSHOT follows.",
@@ -538,6 +539,11 @@ say_enum(
         "REQUEST_REFUND": "`requestRefund`.",
         "REVIEW_REFUND": "`reviewRefund`.",
         "REQUEST_EXPORT": "`requestExport`.",
+        "INVITE_MEMBER": "`inviteMember` and `resendInvite`.",
+        "SET_MEMBER_ROLE": "`setMemberRole`.",
+        "REMOVE_MEMBER": "`removeMember`; oneself one may always remove, but for the last owner.",
+        "TRANSFER_OWNERSHIP": "`transferOwnership`.",
+        "ACCEPT_OWNERSHIP": "`acceptOwnership`.",
         "MANAGE_CONTACTS": "`addContact`, and all that changes a contact.",
         "MANAGE_WEBHOOKS": "`createWebhookEndpoint`, and all that changes an endpoint.",
         "CREATE_API_KEY": "`createApiKey`.",
@@ -692,6 +698,7 @@ say_enum(
         "ACCOUNT_CANCELED": "The account's subscription is over: reactivate it first.",
         "INVOICE_PAID": "A paid or credited invoice cannot be withdrawn: credit it instead.",
         "REFUND_NOT_ALLOWED": "There is nothing that could go back, or not so much.",
+        "LAST_OWNER": "The account would be left without an owner: hand the ownership over first.",
         "FORBIDDEN": "Your role or scopes do not allow it.",
         "BUDGET_EXCEEDED": "A budget that stops overage leaves no room for what it would cost: raise the budget.",
         "LIMIT_EXCEEDED": "The limit holds, and would be passed: less, or a larger plan or add-on.",

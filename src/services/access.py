@@ -28,6 +28,7 @@ class Right(StrEnum):
     MANAGE_BILLING = "MANAGE_BILLING"
     MANAGE_KEYS = "MANAGE_KEYS"
     ADMINISTER = "ADMINISTER"
+    JOIN = "JOIN"
     INGEST_USAGE = "INGEST_USAGE"
     CORRECT_USAGE = "CORRECT_USAGE"
     OPERATE = "OPERATE"
@@ -44,6 +45,8 @@ ROLES_BY_RIGHT: dict[Right, frozenset[Role]] = {
     Right.MANAGE_BILLING: _BILLING,
     Right.MANAGE_KEYS: _BILLING,
     Right.ADMINISTER: _OWNERS,
+    # Whoever shows a good JWT, also as a member of nothing: see `Principal.may`.
+    Right.JOIN: frozenset(),
     # A tenant's role never ingests: only a key with the scope, where an operator lets it, see `Principal.may`.
     Right.INGEST_USAGE: frozenset({Role.OPERATOR}),
     Right.CORRECT_USAGE: frozenset({Role.OPERATOR}),
@@ -57,6 +60,7 @@ SCOPES_BY_RIGHT: dict[Right, frozenset[Scope]] = {
     Right.MANAGE_BILLING: frozenset({Scope.BILLING_WRITE, Scope.ADMIN}),
     Right.MANAGE_KEYS: frozenset({Scope.ADMIN}),
     Right.ADMINISTER: frozenset({Scope.ADMIN}),
+    Right.JOIN: frozenset(),
     Right.INGEST_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
     Right.CORRECT_USAGE: frozenset({Scope.USAGE_WRITE, Scope.ADMIN}),
     Right.OPERATE: frozenset({Scope.ADMIN}),
@@ -69,6 +73,15 @@ class PrincipalKind(StrEnum):
     API_KEY = "API_KEY"
     MEMBER = "MEMBER"
     OPERATOR = "OPERATOR"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who a JWT proves somebody to be, and what they are called."""
+
+    iss: str
+    sub: str
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +104,8 @@ class Principal:
     """Which operator it is, or was made by."""
     key_id: UUID | None = None
     """Which API key it is."""
+    person: Person | None = None
+    """Who it is that may join an account; none for programs and operators."""
 
     def role_in(self, account_id: UUID) -> Role | None:
         """The role in an account; none where the account does not exist for this caller."""
@@ -98,6 +113,8 @@ class Principal:
 
     def may(self, right: Right, account_id: UUID | None = None) -> bool:
         """Whether the caller holds a right: over one account, or (without one) over any at all."""
+        if right is Right.JOIN:
+            return self.person is not None
         if self.scopes is not None and not self.scopes & SCOPES_BY_RIGHT[right]:
             return False
         if account_id is not None:
@@ -124,7 +141,15 @@ class Principal:
         roles = {} if role is None else {account_id: role}
         ingests = self.ingests.intersection(roles)
         return replace(
-            self, id="", display_name="", roles=roles, ingests=ingests, members={}, operator_id=None, key_id=None
+            self,
+            id="",
+            display_name="",
+            roles=roles,
+            ingests=ingests,
+            members={},
+            operator_id=None,
+            key_id=None,
+            person=None,
         )
 
     @property
@@ -148,6 +173,8 @@ def explain_refusal(principal: Principal, right: Right, account_id: UUID | None 
     """Why a caller may not, in a sentence to act on; none where it may."""
     if principal.may(right, account_id):
         return None
+    if right is Right.JOIN:
+        return "An invitation is accepted by a person who is no operator: sign in with that person's JWT."
     if principal.scopes is not None and not principal.scopes & SCOPES_BY_RIGHT[right]:
         needed = " or ".join(sorted(SCOPES_BY_RIGHT[right]))
         if right is Right.OPERATE:
@@ -171,6 +198,7 @@ MEANINGS: dict[Right, str] = {
     ),
     Right.MANAGE_KEYS: "API keys, up to the caller's own rights",
     Right.ADMINISTER: "members and roles, ownership, closing the account",
+    Right.JOIN: "`acceptInvite`, for whoever shows a good JWT, a member already or not",
     Right.INGEST_USAGE: "`recordUsage`, `POST /usage`, reserving, committing and releasing",
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
     Right.OPERATE: (

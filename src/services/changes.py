@@ -37,6 +37,7 @@ class ChangeKind(StrEnum):
     BUDGET = "BUDGET"
     COMPANY = "COMPANY"
     RECOMMENDATION = "RECOMMENDATION"
+    MEMBER = "MEMBER"
     SNAPSHOT = "SNAPSHOT"
     GAP = "GAP"
 
@@ -126,7 +127,21 @@ TOLD_BY_KIND: dict[ChangeKind, Told] = {
     ChangeKind.COMPANY: Told(
         ("account.updated", "account.closed"),
         "accountId",
-        frozenset({"company", "taxExemption", "status"}),
+        frozenset({"company", "contacts", "taxExemption", "status"}),
+        is_about_money=True,
+    ),
+    ChangeKind.MEMBER: Told(
+        (
+            "member.invited",
+            "member.invite_revoked",
+            "member.joined",
+            "member.role_changed",
+            "member.removed",
+            "member.ownership_offered",
+            "member.ownership_withdrawn",
+            "member.ownership_transferred",
+        ),
+        "accountId",
         is_about_money=True,
     ),
     ChangeKind.RECOMMENDATION: Told(

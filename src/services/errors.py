@@ -26,6 +26,7 @@ class UserErrorCode(StrEnum):
     INVALID = "INVALID"
     NOT_FOUND = "NOT_FOUND"
     CONFLICT = "CONFLICT"
+    LAST_OWNER = "LAST_OWNER"
     FORBIDDEN = "FORBIDDEN"
     COMPANY_REQUIRED = "COMPANY_REQUIRED"
     PRICE_NOT_AVAILABLE = "PRICE_NOT_AVAILABLE"
@@ -95,6 +96,12 @@ class NotFound(BillingError):
     """There is nothing with that id, or it is another tenant's: both look the same."""
 
     code = UserErrorCode.NOT_FOUND
+
+
+class LastOwner(BillingError):
+    """The account would be left without an owner."""
+
+    code = UserErrorCode.LAST_OWNER
 
 
 class Forbidden(BillingError):

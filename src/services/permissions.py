@@ -71,6 +71,11 @@ class Action(StrEnum):
     REQUEST_REFUND = "REQUEST_REFUND"
     REVIEW_REFUND = "REVIEW_REFUND"
     REQUEST_EXPORT = "REQUEST_EXPORT"
+    INVITE_MEMBER = "INVITE_MEMBER"
+    SET_MEMBER_ROLE = "SET_MEMBER_ROLE"
+    REMOVE_MEMBER = "REMOVE_MEMBER"
+    TRANSFER_OWNERSHIP = "TRANSFER_OWNERSHIP"
+    ACCEPT_OWNERSHIP = "ACCEPT_OWNERSHIP"
     MANAGE_CONTACTS = "MANAGE_CONTACTS"
     MANAGE_WEBHOOKS = "MANAGE_WEBHOOKS"
     CREATE_API_KEY = "CREATE_API_KEY"
@@ -96,6 +101,11 @@ RIGHTS: dict[Action, Right] = {
     Action.CLOSE_ACCOUNT: Right.ADMINISTER,
     Action.SET_LEGAL_HOLD: Right.OPERATE,
     Action.CREATE_API_KEY: Right.MANAGE_KEYS,
+    Action.INVITE_MEMBER: Right.ADMINISTER,
+    Action.SET_MEMBER_ROLE: Right.ADMINISTER,
+    Action.REMOVE_MEMBER: Right.READ_USAGE,
+    Action.TRANSFER_OWNERSHIP: Right.ADMINISTER,
+    Action.ACCEPT_OWNERSHIP: Right.READ_USAGE,
 }
 """What an action needs; `MANAGE_BILLING` where nothing is said."""
 
@@ -122,6 +132,10 @@ STATES_OF_TENANTS: dict[Action, States] = {
     Action.SET_BUDGET: NOT_SUSPENDED,
     Action.DISMISS_RECOMMENDATION: NOT_SUSPENDED,
     Action.CREATE_API_KEY: NOT_SUSPENDED,
+    Action.INVITE_MEMBER: NOT_SUSPENDED,
+    Action.SET_MEMBER_ROLE: NOT_SUSPENDED,
+    Action.TRANSFER_OWNERSHIP: NOT_SUSPENDED,
+    Action.ACCEPT_OWNERSHIP: NOT_SUSPENDED,
     Action.UPDATE_COMPANY: ANY - {S.EXPIRED},
     Action.ADD_PAYMENT_METHOD: ANY - {S.EXPIRED},
     Action.CREATE_PAYMENT_SETUP: ANY - {S.EXPIRED},
@@ -142,10 +156,13 @@ OF_OTHERS = frozenset(
         Action.REQUEST_REFUND,
         Action.REVIEW_REFUND,
         Action.ROTATE_API_KEY,
+        Action.SET_MEMBER_ROLE,
+        Action.REMOVE_MEMBER,
+        Action.ACCEPT_OWNERSHIP,
         Action.REVOKE_API_KEY,
     }
 )
-"""What is done to an invoice, a method, a transaction, a refund request or a key, and shown there."""
+"""What is done to an invoice, a method, a transaction, a refund request, a key or a member, and shown there."""
 REFUNDABLE = (TransactionKind.CHARGE, TransactionKind.MANUAL)
 REVIEWABLE = (RefundStatus.REQUESTED, RefundStatus.NOT_ALLOWED, RefundStatus.FAILED)
 FIELD = ("input", "accountId")
@@ -315,7 +332,7 @@ def list_permissions(
 ) -> list[Permission]:
     """Each action on an account, by the same checks that its mutation makes."""
     return [
-        _permission(principal, account.id, action, partial(_check, principal, account, subscription, action))
+        permission_of(principal, account.id, action, partial(_check, principal, account, subscription, action))
         for action in Action
         if action not in OF_OTHERS
     ]
@@ -329,9 +346,9 @@ def _check(principal: Principal, account: BillingAccount, subscription: Subscrip
 def list_invoice_permissions(principal: Principal, invoice: Invoice) -> list[Permission]:
     """Each action on an invoice, by the same checks that its mutation makes."""
     return [
-        _permission(principal, invoice.account_id, Action.VOID_INVOICE, partial(check_voidable, invoice)),
-        _permission(principal, invoice.account_id, Action.ISSUE_CREDIT_NOTE, partial(check_creditable, invoice)),
-        _permission(principal, invoice.account_id, Action.RECORD_PAYMENT, partial(check_payable, invoice)),
+        permission_of(principal, invoice.account_id, Action.VOID_INVOICE, partial(check_voidable, invoice)),
+        permission_of(principal, invoice.account_id, Action.ISSUE_CREDIT_NOTE, partial(check_creditable, invoice)),
+        permission_of(principal, invoice.account_id, Action.RECORD_PAYMENT, partial(check_payable, invoice)),
     ]
 
 
@@ -339,25 +356,26 @@ def list_transaction_permissions(principal: Principal, transaction: Transaction)
     """Each action on a transaction, by the same checks that its mutation makes."""
     account_id = transaction.account_id
     return [
-        _permission(principal, account_id, Action.CONFIRM_PAYMENT, partial(check_confirmable, transaction)),
-        _permission(principal, account_id, Action.REQUEST_REFUND, partial(check_refundable, transaction)),
+        permission_of(principal, account_id, Action.CONFIRM_PAYMENT, partial(check_confirmable, transaction)),
+        permission_of(principal, account_id, Action.REQUEST_REFUND, partial(check_refundable, transaction)),
     ]
 
 
 def list_method_permissions(principal: Principal, account_id: UUID) -> list[Permission]:
     """Each action on a payment method of an account: those who pay may, in any state."""
     return [
-        _permission(principal, account_id, action, lambda: None)
+        permission_of(principal, account_id, action, lambda: None)
         for action in (Action.SET_DEFAULT_PAYMENT_METHOD, Action.REMOVE_PAYMENT_METHOD)
     ]
 
 
 def list_request_permissions(principal: Principal, request: RefundRequest) -> list[Permission]:
     """Each action on a request for a refund, by the same checks that its mutation makes."""
-    return [_permission(principal, request.account_id, Action.REVIEW_REFUND, partial(check_reviewable, request))]
+    return [permission_of(principal, request.account_id, Action.REVIEW_REFUND, partial(check_reviewable, request))]
 
 
-def _permission(principal: Principal, account_id: UUID, action: Action, check: Callable[[], None]) -> Permission:
+def permission_of(principal: Principal, account_id: UUID, action: Action, check: Callable[[], None]) -> Permission:
+    """Whether an action is allowed over an account: by the right that it needs, and by the check of its mutation."""
     right = RIGHTS.get(action, Right.MANAGE_BILLING)
     refusal = explain_refusal(principal, right, account_id)
     if refusal is not None:

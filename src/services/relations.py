@@ -31,6 +31,7 @@ from ..models import (
     Document,
     DocumentKind,
     Export,
+    Invite,
     Invoice,
     InvoiceLine,
     InvoiceStatus,
@@ -38,7 +39,9 @@ from ..models import (
     LedgerAccount,
     LedgerEntry,
     LedgerPosting,
+    Member,
     Notice,
+    OwnershipTransfer,
     PaymentMethod,
     PendingChange,
     PendingStatus,
@@ -344,6 +347,22 @@ OPENINGS_OF_KEY = Relation("openings", ApiKeyAccount, ApiKeyAccount.api_key_id, 
 EXPORTS_OF_ACCOUNT = PagedRelation("exports", Export, Export.account_id, (Export.created_at, Export.id))
 CONTACTS_OF_ACCOUNT = Relation(
     "contacts", Contact, Contact.account_id, (Contact.is_primary.desc(), Contact.created_at, Contact.id)
+)
+MEMBERS_OF_ACCOUNT = Relation(
+    "members", Member, Member.account_id, (Member.created_at, Member.id), (Member.removed_at.is_(None),)
+)
+INVITES_OF_ACCOUNT = Relation(
+    "invites",
+    Invite,
+    Invite.account_id,
+    (Invite.created_at, Invite.id),
+    (Invite.accepted_at.is_(None), Invite.revoked_at.is_(None)),
+)
+TRANSFER_OF_ACCOUNT = Relation(
+    "ownership_transfer",
+    OwnershipTransfer,
+    OwnershipTransfer.account_id,
+    where=(OwnershipTransfer.accepted_at.is_(None), OwnershipTransfer.withdrawn_at.is_(None)),
 )
 ENDPOINTS_OF_ACCOUNT = Relation(
     "endpoints",

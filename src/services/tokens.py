@@ -17,7 +17,7 @@ from sqlalchemy import select
 from ..database import Database, ReadSession, Work
 from ..models import ApiKey, ApiKeyAccount, BillingAccount, Member, Operator, Role
 from ..settings import Environment, Settings
-from .access import Principal, PrincipalKind, Scope
+from .access import Person, Principal, PrincipalKind, Scope
 from .errors import ErrorCode, RequestRefused
 from .ports import SigningKeys
 from .rules.networks import lies_in
@@ -26,6 +26,7 @@ KEY_PREFIXES = {Environment.SANDBOX: "plf_test_", Environment.PRODUCTION: "plf_l
 MAX_TOKEN_LENGTH = 8_192
 ALGORITHMS = ("RS256", "ES256")
 LEEWAY_S = 5
+MAX_PERSON_NAME = 100
 MAX_CHECKED = 500
 """How many tokens one statement checks."""
 KEY_EXPIRED = "This API key has expired: make a new one."
@@ -46,6 +47,24 @@ _TOKEN = re.compile(r"(plf_[a-z]+_[0-9a-f]{1,20})_\w+")
 def hide_tokens(text: str) -> str:
     """A text in which keys stand by their prefix only: somebody may have put one where it does not belong."""
     return _TOKEN.sub(r"\1_…", text)
+
+
+class Stranger(RequestRefused):
+    """A JWT is good, and its subject a member of nothing: all that is theirs to do is to accept an invitation."""
+
+    def __init__(self, person: Person | None) -> None:
+        super().__init__(
+            ErrorCode.UNAUTHENTICATED, "The token is good, but its subject is a member of no account here."
+        )
+        self.person = person
+
+    def principal(self) -> Principal:
+        """Who may accept an invitation, and nothing else."""
+        assert self.person is not None, "the token named its subject"
+        digest = hashlib.sha256(f"{self.person.iss}\n{self.person.sub}".encode()).hexdigest()
+        return Principal(
+            kind=PrincipalKind.MEMBER, id=f"person:{digest[:32]}", display_name=self.person.name, person=self.person
+        )
 
 
 def hash_secret(secret: str) -> str:
@@ -199,7 +218,9 @@ async def check_again(
             if proof.sub is None:
                 continue
             try:
-                found[token] = replace(proof, principal=_principal_of_person(people.get(proof.sub)))
+                found[token] = replace(
+                    proof, principal=_principal_of_person(people.get(proof.sub), proof.principal.person)
+                )
             except RequestRefused as refusal:
                 found[token] = refusal
     return found
@@ -339,10 +360,18 @@ async def _prove_jwt(database: Database, settings: Settings, signing_keys: Signi
         people = await _read_people(session, settings.jwt_issuer or "", [sub])
     # The leeway is for clocks that differ when a token comes: it prolongs no stream that was opened before.
     left = claims["exp"] - time.time()
-    return Proof(_principal_of_person(people.get(sub)), left if left > 0 else left + LEEWAY_S, sub)
+    person = Person(settings.jwt_issuer or "", sub, _name_in(claims) or sub)
+    return Proof(_principal_of_person(people.get(sub), person), left if left > 0 else left + LEEWAY_S, sub)
 
 
-def _principal_of_person(found: People | None) -> Principal:
+def _name_in(claims: Mapping[str, Any]) -> str | None:
+    """What a token calls its subject, where that can be shown."""
+    name = claims.get("name")
+    fits = isinstance(name, str) and name.isprintable() and 0 < len(name.strip()) <= MAX_PERSON_NAME
+    return name.strip() if isinstance(name, str) and fits else None
+
+
+def _principal_of_person(found: People | None, person: Person | None) -> Principal:
     operator, members = found or (None, [])
     if operator is not None:
         return Principal(
@@ -353,13 +382,14 @@ def _principal_of_person(found: People | None) -> Principal:
             operator_id=operator.id,
         )
     if not members:
-        raise _unauthenticated("The token is good, but its subject is a member of no account here.")
+        raise Stranger(person)
     return Principal(
         kind=PrincipalKind.MEMBER,
         id=f"member:{members[0].id}",
         display_name=members[0].display_name,
         roles={member.account_id: member.role for member in members},
         members={member.account_id: member.id for member in members},
+        person=person,
     )
 
 
