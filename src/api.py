@@ -24,6 +24,7 @@ from graphql import (
     parse,
     specified_rules,
 )
+from graphql import OperationType as GraphQLOperation
 from strawberry.extensions import MaxTokensLimiter, SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import CannotGetOperationTypeError
@@ -260,6 +261,7 @@ def only_accepts_invites(text: str | None) -> bool:
         return False
     return all(
         isinstance(node, OperationDefinitionNode)
+        and node.operation is GraphQLOperation.MUTATION
         and all(
             isinstance(selected, FieldNode) and selected.name.value == "acceptInvite"
             for selected in node.selection_set.selections

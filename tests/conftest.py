@@ -266,6 +266,7 @@ async def world(
         jwt_issuer="https://issuer.test",
         jwt_hs256_secret=SecretStr("a secret of thirty-two characters!"),
         mail_folder=tmp_path / "mail",
+        link_secret=SecretStr("thirty-two characters for links!"),
     )
     app = create_app(settings, with_worker=False, clock=clock)
     statements: list[str] = []

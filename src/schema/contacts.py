@@ -69,8 +69,12 @@ class AddContactInput:
     email: EmailAddress = said("The address of one mailbox.")
     topics: list[ContactTopic] = said("What it shall receive.")
     locale: str | None = _may("The language of its mail, as a BCP 47 tag such as de-AT; the account's when null.")
-    alert_delivery: AlertDelivery = _may("When it is told of usage alerts; AT_ONCE when left out.")
-    is_primary: bool = _may("Whether it takes the place of the primary contact. The first contact is it anyway.")
+    alert_delivery: AlertDelivery = strawberry.field(
+        default=AlertDelivery.AT_ONCE, description="When it is told of usage alerts."
+    )
+    is_primary: bool = strawberry.field(
+        default=False, description="Whether it takes the place of the primary contact. The first contact is it anyway."
+    )
     idempotency_key: str | None = once_key()
 
     def to_fields(self) -> ContactFields:

@@ -191,10 +191,10 @@ MEANINGS: dict[Right, str] = {
     Right.READ_USAGE: (
         "an account's name, currency, zone, locale, `viewerCan`, `changeCursor`, usage and usage alerts, without money"
     ),
-    Right.READ_BILLING: "everything else of an account",
+    Right.READ_BILLING: "everything else of an account, and its events",
     Right.MANAGE_BILLING: (
-        "name, locale, zone, metadata, company, notices, alerts; plan, add-ons, cancelling, payment methods, payments; "
-        "what may pass a limit; budgets, recommendations; exports"
+        "name, locale, zone, metadata, company, contacts, notices, alerts; plan, add-ons, cancelling, payment methods, "
+        "payments; what may pass a limit; budgets, recommendations; exports, webhooks"
     ),
     Right.MANAGE_KEYS: "API keys, up to the caller's own rights",
     Right.ADMINISTER: "members and roles, ownership, closing the account",
@@ -203,7 +203,9 @@ MEANINGS: dict[Right, str] = {
     Right.CORRECT_USAGE: "`recordUsage` with negative quantities and levels",
     Right.OPERATE: (
         "accounts' creation, currency and collection terms, the catalogue and its taxes, exemptions, credit, "
-        "void and credit notes, cancelling at once, test clocks, scenarios, parked accounts"
+        "void and credit notes, cancelling at once, legal hold, erasing people, test clocks, scenarios, parked "
+        "accounts; "
+        "of all accounts: keys, webhooks, exports, the month's reports, the deployment's audit log, field usage"
     ),
 }
 

@@ -27,11 +27,12 @@ NODE = "query($id: ID!) { node(id: $id) { __typename id } }"
 EVERYTHING = """query($external: String!) { billingAccount(externalId: $external) {
   id usage { id metric { id } } subscription { id plan { id } } paymentMethods { id } budget { id } notices { id }
   alerts { nodes { id } } invoices { nodes { id lines { id } } } transactions { nodes { id } }
-  ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } auditLog { nodes { id } } } }"""
+  ledger { nodes { id } } creditNotes { nodes { id } } recommendations { nodes { id } } auditLog { nodes { id } }
+  members { id } } }"""
 OWNED = ["BillingAccount", "MetricUsage", "PlanSubscription", "PaymentMethod", "Invoice", "InvoiceLine", "Transaction",
          "Budget", "Alert", "Notice", "LedgerEntry", "CreditNote", "Quote", "RefundRequest", "Reservation",
          "Export", "Recommendation", "AuditEntry", "BillingEvent", "WebhookEndpoint", "WebhookDelivery",
-         "ApiKey"]  # fmt: skip
+         "ApiKey", "Contact", "Member", "Invite"]  # fmt: skip
 PUBLIC = ["Metric", "Plan", "AddOn"]
 FOR_OPERATORS = ["TestClock"]
 TENANTS = ("acme", "calder", "dunmore")  # a budget, alerts, a notice
@@ -124,7 +125,18 @@ async def ids_of_all(client: Client, world: World) -> dict[str, str]:
           apiKey { id } userErrors { message } } }""",
         id=ids["BillingAccount"],
     )
+    people: Any = await client.data(
+        world.operator,
+        """mutation($id: ID!) {
+          addContact(input: { accountId: $id, name: "Ada", email: "ada@acme.test", topics: [] }) {
+            contact { id } userErrors { message } }
+          inviteMember(input: { accountId: $id, email: "bob@acme.test", role: MEMBER }) {
+            invite { id } userErrors { message } } }""",
+        id=ids["BillingAccount"],
+    )
     made = (
+        people["addContact"]["contact"],
+        people["inviteMember"]["invite"],
         keyed["createApiKey"]["apiKey"],
         hooked["createWebhookEndpoint"]["endpoint"],
         tested["sendTestWebhook"]["delivery"],
@@ -512,6 +524,9 @@ ASKING = {
     "APPROVE_OVERAGE": 'approveOverage(input: { ACCOUNT, metric: "email_sends" })',
     "APPLY_RECOMMENDATION": 'applyRecommendation(input: { recommendationId: "ADVICE", KEY })',
     "DISMISS_RECOMMENDATION": 'dismissRecommendation(input: { recommendationId: "ADVICE" })',
+    "MANAGE_CONTACTS": 'addContact(input: { ACCOUNT, KEY, name: "", email: "x@y.test", topics: [] })',
+    "INVITE_MEMBER": 'inviteMember(input: { ACCOUNT, KEY, email: "x@y.test", role: OPERATOR })',
+    "TRANSFER_OWNERSHIP": 'transferOwnership(input: { ACCOUNT, KEY, memberId: "x" })',
     "MANAGE_WEBHOOKS": 'createWebhookEndpoint(input: { ACCOUNT, KEY, url: "https://8.8.8.8/" })',
     "CREATE_API_KEY": 'createApiKey(input: { accountIds: ["ITS_ID"], name: "x", scopes: [] })',
     "REQUEST_EXPORT": (
@@ -533,6 +548,7 @@ STATES: dict[str, dict[str, Any] | None] = {
 }
 ALWAYS = {"RETRY_PAYMENT", "ACKNOWLEDGE_ALERTS"}
 PAYING = {"UPDATE_COMPANY", "ADD_PAYMENT_METHOD", "CREATE_PAYMENT_SETUP", "REQUEST_EXPORT", "MANAGE_WEBHOOKS", *ALWAYS}
+PAYING |= {"MANAGE_CONTACTS"}
 SETTINGS = PAYING | {"UPDATE_ACCOUNT", "SET_ALERT_THRESHOLDS", "SET_OVERAGE_POLICY", "APPROVE_OVERAGE"}
 SETTINGS |= {"DISMISS_RECOMMENDATION", "SET_BUDGET"}
 ORDERS = {"CHANGE_PLAN", "SET_ADD_ON", "APPLY_RECOMMENDATION"}

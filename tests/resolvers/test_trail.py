@@ -10,9 +10,12 @@ from typing import Any
 from sqlalchemy import select
 
 from plafond.api import schema
-from plafond.models import AuditEntry
+from plafond.models import AuditEntry, Invite
+from plafond.schema.node import decode_id
+from plafond.services.invitations import invitation_url
 
 from ..conftest import Client, World
+from ..http.test_jwt import claims, secret_of, sign
 
 UNTOLD = {
     "quotePlanChange": "a quote changes nothing: what follows from it is told",
@@ -34,7 +37,7 @@ class Trail:
     ids: dict[str, str] = field(default_factory=dict[str, str])
     count: int = 0
 
-    async def do(self, name: str, given: Given, selection: str = "") -> Any:
+    async def do(self, name: str, given: Given, selection: str = "", by: str = "") -> Any:
         """Make a mutation; it is not refused."""
         self.count += 1
         type_name = f"{name[0].upper()}{name[1:]}Input!"
@@ -45,7 +48,8 @@ class Trail:
         input_type: Any = NAMES.fields[name].args["input"].type
         if "idempotencyKey" in input_type.of_type.fields:
             given = {"idempotencyKey": f"trail-{self.count}", **given}
-        data: Any = await self.client.data(self.world.operator, document, input=given)
+        token = sign(claims(sub=by), secret_of(self.world)) if by else self.world.operator
+        data: Any = await self.client.data(token, document, input=given)
         assert data[name]["userErrors"] == [], (name, data)
         return data[name]
 
@@ -69,6 +73,8 @@ class Step:
     """By name, where it stands in the answer: `account.id`."""
     first: str = ""
     """A query whose values are kept before, with `$id` for an account's id: see `look`."""
+    by: str = ""
+    """The person who makes it, by the subject of a JWT; the operator where nothing is said."""
 
 
 def of(account: str, **given: Any) -> Callable[[dict[str, str]], Given]:
@@ -122,6 +128,26 @@ STEPS = [
             postalCode="10001",
         ),
     ),
+    Step(
+        "addContact",
+        of("account", name="Ada", email="ada@trail.test", topics=["INVOICES"]),
+        {"ada": "contact.id"},
+    ),
+    Step("addContact", of("account", name="Bob", email="bob@trail.test", topics=[]), {"bob": "contact.id"}),
+    Step("updateContact", of("", contactId="=bob", topics=["USAGE_ALERTS"])),
+    Step("removeContact", of("", contactId="=bob")),
+    Step("inviteMember", of("account", email="cleo@trail.test", role="MEMBER"), {"invite": "invite.id"}),
+    Step("resendInvite", of("", inviteId="=invite")),
+    Step("revokeInvite", of("", inviteId="=invite")),
+    Step("inviteMember", of("account", email="dora@trail.test", role="TENANT_OWNER"), {"dora": "invite.id"}),
+    Step("acceptInvite", of("", token="=link"), {"owner": "member.id"}, first="link", by="dora"),
+    Step("inviteMember", of("account", email="emil@trail.test", role="MEMBER"), {"emil": "invite.id"}),
+    Step("acceptInvite", of("", token="=link"), {"member": "member.id"}, first="second link", by="emil"),
+    Step("setMemberRole", of("", memberId="=member", role="BILLING_ADMIN")),
+    Step("transferOwnership", of("account", memberId="=member"), by="dora"),
+    Step("acceptOwnership", of("account"), by="emil"),
+    Step("removeMember", of("", memberId="=owner")),
+    Step("erasePerson", of("", contactId="=ada")),
     Step("setTaxExemption", of("account", exemption={"certificate": "A-1", "reason": "x", "validFrom": "2026-01-01"})),
     Step("createPaymentSetup", of("account")),
     Step("addPaymentMethod", of("account", token="pm_card_visa", makeDefault=True), {"method": "paymentMethod.id"}),
@@ -237,11 +263,24 @@ def test_every_mutation_is_in_the_story_or_has_a_reason() -> None:
     assert set(UNTOLD) < set(NAMES.fields)
 
 
+async def link_of(trail: Trail, id_: str) -> str:
+    """The token that an invitation's mail holds."""
+    found = decode_id(id_)
+    assert found is not None
+    key = trail.world.settings.link_secret
+    assert key is not None
+    async with trail.world.database.read() as session:
+        invite = await session.get_one(Invite, found.uuid())
+    return invitation_url("", key.get_secret_value().encode(), invite).rpartition("/")[2]
+
+
 async def look(trail: Trail, what: str) -> None:
     """Keep what later steps name, out of what there is by now."""
     ids = trail.ids
     on = "query($id: ID!) { billingAccount(id: $id) { %s } }"
-    if what == "alert":
+    if what.endswith("link"):
+        ids["link"] = await link_of(trail, ids["dora" if what == "link" else "emil"])
+    elif what == "alert":
         data = await trail.read(on % "alerts(first: 1) { nodes { id } }", id=ids["account"])
         ids["alert"] = data["billingAccount"]["alerts"]["nodes"][0]["id"]
     elif what == "charge":
@@ -284,11 +323,12 @@ async def test_each_mutation_is_told_of(client: Client, world: World) -> None:
         selection = " ".join(
             f"{name} {{ {inner} }}" for name, inner in (path.split(".") for path in step.keep.values())
         )
-        answer = await trail.do(step.name, step.given(trail.ids), selection)
+        answer = await trail.do(step.name, step.given(trail.ids), selection, step.by)
         trail.ids |= {name: pick(answer, path) for name, path in step.keep.items()}
         made = [entry for entry in await trail.entries() if entry.id not in known]
         known |= {entry.id for entry in made}
-        by_caller = [entry for entry in made if entry.actor.startswith("api_key:") and entry.origin]
+        caller = "member:" if step.by else "api_key:"
+        by_caller = [entry for entry in made if entry.actor.startswith(caller) and entry.origin]
         if step.name in UNTOLD:
             assert made == [], (step.name, [entry.action for entry in made])
         elif not by_caller:
