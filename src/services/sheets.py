@@ -80,7 +80,7 @@ class Xlsx:
         from xlsxwriter import Workbook  # noqa: PLC0415
 
         self._folder = TemporaryDirectory(prefix="plafond-xlsx-")
-        self._path = Path(self._folder.name) / "export.xlsx"
+        self._path = Path(self._folder.name) / "book.xlsx"
         options = {
             "constant_memory": True,
             "strings_to_formulas": False,

@@ -16,6 +16,7 @@ NAMED_ELSEWHERE = {
     "services/refunds.py": "of a request",
     "services/alerts.py": "event_of",
     "services/exports.py": "of an export",
+    "services/invites.py": "of an invitation",
     "services/keys.py": "of a key",
     "services/acknowledgements.py": "event_of",
 }
