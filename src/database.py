@@ -459,7 +459,12 @@ class Database:
 
 def _open_replica(address: str) -> AsyncEngine:
     return create_async_engine(
-        driver_url(address), pool_size=POOL_SIZE, max_overflow=0, pool_timeout=30, pool_pre_ping=True
+        driver_url(address),
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        hide_parameters=True,
     )
 
 

@@ -1,6 +1,6 @@
 """The mutations that only the sandbox has."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -85,6 +85,7 @@ class SandboxMutation:
             if input.close_disputes is not None:
                 won = input.close_disputes is DisputeOutcome.WON
                 await close_disputes(work, account.processor_customer, won=won)
-            told = {"answers": input.answers, "messages": input.messages, "closeDisputes": input.close_disputes}
+            closed = None if input.close_disputes is None else input.close_disputes.value
+            told: dict[str, Any] = {"answers": input.answers, "messages": input.messages, "closeDisputes": closed}
             work.audit(account, "sandbox_processor.set", f"billing_account:{account.id}", after=told)
         return SetSandboxProcessorPayload(account=await show_account(info, account_id))

@@ -4,7 +4,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from dateutil.relativedelta import relativedelta
@@ -47,7 +47,8 @@ class DeferredLine:
         """
         start = max(as_of, self.starts_at).astimezone(UTC)
         month = start.date().replace(day=1)
-        left = (self.ends_at - start).total_seconds()
+        second = timedelta(seconds=1)
+        left = (self.ends_at - start) // second
         if left <= 0:
             return [(month, self.amount_minor)]
         parts: list[tuple[date, int]] = []
@@ -55,7 +56,7 @@ class DeferredLine:
         while earned != self.amount_minor or not parts:
             next_month = month + relativedelta(months=1)
             until = min(self.ends_at, datetime(next_month.year, next_month.month, 1, tzinfo=UTC))
-            cumulative = share_of(self.amount_minor, int((until - start).total_seconds()), int(left))
+            cumulative = share_of(self.amount_minor, (until - start) // second, left)
             parts.append((month, cumulative - earned))
             month, earned = next_month, cumulative
         return parts

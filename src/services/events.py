@@ -118,7 +118,7 @@ def describe_event(event: OutboxEvent, external_id: str) -> dict[str, Any]:
     """An event as the outside reads it, by `events` and by webhooks alike."""
     data = _write_payload(event.payload)
     body = _wrap(event.id, event.kind, event.version, event.account_id, external_id, event.at, data)
-    if len(write_body(body)) <= MAX_BYTES:
+    if len(write_body(body).encode()) <= MAX_BYTES:
         return body
     # Who wants more asks for it by these.
     body["data"] = {key: value for key, value in data.items() if key in _TYPES_BY_KEY}

@@ -134,7 +134,7 @@ def _check_kind(
     elif kind not in AS_OF and start is None:
         refuse(f"{kind} is told of a time: say from when.", "from")
     if faults:
-        raise Refusals(faults)
+        raise faults[0] if len(faults) == 1 else Refusals(faults)
 
 
 def _check_range(

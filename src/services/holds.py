@@ -7,7 +7,6 @@ from ..models import BillingAccount, WorkKind
 from . import inputs
 from .accounts import lock_account
 from .due_work import take_up_vain
-from .edits import record_update
 
 MAX_REASON = 500
 WAITS = (WorkKind.PURGE, WorkKind.EXPIRE_ACCOUNT)
@@ -21,16 +20,9 @@ async def set_legal_hold(work: Work, account_id: UUID, reason: str | None) -> Bi
         reason = inputs.check_text(reason, ["input", "reason"], at_most=MAX_REASON)
     if account.legal_hold == reason:
         return account
-    before, account.legal_hold = account.legal_hold, reason
+    account.legal_hold = reason
     if reason is None:
         await take_up_vain(work, account, WAITS)
-    record_update(
-        work,
-        account,
-        "legal_hold.set" if reason is not None else "legal_hold.lifted",
-        f"legal_hold:{account.id}",
-        changed=["legalHold"],
-        before={"reason": before},
-        after={"reason": reason},
-    )
+    # The tenant reads this log too, and the reason is not theirs to know: it stands with the account, for operators.
+    work.audit(account, "legal_hold.set" if reason is not None else "legal_hold.lifted", f"legal_hold:{account.id}")
     return account

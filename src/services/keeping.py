@@ -90,7 +90,8 @@ from .exports import KEPT as EXPORT_FILE
 from .idempotency import KEPT as IDEMPOTENCY_KEY
 
 OUTBOX = timedelta(days=90)
-DELIVERIES = timedelta(days=30)
+DELIVERIES = OUTBOX
+"""As long as their events at least: what went out must be known, or it goes out again."""
 MAIL = timedelta(days=90)
 FIELD_USE = timedelta(days=400)
 DONE_WORK = timedelta(days=90)

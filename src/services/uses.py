@@ -115,6 +115,9 @@ async def write_for_ever(uses: Uses, database: Database) -> None:
             await uses.write(database)
         except AWAY as error:
             log.warning("what keys and fields were used could not be written, and is kept: %s", error)
+        except Exception:
+            # Whatever it was: a count that fails must end nothing else.
+            log.exception("what keys and fields were used could not be written, and is kept")
 
 
 async def write_the_last(uses: Uses, database: Database) -> None:

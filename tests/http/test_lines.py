@@ -249,10 +249,11 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
     assert (whoever.members, whoever.operator_id, whoever.key_id) == ({}, None, None)
     assert {field.name for field in dataclasses.fields(Principal)} == {
         "kind", "id", "display_name", "is_operator", "roles", "scopes", "ingests", "members", "operator_id", "key_id",
+        "person",
     }, "what is new must be in `standing`, or emptied by `within`"  # fmt: skip
     assert {field.name for field in dataclasses.fields(Context)} == {
         # The same for all operations of a process:
-        "database", "bus", "settings", "signing_keys", "processor", "link_key", "uses",
+        "database", "bus", "settings", "signing_keys", "processor", "link_key", "uses", "hooks",
         # Never in an answer, or made anew for the shared stream:
         "origin", "request_id", "token", "caller", "connection_params", "extensions", "load", "following",
         # Of queries and mutations only:
