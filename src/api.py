@@ -61,6 +61,7 @@ from .schema.billing import MetricUsage
 from .schema.coordinates import list_coordinates
 from .schema.operations import find_operation
 from .schema.scalars import SCALARS
+from .services.access import Right
 from .services.errors import ErrorCode, RequestRefused
 from .services.paging import DEFAULT_SIZE
 from .services.tokens import hide_tokens
@@ -252,6 +253,16 @@ def list_size(node: FieldNode, variables: Mapping[str, object]) -> int:
             # The longest list there is bounds what is asked: a larger number is refused when it is run.
             return max(1, min(asked, MAX_SIZE)) if isinstance(asked, int) else DEFAULT_SIZE
     return 1
+
+
+def list_root_fields(schema: strawberry.Schema) -> dict[Right, list[str]]:
+    """The root fields by the right that each of them declares."""
+    found: dict[Right, list[str]] = {}
+    for root in ("Query", "Mutation", "Subscription"):
+        definition: Any = schema.get_type_by_name(root)
+        for field in definition.fields:
+            found.setdefault(field.metadata["right"], []).append(schema.config.name_converter.get_graphql_name(field))
+    return found
 
 
 def only_accepts_invites(text: str | None) -> bool:

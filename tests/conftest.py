@@ -96,6 +96,7 @@ ON_SQLITE_FIRST = (
     "tests/resolvers/test_webhook_mutations.py",
     "tests/resolvers/test_key_mutations.py",
     "tests/resolvers/test_paging.py",
+    "tests/resolvers/test_member_mutations.py",
     "tests/resolvers/test_trail.py",
     "tests/resolvers/test_retention_mutations.py",
     "tests/services/test_accounts.py",

@@ -1,6 +1,6 @@
 """Who may: the rights, which roles and scopes hold them, and who a caller is."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from uuid import UUID
@@ -210,8 +210,8 @@ MEANINGS: dict[Right, str] = {
 }
 
 
-def render_rights() -> str:
-    """The table of rights as it stands in docs/access.md."""
+def render_rights(fields: Mapping[Right, Sequence[str]]) -> str:
+    """The table of rights as it stands in docs/access.md, with the root fields that each right opens."""
     roles = list(Role)
     lines = [
         "# Who may",
@@ -230,6 +230,12 @@ def render_rights() -> str:
         "A tenant's key ingests only with `usage:write`, while an operator lets the account's own keys do so",
         "(`keysMayIngest`), and positive quantities only.",
         "What a caller may not see of another tenant is the same as what does not exist.",
+        "",
+        "What each right opens at the root; most then ask for it over the account that is named.",
+        "",
+        "| right | fields |",
+        "| --- | --- |",
+        *(f"| {right} | {', '.join(f'`{name}`' for name in fields.get(right, ()))} |" for right in MEANINGS),
         "",
     ]
     return "\n".join(lines)

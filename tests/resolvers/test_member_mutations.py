@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 
 from plafond.models import AuditEntry, Invite, Member, OutboxEvent, Role
 from plafond.schema.node import decode_id, encode_id
-from plafond.services.access import Scope
+from plafond.services.access import ROLES_BY_RIGHT, Right, Scope
 from plafond.services.invitations import invitation_url
 from plafond.services.invites import LIFE, MAX_OPEN, NO_INVITATION
 
@@ -340,3 +340,20 @@ async def test_in_a_suspension_nobody_is_invited_but_anybody_removed(client: Cli
     assert await code_of(client, token, INVITE, input=asked) is not None
     assert await code_of(client, token, REVOKE, id=made["id"]) is None
     assert await code_of(client, token, REMOVE, id=await id_of(world, "mia")) is None
+
+
+def test_the_rights_are_those_of_the_table() -> None:
+    """Who may, as the rules say it: operators alone, with the billing, with the ownership, everybody."""
+    o, t, b, m = Role.OPERATOR, Role.TENANT_OWNER, Role.BILLING_ADMIN, Role.MEMBER
+    assert {
+        Right.OPERATE: {o},
+        Right.INGEST_USAGE: {o},
+        Right.CORRECT_USAGE: {o},
+        Right.READ_BILLING: {o, t, b},
+        Right.MANAGE_BILLING: {o, t, b},
+        Right.MANAGE_KEYS: {o, t, b},
+        Right.ADMINISTER: {o, t},
+        Right.READ_USAGE: {o, t, b, m},
+        Right.SIGNED_IN: {o, t, b, m},
+        Right.JOIN: set(),
+    } == ROLES_BY_RIGHT
