@@ -19,7 +19,7 @@ from .access import SCOPES_BY_RIGHT, Principal, Right, Scope, explain_refusal
 from .accounts import UNKNOWN_ACCOUNT
 from .errors import BillingError, Conflict, Forbidden, InvalidInput, InvalidTransition, NotFound, Refusals
 from .permissions import Action, Permission, Reason, require_action
-from .rules.networks import read_network
+from .rules.networks import lies_within, read_network
 from .tokens import NewKey, Secret, add_key, draw_secret
 
 MAX_NAME = 100
@@ -74,6 +74,7 @@ async def create_key_as(work: Work, principal: Principal, drawn: Secret, given: 
             "expires_at": lambda: check_expiry(given.expires_at, work.clock.now()),
         }
     )
+    await _check_within_maker(work, principal, values["expires_at"], values["networks"])
     await _check_room(work, accounts)
     members = {account.id: principal.members.get(account.id) for account in accounts}
     assert principal.operator_id is not None or all(members.values()), "somebody made it"
@@ -164,6 +165,24 @@ def holds_scope(principal: Principal, scope: Scope, roles: Collection[Role | Non
     is_within = all(principal.scopes & SCOPES_BY_RIGHT[right] for right in opened)
     # A tenant's key records usage by its own scope alone, whatever else it holds.
     return is_within and (scope is not Scope.USAGE_WRITE or set(roles) == {Role.OPERATOR})
+
+
+async def _check_within_maker(
+    work: Work, principal: Principal, expires_at: datetime | None, networks: Sequence[str]
+) -> None:
+    """Refuse a key that would be good for longer, or from elsewhere, than the key that makes it."""
+    maker = None if principal.key_id is None else await work.session.get(ApiKey, principal.key_id)
+    if maker is None:
+        return
+    refusals: list[BillingError] = []
+    if maker.expires_at is not None and (expires_at is None or expires_at > maker.expires_at):
+        told = f"The key that makes it ends at {maker.expires_at.isoformat()}: it ends no later."
+        refusals.append(Forbidden(told, ["input", "expiresAt"]))
+    if maker.networks and not (networks and all(lies_within(network, maker.networks) for network in networks)):
+        told = "The key that makes it is taken from its own networks only: name networks within those."
+        refusals.append(Forbidden(told, ["input", "networks"]))
+    if refusals:
+        raise refusals[0] if len(refusals) == 1 else Refusals(refusals)
 
 
 def check_networks(given: Sequence[str]) -> list[str]:

@@ -575,3 +575,19 @@ async def test_a_question_about_fields_that_is_refused(client: Client, world: Wo
     assert answer["errors"][0]["extensions"]["code"] == "BAD_USER_INPUT"
     owner: Any = await client.ask(world.token("Acme", Role.TENANT_OWNER), USAGE)
     assert owner["errors"][0]["extensions"]["code"] == "FORBIDDEN"
+
+
+async def test_a_key_makes_none_that_is_good_for_longer_or_from_elsewhere(client: Client, world: World) -> None:
+    make = """mutation($input: CreateApiKeyInput!) { createApiKey(input: $input) {
+      token userErrors { code field } } }"""
+    ends = (world.clock.now() + timedelta(days=1)).isoformat()
+    narrow = {"name": "narrow", "scopes": ["admin"], "expiresAt": ends, "networks": ["127.0.0.0/8"]}
+    made: Any = await client.data(world.operator, make, input=narrow)
+    token = made["createApiKey"]["token"]
+    wide: Any = await client.data(token, make, input={"name": "wide", "scopes": ["admin"]})
+    assert [(error["code"], error["field"]) for error in wide["createApiKey"]["userErrors"]] == [
+        ("FORBIDDEN", ["input", "expiresAt"]),
+        ("FORBIDDEN", ["input", "networks"]),
+    ]
+    within: Any = await client.data(token, make, input={**narrow, "networks": ["127.0.0.1"]})
+    assert within["createApiKey"]["userErrors"] == []

@@ -32,3 +32,14 @@ def lies_in(peer: str, networks: Iterable[str]) -> bool:
     if isinstance(address, IPv6Address):
         address = address.ipv4_mapped or IPv6Address(int(address))  # without the interface's name
     return any(address in read_network(text) for text in networks)
+
+
+def lies_within(network: str, others: Iterable[str]) -> bool:
+    """Whether all of a network lies in one of others."""
+    inner = read_network(network)
+    for text in others:
+        outer = read_network(text)
+        is_alike = inner.version == outer.version and inner.prefixlen >= outer.prefixlen
+        if is_alike and inner.network_address in outer:
+            return True
+    return False
