@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache, partial
+from types import ModuleType
 from typing import Any, TypedDict
 from uuid import UUID
 
@@ -281,7 +282,8 @@ def _check_tax_id(country: str, label: str, value: str, index: int) -> None:
     """A tax id that is labelled by its own name, such as EIN, ABN or CNPJ, by the rule of that number."""
     name = label.lower()
     numbers = get_cc_module(country, name) if _NUMBER.fullmatch(name) else None
-    if numbers is None:
+    # A country's package has other names in it, too.
+    if not isinstance(numbers, ModuleType) or not hasattr(numbers, "validate"):
         return
     try:
         numbers.validate(value)
@@ -325,20 +327,25 @@ def _check_postal_code(country: str, postal_code: str) -> str:
         if found is None:
             raise InvalidInput("In CA `postalCode` has the form A1A 1A1.", path)
         return " ".join(found.groups())
-    matchers, examples = _postal_codes_of(country)
-    if postal_code and matchers and not any(form.fullmatch(postal_code.upper()) for form in matchers):
+    forms, prefix, examples = _postal_codes_of(country)
+    bare = postal_code.upper().removeprefix(prefix).lstrip()
+    if postal_code and forms and not any(form.fullmatch(bare) for form in forms):
         raise InvalidInput(f"In {country} `postalCode` has another form, such as {' or '.join(examples)}.", path)
     return postal_code
 
 
 @cache
-def _postal_codes_of(country: str) -> tuple[tuple[re.Pattern[str], ...], tuple[str, ...]]:
-    """The forms that postal codes have in a country, and examples; none where it has none or they are not known."""
+def _postal_codes_of(country: str) -> tuple[tuple[re.Pattern[str], ...], str, tuple[str, ...]]:
+    """The forms that postal codes have in a country, what may stand in front, such as L- in LU, and examples.
+
+    None where it has none or they are not known. Figures are those of ASCII, as on all documents.
+    """
     try:
         rules = get_validation_rules({"country_code": country})
     except ValueError:
-        return (), ()
-    return tuple(rules.postal_code_matchers), tuple(rules.postal_code_examples[:2])
+        return (), "", ()
+    forms = tuple(re.compile(form.pattern, re.ASCII) for form in rules.postal_code_matchers)
+    return forms, rules.postal_code_prefix.strip(), tuple(rules.postal_code_examples[:2])
 
 
 def check_vat_id(country: str, given: str, path: Path) -> str:

@@ -1,5 +1,6 @@
 """Companies, with what depends on their country, and exemptions from tax."""
 
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ from sqlalchemy import select
 
 from plafond.models import AuditEntry, BillingAccount, Company, OutboxEvent, TaxExemption
 from plafond.services.accounts import create_account
-from plafond.services.companies import Certificate, check_vat_id, set_tax_exemption, update_company
+from plafond.services.companies import Certificate, _check_tax_id, check_vat_id, set_tax_exemption, update_company
 from plafond.services.errors import InvalidInput, NotFound, Refusals
 from plafond.services.papers import PaperSize
 from plafond.services.rules.countries import COUNTRIES
@@ -330,6 +331,10 @@ async def test_a_certificate_that_does_not_fit_is_refused(
     ("country", "given", "says"),
     [
         ("DE", {"postal_code": "1011"}, "In DE `postalCode` has another form, such as "),
+        ("DE", {"postal_code": "１０１１５"}, "In DE `postalCode` has another form, such as "),
+        ("DE", {"postal_code": "10115 x"}, "In DE `postalCode` has another form, such as "),
+        ("GB", {"postal_code": "GIR 0AA x"}, "In GB `postalCode` has another form, such as "),
+        ("LU", {"postal_code": "L-475"}, "In LU `postalCode` has another form, such as "),
         ("GB", {"postal_code": "10118"}, "In GB `postalCode` has another form, such as "),
         ("JP", {"postal_code": "104"}, "In JP `postalCode` has another form, such as "),
         ("AT", {"vat_id": "ATU13585626"}, "its check digit is wrong"),
@@ -350,7 +355,17 @@ async def test_what_is_wrong_for_its_country_is_told(
 
 @pytest.mark.parametrize(
     ("country", "postal_code"),
-    [("DE", "10115"), ("GB", "sw1a 1aa"), ("NL", "1012 AB"), ("JP", "1040061"), ("KI", "whatever"), ("FR", "")],
+    [
+        ("DE", "10115"),
+        ("GB", "sw1a 1aa"),
+        ("NL", "1012 AB"),
+        ("JP", "1040061"),
+        ("LU", "L-4750"),
+        ("LU", "4750"),
+        ("SE", "SE-114 55"),
+        ("KI", "whatever"),
+        ("FR", ""),
+    ],
 )
 async def test_a_postal_code_in_its_country_s_form_is_kept_as_typed(
     world: World, account: BillingAccount, country: str, postal_code: str
@@ -368,3 +383,13 @@ async def test_a_tax_id_by_another_label_is_taken_as_it_is(world: World, account
         tax_ids=[{"label": "ABN", "value": "53 004 085 616"}, {"label": "Company no.", "value": "x"}],
     )
     assert company.tax_ids == {"ABN": "53 004 085 616", "Company no.": "x"}
+
+
+@given(
+    country=st.sampled_from(sorted(COUNTRIES)),
+    label=st.sampled_from(["annotations", "vat", "clean", "EIN", "ABN", "cnpj", "UID", "__init__", "nip", "Steuer"]),
+    text=st.text(min_size=1, max_size=16) | st.from_regex(r"[A-Z0-9 .-]{1,16}"),
+)
+def test_whatever_label_and_number_are_typed_are_taken_or_refused(country: str, label: str, text: str) -> None:
+    with suppress(InvalidInput):
+        _check_tax_id(country, label, text, 0)
