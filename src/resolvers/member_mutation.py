@@ -69,7 +69,7 @@ class MemberMutation:
         """Withdraw an invitation that nobody accepted yet."""
         row = await _find_invite(info, input.invite_id)
         request = Request(input.idempotency_key, scope=str(row.account_id), given=row.id)
-        outcome = await info.context.run(_revoke, request, row)
+        outcome = await info.context.run(_revoke, request, info.context.principal, row)
         info.context.note_replay(replayed=outcome.replayed)
         return RevokeInvitePayload(revoked_id=encode_id("Invite", row.id))
 
@@ -82,7 +82,7 @@ class MemberMutation:
         person = invites.refuse_program(context.principal)
         claim = read_claim(context.link_key, Purpose.INVITATION, input.token, context.now())
         request = Request(input.idempotency_key, scope="", given=input.token)
-        outcome = await context.run(_accept, request, person, claim)
+        outcome = await context.run(_accept, request, context.principal, person, claim)
         context.note_replay(replayed=outcome.replayed)
         # With the role that they have now, the answer may be read.
         await context.authenticate()
@@ -185,13 +185,13 @@ async def _resend(work: Work, principal: Principal, row: models.Invite) -> dict[
 
 
 @idempotent("revokeInvite")
-async def _revoke(work: Work, row: models.Invite) -> dict[str, Any]:
-    return {"inviteId": str((await invites.revoke_invite(work, row)).id)}
+async def _revoke(work: Work, principal: Principal, row: models.Invite) -> dict[str, Any]:
+    return {"inviteId": str((await invites.revoke_invite(work, principal, row)).id)}
 
 
 @idempotent("acceptInvite")
-async def _accept(work: Work, person: Person, claim: Claim | None) -> dict[str, Any]:
-    return {"memberId": str((await invites.accept_invite(work, person, claim)).id)}
+async def _accept(work: Work, principal: Principal, person: Person, claim: Claim | None) -> dict[str, Any]:
+    return {"memberId": str((await invites.accept_invite(work, principal, person, claim)).id)}
 
 
 @idempotent("setMemberRole")

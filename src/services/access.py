@@ -136,7 +136,10 @@ class Principal:
         return [account_id for account_id in self.roles if self.may(right, account_id)]
 
     def within(self, account_id: UUID) -> "Principal":
-        """The caller as far as one account sees it: whom nothing tells apart there are equal."""
+        """The caller as far as one account sees it: whom nothing tells apart there are equal.
+
+        Which member it is stays: what somebody may do with a member depends on whether it is they themselves.
+        """
         role = self.roles.get(account_id)
         roles = {} if role is None else {account_id: role}
         ingests = self.ingests.intersection(roles)
@@ -146,7 +149,7 @@ class Principal:
             display_name="",
             roles=roles,
             ingests=ingests,
-            members={},
+            members={account_id: self.members[account_id]} if account_id in self.members else {},
             operator_id=None,
             key_id=None,
             person=None,
@@ -155,7 +158,8 @@ class Principal:
     @property
     def standing(self) -> Hashable:
         """What tells callers apart that are equal to nothing else."""
-        return (self.kind, self.id, self.is_operator, frozenset(self.roles.items()), self.scopes, self.ingests)
+        mine = frozenset(self.roles.items()), frozenset(self.members.items())
+        return (self.kind, self.id, self.is_operator, mine, self.scopes, self.ingests)
 
     def actor(self, origin: str) -> Actor:
         """The name under which the audit log knows this caller."""

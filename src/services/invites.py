@@ -13,7 +13,7 @@ from .access import Person, Principal
 from .accounts import lock_account
 from .claims import Claim
 from .edits import describe_columns
-from .errors import Conflict, Forbidden, InvalidInput, NotFound
+from .errors import BillingError, Conflict, Forbidden, InvalidInput, NotFound
 from .mailboxes import key_of_email
 from .permissions import Action, require_action
 
@@ -25,11 +25,22 @@ NO_INVITATION = "This invitation is not good: it is over, was used, withdrawn or
 _TOKEN = ["input", "token"]
 
 
+async def lock_for_member(work: Work, principal: Principal, account_id: UUID) -> BillingAccount:
+    """An account, locked, for a caller who is there what they were when they asked: people decide about each other."""
+    account = await lock_account(work, account_id)
+    member_id = principal.members.get(account_id)
+    if member_id is not None:
+        member = await work.session.get_one(Member, member_id, populate_existing=True)
+        if member.removed_at is not None or member.role is not principal.roles.get(account_id):
+            raise Forbidden("What you are in this account has changed at this moment: ask again.", ["input"])
+    return account
+
+
 async def invite_member(
     work: Work, principal: Principal, account_id: UUID, *, email: str, role: Role, locale: str | None
 ) -> Invite:
     """Invite somebody to an account, by a mail with a link."""
-    account = await lock_account(work, account_id)
+    account = await lock_for_member(work, principal, account_id)
     await require_action(work, principal, account, Action.INVITE_MEMBER)
     checked = inputs.check_all(
         {
@@ -49,6 +60,7 @@ async def invite_member(
         # It ran out, and makes room for the new one.
         former.revoked_at = former.updated_at = now
         await work.session.flush()
+    member_id = principal.members.get(account.id)
     invite = Invite(
         created_at=now,
         account_id=account.id,
@@ -56,7 +68,8 @@ async def invite_member(
         email_key=key,
         role=role,
         locale=checked["locale"],
-        invited_by=work.actor.name,
+        # As whom of this account: a person of several, and a key, go by other names too.
+        invited_by=work.actor.name if member_id is None else f"member:{member_id}",
         expires_at=now + LIFE,
     )
     work.session.add(invite)
@@ -69,7 +82,7 @@ async def invite_member(
 
 async def resend_invite(work: Work, principal: Principal, found: Invite) -> Invite:
     """Send an open invitation again, by a new link with days of its own. Older links end."""
-    account = await lock_account(work, found.account_id)
+    account = await lock_for_member(work, principal, found.account_id)
     await require_action(work, principal, account, Action.INVITE_MEMBER)
     invite = await _lock_open(work, found)
     invite.link_number += 1
@@ -80,17 +93,28 @@ async def resend_invite(work: Work, principal: Principal, found: Invite) -> Invi
     return invite
 
 
-async def revoke_invite(work: Work, found: Invite) -> Invite:
+async def revoke_invite(work: Work, principal: Principal, found: Invite) -> Invite:
     """Withdraw an open invitation: its link is good no more. Possible in any state of the account."""
-    account = await lock_account(work, found.account_id)
+    account = await lock_for_member(work, principal, found.account_id)
     invite = await _lock_open(work, found)
-    invite.revoked_at = invite.updated_at = work.clock.now()
-    work.audit(account, "member.invite_revoked", f"invite:{invite.id}", before={"role": invite.role})
-    _emit(work, account, "member.invite_revoked", invite)
+    _revoke(work, account, invite)
     return invite
 
 
-async def accept_invite(work: Work, person: Person, claim: Claim | None) -> Member:
+async def revoke_invites_of(work: Work, account: BillingAccount, member: Member) -> None:
+    """Withdraw the open invitations that a member made: nobody comes back by one that they sent to themselves."""
+    for invite in await _list_open(work, account):
+        if invite.invited_by == f"member:{member.id}":
+            _revoke(work, account, invite)
+
+
+def _revoke(work: Work, account: BillingAccount, invite: Invite) -> None:
+    invite.revoked_at = invite.updated_at = work.clock.now()
+    work.audit(account, "member.invite_revoked", f"invite:{invite.id}", before={"role": invite.role})
+    _emit(work, account, "member.invite_revoked", invite)
+
+
+async def accept_invite(work: Work, principal: Principal, person: Person, claim: Claim | None) -> Member:
     """Make whoever brings an invitation's token a member. Who that is, their JWT tells, not the address."""
     invite = None if claim is None else await work.session.get(Invite, claim.subject_id)
     if claim is None or invite is None:
@@ -110,6 +134,7 @@ async def accept_invite(work: Work, person: Person, claim: Claim | None) -> Memb
         raise NotFound(NO_INVITATION, _TOKEN)
     if member is not None and member.removed_at is None:
         raise Conflict("You are a member of this account already.", _TOKEN)
+    await _check_open(work, principal, account)
     member = await _join(work, account, invite, person, member)
     invite.accepted_at, invite.member_id, invite.updated_at = now, member.id, now
     # Whoever joins does so as the member that they become.
@@ -118,6 +143,15 @@ async def accept_invite(work: Work, person: Person, claim: Claim | None) -> Memb
     work.audit(account, "member.joined", f"member:{member.id}", after=after)
     work.emit(account, "member.joined", {"accountId": str(account.id), "memberId": str(member.id), "role": member.role})
     return member
+
+
+async def _check_open(work: Work, principal: Principal, account: BillingAccount) -> None:
+    """Refuse to join what nobody could be invited to now."""
+    try:
+        await require_action(work, principal, account, Action.INVITE_MEMBER)
+    except BillingError as refusal:
+        raise type(refusal)(str(refusal), _TOKEN) from refusal
+    await _check_members(work, account, _TOKEN)
 
 
 async def _join(work: Work, account: BillingAccount, invite: Invite, person: Person, former: Member | None) -> Member:
@@ -160,11 +194,15 @@ async def _check_room(work: Work, account: BillingAccount, waiting: Sequence[Inv
         raise Conflict(
             f"{MAX_OPEN} invitations of the account are open: withdraw one by `revokeInvite`.", ["input", "accountId"]
         )
+    await _check_members(work, account, ["input", "accountId"])
+
+
+async def _check_members(work: Work, account: BillingAccount, path: inputs.Path) -> None:
     members = await work.session.scalar(
         select(func.count()).where(Member.account_id == account.id, Member.removed_at.is_(None))
     )
     if (members or 0) >= MAX_MEMBERS:
-        raise Conflict(f"The account has {MAX_MEMBERS} members: remove one first.", ["input", "accountId"])
+        raise Conflict(f"The account has {MAX_MEMBERS} members: one has to go first.", path)
 
 
 async def _lock_open(work: Work, found: Invite) -> Invite:

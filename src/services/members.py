@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy import select
 
 from ..database import ACCESS_TOPIC, Work
-from ..models import BillingAccount, Member, OwnershipTransfer, Role, Subscription
+from ..models import ApiKeyAccount, BillingAccount, Member, OwnershipTransfer, Role, Subscription
 from .access import Principal, Right, explain_refusal
-from .accounts import lock_account
 from .errors import Forbidden, InvalidInput, InvalidTransition, LastOwner, NotFound
-from .invites import check_role
+from .invites import check_role, lock_for_member, revoke_invites_of
+from .keys import end_openings
 from .permissions import Action, Permission, check_tenant_state, permission_of, require_action
 
 OFFER_LIFE = timedelta(days=7)
@@ -23,13 +23,14 @@ _MEMBER = ["input", "memberId"]
 
 async def set_member_role(work: Work, principal: Principal, found: Member, role: Role) -> Member:
     """Give a member another role. Nobody gives one to oneself."""
-    account = await lock_account(work, found.account_id)
+    account = await lock_for_member(work, principal, found.account_id)
     await require_action(work, principal, account, Action.SET_MEMBER_ROLE)
     check_role(role)
     member, owners = await _lock_member(work, account, found)
     check_role_change(principal, member, owners, role)
     if member.role is not role:
         before, member.role, member.updated_at = member.role, role, work.clock.now()
+        await _end_what_they_began(work, account, member)
         work.audit(account, "member.role_changed", f"member:{member.id}", before={"role": before}, after={"role": role})
         work.emit(
             account, "member.role_changed", {"accountId": str(account.id), "memberId": str(member.id), "role": role}
@@ -40,13 +41,13 @@ async def set_member_role(work: Work, principal: Principal, found: Member, role:
 
 async def remove_member(work: Work, principal: Principal, found: Member) -> Member:
     """Let a member go, with the keys it made and the streams it follows. Whoever it is may go by itself."""
-    account = await lock_account(work, found.account_id)
+    account = await lock_for_member(work, principal, found.account_id)
     member, owners = await _lock_member(work, account, found)
     check_removal(principal, member, owners)
     member.removed_at = member.updated_at = work.clock.now()
-    transfer = await _find_transfer(work, account)
-    if transfer is not None and member.id in (transfer.from_member_id, transfer.to_member_id):
-        transfer.withdrawn_at = transfer.updated_at = work.clock.now()
+    # Ended for good: whoever comes back by another invitation does so without them.
+    await end_openings(work, ApiKeyAccount.member_id == member.id)
+    await _end_what_they_began(work, account, member)
     work.audit(account, "member.removed", f"member:{member.id}", before={"role": member.role})
     work.emit(account, "member.removed", {"accountId": str(account.id), "memberId": str(member.id)})
     work.topics.add(ACCESS_TOPIC)
@@ -60,18 +61,16 @@ async def offer_ownership(
 
     An owner gives its own. What an operator arranges takes it from nobody: the new owner comes beside the others.
     """
-    account = await lock_account(work, account_id)
+    account = await lock_for_member(work, principal, account_id)
     await require_action(work, principal, account, Action.TRANSFER_OWNERSHIP)
     now = work.clock.now()
     former = await _find_transfer(work, account)
+    if member_id is None and former is None:
+        raise InvalidInput("No ownership is offered: there is nothing to take back.", _MEMBER)
     if former is not None:
-        former.withdrawn_at = former.updated_at = now
+        _withdraw(work, account, former)
         await work.session.flush()
     if member_id is None:
-        if former is None:
-            raise InvalidInput("No ownership is offered: there is nothing to take back.", _MEMBER)
-        work.audit(account, "member.ownership_withdrawn", f"ownership_transfer:{former.id}")
-        work.emit(account, "member.ownership_withdrawn", {"accountId": str(account.id)})
         return None
     member = await work.session.get(Member, member_id)
     if member is None or member.account_id != account.id or member.removed_at is not None:
@@ -97,7 +96,7 @@ async def offer_ownership(
 
 async def accept_ownership(work: Work, principal: Principal, account_id: UUID) -> Member:
     """Become an owner, as it was offered; whoever offered it is a billing admin from now on."""
-    account = await lock_account(work, account_id)
+    account = await lock_for_member(work, principal, account_id)
     transfer = await _find_transfer(work, account)
     check_acceptance(principal, account.id, transfer, work.clock.now())
     assert transfer is not None, "that was checked"
@@ -109,9 +108,10 @@ async def accept_ownership(work: Work, principal: Principal, account_id: UUID) -
     member = await work.session.get_one(Member, transfer.to_member_id)
     before = {"role": member.role}
     member.role, member.updated_at = Role.TENANT_OWNER, now
+    transfer.accepted_at = transfer.updated_at = now
     if giver is not None:
         giver.role, giver.updated_at = Role.BILLING_ADMIN, now
-    transfer.accepted_at = transfer.updated_at = now
+        await revoke_invites_of(work, account, giver)
     after = {"role": Role.TENANT_OWNER, "from": None if giver is None else str(giver.id)}
     work.audit(account, "member.ownership_transferred", f"member:{member.id}", before=before, after=after)
     work.emit(account, "member.ownership_transferred", {"accountId": str(account.id), "memberId": str(member.id)})
@@ -188,6 +188,21 @@ async def _lock_member(work: Work, account: BillingAccount, found: Member) -> tu
     if member is None:
         raise NotFound(UNKNOWN_MEMBER, _MEMBER)
     return member, [row for row in members if row.role is Role.TENANT_OWNER]
+
+
+async def _end_what_they_began(work: Work, account: BillingAccount, member: Member) -> None:
+    """Whoever is no owner any more, or one by now, leaves no offer behind; nor an invitation that they could follow."""
+    transfer = await _find_transfer(work, account)
+    if transfer is not None and member.id in (transfer.from_member_id, transfer.to_member_id):
+        _withdraw(work, account, transfer)
+    if member.removed_at is not None or member.role is not Role.TENANT_OWNER:
+        await revoke_invites_of(work, account, member)
+
+
+def _withdraw(work: Work, account: BillingAccount, transfer: OwnershipTransfer) -> None:
+    transfer.withdrawn_at = transfer.updated_at = work.clock.now()
+    work.audit(account, "member.ownership_withdrawn", f"ownership_transfer:{transfer.id}")
+    work.emit(account, "member.ownership_withdrawn", {"accountId": str(account.id)})
 
 
 async def _find_transfer(work: Work, account: BillingAccount) -> OwnershipTransfer | None:

@@ -17,13 +17,13 @@ from plafond.models.types import new_id
 from plafond.resolvers.context import Context
 from plafond.schema import billing as shown
 from plafond.schema.node import encode_id
-from plafond.services.access import Principal, PrincipalKind, Scope
+from plafond.services.access import Person, Principal, PrincipalKind, Scope
 from plafond.services.changes import ChangeKind, Following, read_stretch
 from plafond.services.cursors import decode_change, encode_change
 from plafond.services.keys import revoke_key
 from plafond.services.tokens import create_key
 
-from ..conftest import World
+from ..conftest import Client, World
 from .test_jwt import add_member, claims, secret_of
 from .test_sockets import (
     ACTOR,
@@ -138,6 +138,53 @@ async def test_a_reader_whose_role_changes_moves_to_those_who_may_see_the_same(w
         assert [error["extensions"]["code"] for error in message["payload"]["errors"]] == ["FORBIDDEN"]
 
 
+PEOPLE = """subscription($id: ID!, $after: String) { accountChanged(accountId: $id, after: $after, kinds: [MEMBER]) {
+  account { members { displayName role viewerCan { action allowed } } } } }"""
+REMOVE = "mutation($id: ID!) { removeMember(input: { memberId: $id }) { userErrors { code } } }"
+
+
+async def test_two_owners_ask_the_same_and_each_is_told_of_themselves(world: World, client: Client) -> None:
+    """What somebody may do with a member depends on who they are: no shared answer says it of another."""
+    account = await account_of(world, "acme")
+    names = ("anna", "bert")
+    for sub in names:
+        await add_member(world, "acme", Role.TENANT_OWNER, sub)
+    tokens = {sub: jwt.encode(claims(sub=sub), secret_of(world), "HS256") for sub in names}
+    async with world.database.work(ACTOR) as work:
+        rows = await work.session.scalars(select(Member).where(Member.account_id == account.id))
+        by_sub = {row.sub: row for row in rows}
+        for sub in names:
+            by_sub[sub].display_name = sub
+    async with AsyncExitStack() as stack:
+        sockets = {sub: await join(stack, world, tokens[sub], PEOPLE) for sub in names}
+        await until(lambda: listeners(world, account.id) == 2)
+        gone = encode_id("Member", by_sub["acme-member"].id)
+        answer = await client.data(tokens["anna"], REMOVE, id=gone)
+        assert answer == {"removeMember": {"userErrors": []}}
+        for sub, socket in sockets.items():
+            shown = {row["displayName"]: row["viewerCan"] for row in (await socket.next())["account"]["members"]}
+            own = {item["action"]: item["allowed"] for item in shown[sub]}
+            other = {item["action"]: item["allowed"] for item in shown[names[sub == names[0]]]}
+            assert own == {"SET_MEMBER_ROLE": False, "REMOVE_MEMBER": True}
+            assert other == {"SET_MEMBER_ROLE": True, "REMOVE_MEMBER": True}
+
+
+async def test_the_stream_of_who_is_removed_ends_within_a_second(world: World, client: Client) -> None:
+    for sub in ("anna", "bert"):
+        await add_member(world, "acme", Role.TENANT_OWNER, sub)
+    tokens = {sub: jwt.encode(claims(sub=sub), secret_of(world), "HS256") for sub in ("anna", "bert")}
+    async with world.database.read() as session:
+        bert = (await session.scalars(select(Member).where(Member.sub == "bert"))).one()
+    async with AsyncExitStack() as stack:
+        left = await join(stack, world, tokens["bert"], PEOPLE)
+        stays = await join(stack, world, tokens["anna"], PEOPLE)
+        begun = time.monotonic()
+        await client.data(tokens["anna"], REMOVE, id=encode_id("Member", bert.id))
+        assert await left.end() == ["UNAUTHENTICATED"]
+        assert time.monotonic() - begun < 1
+        assert (await stays.next())["account"]["members"]
+
+
 async def test_each_resumes_at_its_own_place_and_all_go_on_together(world: World) -> None:
     account = await account_of(world, "acme")
     id_, first = encode_id("BillingAccount", account.id), account.sequence
@@ -231,6 +278,7 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
                 {"scopes": frozenset({Scope.BILLING_READ})},
                 {"kind": PrincipalKind.API_KEY},
                 {"ingests": frozenset({following.account_id})},
+                {"members": {following.account_id: new_id()}},
             )
         ),
     ]
@@ -241,12 +289,14 @@ def test_the_key_of_sharing_holds_all_that_an_answer_depends_on() -> None:
     ]
     assert all(share_key(asked, other) != key for other in people)
     assert all(share_key(other, following) != key for other in questions[:2])
-    # A reader is known by what it is in the account only: nothing of the person can get into an answer.
+    # A reader is known by what it is in the account, and as which member: nothing else of the person can get into an
+    # answer.
     assert following.reader is not None
     assert (following.reader.id, following.reader.display_name) == ("", "")
-    whoever = reader(members={following.account_id: new_id()}, operator_id=new_id(), key_id=new_id()).reader
+    elsewhere, person = {new_id(): new_id()}, Person("iss", "sub", "name")
+    whoever = reader(members=elsewhere, operator_id=new_id(), key_id=new_id(), person=person).reader
     assert whoever is not None
-    assert (whoever.members, whoever.operator_id, whoever.key_id) == ({}, None, None)
+    assert (whoever.members, whoever.operator_id, whoever.key_id, whoever.person) == ({}, None, None, None)
     assert {field.name for field in dataclasses.fields(Principal)} == {
         "kind", "id", "display_name", "is_operator", "roles", "scopes", "ingests", "members", "operator_id", "key_id",
         "person",

@@ -1,20 +1,24 @@
 """Members at the door: who may invite, join, change a role, go, and hand the ownership over."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
-from plafond.models import AuditEntry, Invite, Member, OutboxEvent, Role
+from plafond.database import Work
+from plafond.models import AuditEntry, BillingAccount, Invite, Member, OutboxEvent, Role, SubscriptionStatus
 from plafond.schema.node import decode_id, encode_id
-from plafond.services.access import ROLES_BY_RIGHT, Right, Scope
+from plafond.services import invites, members
+from plafond.services.access import ROLES_BY_RIGHT, Principal, PrincipalKind, Right, Scope
+from plafond.services.errors import Forbidden
 from plafond.services.invitations import invitation_url
 from plafond.services.invites import LIFE, MAX_OPEN, NO_INVITATION
 
 from ..conftest import Client, World
 from ..http.test_jwt import add_member, claims, secret_of, sign
-from ..services.helpers import ACTOR, account_of, change_account
+from ..services.helpers import ACTOR, account_of, change_account, change_subscription
 from .test_access import make_member_key
 
 INVITE = """mutation($input: InviteMemberInput!) { inviteMember(input: $input) {
@@ -357,3 +361,133 @@ def test_the_rights_are_those_of_the_table() -> None:
         Right.SIGNED_IN: {o, t, b, m},
         Right.JOIN: set(),
     } == ROLES_BY_RIGHT
+
+
+async def joined(client: Client, world: World, sub: str, token: str, role: str, email: str = "") -> str:
+    """The JWT of somebody who came by an invitation."""
+    made = await invite(client, world, token, role, email=email or f"{sub}@acme.test")
+    assert (await accept(client, world, sub, await link_of(world, made["id"])))["userErrors"] == []
+    return jwt_of(world, sub)
+
+
+async def test_who_comes_back_finds_no_key_of_theirs(client: Client, world: World) -> None:
+    token = await owner(world)
+    bea = await joined(client, world, "bea", token, "BILLING_ADMIN")
+    made: Any = await client.data(
+        bea,
+        """mutation($id: ID!) { createApiKey(input: { accountIds: [$id], name: "Bea's", scopes: ["billing:read"] }) {
+          token userErrors { message } } }""",
+        id=await acme(world),
+    )
+    key = made["createApiKey"]["token"]
+    assert await code_of(client, token, REMOVE, id=await id_of(world, "bea")) is None
+    await joined(client, world, "bea", token, "BILLING_ADMIN")
+    answer: Any = await client.ask(key, "{ viewer { kind } }")
+    assert answer["errors"][0]["extensions"]["code"] == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("ending", ["removed", "demoted", "handed over"])
+async def test_an_owner_who_is_none_any_more_leaves_no_way_back(client: Client, world: World, ending: str) -> None:
+    token = await owner(world)
+    other = await joined(client, world, "ottilie", token, "TENANT_OWNER")
+    # A member of another account as well: the log may know them by that one.
+    await add_member(world, "birchwood", Role.MEMBER, "ottilie")
+    planted = await invite(client, world, other, "TENANT_OWNER", email="second@acme.test")
+    kept = await invite(client, world, token, "MEMBER", email="third@acme.test")
+    link = await link_of(world, planted["id"])
+    await keep_only(world, "olivia", "ottilie")
+    account, ottilie = await acme(world), (await ids_in(world, "ottilie"))["acme"]
+    if ending == "removed":
+        assert await code_of(client, token, REMOVE, id=ottilie) is None
+    elif ending == "demoted":
+        assert await code_of(client, token, SET_ROLE, id=ottilie, role="MEMBER") is None
+    else:
+        await add_member(world, "acme", Role.MEMBER, "mia")
+        assert await code_of(client, other, OFFER, account=account, member=await id_of(world, "mia")) is None
+        assert await code_of(client, jwt_of(world, "mia"), OWN, account=account) is None
+    assert (await accept(client, world, "third-life", link))["userErrors"][0]["message"] == NO_INVITATION
+    data: Any = await client.data(token, LIST)
+    assert [row["id"] for row in data["billingAccount"]["invites"]] == [kept["id"]]
+
+
+async def ids_in(world: World, sub: str) -> dict[str, str]:
+    """A person's ids as a member, by account."""
+    async with world.database.read() as session:
+        rows = await session.execute(
+            select(BillingAccount.external_id, Member.id)
+            .join(Member, Member.account_id == BillingAccount.id)
+            .where(Member.sub == sub)
+        )
+        return {external: encode_id("Member", id_) for external, id_ in rows}
+
+
+async def test_an_offer_ends_with_who_made_it(client: Client, world: World) -> None:
+    token = await owner(world)
+    oscar = await owner(world, "oscar")
+    await add_member(world, "acme", Role.MEMBER, "mia")
+    account, mia = await acme(world), await id_of(world, "mia")
+    assert await code_of(client, oscar, OFFER, account=account, member=mia) is None
+    assert await code_of(client, token, SET_ROLE, id=await id_of(world, "oscar"), role="MEMBER") is None
+    assert await code_of(client, token, SET_ROLE, id=await id_of(world, "oscar"), role="TENANT_OWNER") is None
+    assert await code_of(client, jwt_of(world, "mia"), OWN, account=account) == "INVALID_TRANSITION"
+    assert await code_of(client, oscar, OFFER, account=account, member=mia) is None
+    assert await code_of(client, token, SET_ROLE, id=mia, role="TENANT_OWNER") is None
+    assert await code_of(client, jwt_of(world, "mia"), OWN, account=account) == "INVALID_TRANSITION"
+
+
+ACTS: dict[str, Callable[[Work, Principal, Member, Invite], Awaitable[object]]] = {
+    "invite": lambda work, who, member, _: invites.invite_member(
+        work, who, member.account_id, email="z@acme.test", role=Role.TENANT_OWNER, locale=None
+    ),
+    "resend": lambda work, who, _, invite: invites.resend_invite(work, who, invite),
+    "revoke": lambda work, who, _, invite: invites.revoke_invite(work, who, invite),
+    "set a role": lambda work, who, member, _: members.set_member_role(work, who, member, Role.MEMBER),
+    "remove": lambda work, who, member, _: members.remove_member(work, who, member),
+    "offer": lambda work, who, member, _: members.offer_ownership(work, who, member.account_id, member.id),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_who_was_demoted_meanwhile_decides_nothing(client: Client, world: World, act: str) -> None:
+    """The right is asked for before the account is locked: what somebody was then may be over by then."""
+    token = await owner(world)
+    made = await invite(client, world, token)
+    await owner(world, "oscar")
+    account = await account_of(world)
+    async with world.database.work(ACTOR) as work:
+        rows = {
+            row.sub: row for row in await work.session.scalars(select(Member).where(Member.account_id == account.id))
+        }
+        found = decode_id(made["id"])
+        assert found is not None
+        row = await work.session.get_one(Invite, found.uuid())
+        rows["oscar"].role = Role.MEMBER
+    who = Principal(
+        kind=PrincipalKind.MEMBER,
+        id=f"member:{rows['oscar'].id}",
+        display_name="Oscar",
+        roles={account.id: Role.TENANT_OWNER},
+        members={account.id: rows["oscar"].id},
+    )
+    with pytest.raises(Forbidden, match="has changed at this moment"):
+        async with world.database.work(ACTOR) as work:
+            await ACTS[act](work, who, rows["olivia"], row)
+
+
+async def test_nobody_joins_an_account_that_is_suspended_or_full(
+    client: Client, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await owner(world)
+    links = [
+        await link_of(world, (await invite(client, world, token, email=f"{name}@acme.test"))["id"])
+        for name in ("ann", "ben")
+    ]
+    await change_subscription(world, "acme", status=SubscriptionStatus.SUSPENDED, suspended_at=world.clock.now())
+    (refused,) = (await accept(client, world, "ann", links[0]))["userErrors"]
+    assert (refused["code"], refused["field"]) == ("ACCOUNT_SUSPENDED", ["input", "token"])
+    await change_subscription(world, "acme", status=SubscriptionStatus.ACTIVE, suspended_at=None)
+    await keep_only(world, "olivia")
+    monkeypatch.setattr(invites, "MAX_MEMBERS", 2)
+    assert (await accept(client, world, "ann", links[0]))["userErrors"] == []
+    (full,) = (await accept(client, world, "ben", links[1]))["userErrors"]
+    assert (full["code"], full["field"]) == ("CONFLICT", ["input", "token"])
