@@ -193,7 +193,8 @@ def explain_refusal(principal: Principal, right: Right, account_id: UUID | None 
 MEANINGS: dict[Right, str] = {
     Right.SIGNED_IN: "`viewer`, the catalogue, `serverInfo`",
     Right.READ_USAGE: (
-        "an account's name, currency, zone, locale, `viewerCan`, `changeCursor`, usage and usage alerts, without money"
+        "an account's name, currency, zone, locale, `viewerCan`, `changeCursor`, usage and usage alerts, without "
+        "money; leaving it, and accepting its ownership, as the person who does"
     ),
     Right.READ_BILLING: "everything else of an account, and its events",
     Right.MANAGE_BILLING: (

@@ -29,6 +29,7 @@ from plafond.adapters.bus import InProcessBus
 from plafond.api import print_schema, schema
 from plafond.resolvers.context import Context
 from plafond.resolvers.query import FINDERS
+from plafond.schema.fields import Guard
 from plafond.services.access import Right
 from plafond.settings import Settings
 
@@ -131,6 +132,20 @@ def test_every_root_field_declares_a_right() -> None:
         assert definition.fields
         for field in definition.fields:
             assert isinstance(field.metadata.get("right"), Right), f"{root}.{field.python_name}"
+
+
+def test_of_an_account_only_this_is_for_all_its_members() -> None:
+    definition: Any = schema.get_type_by_name("BillingAccount")
+    rights = {
+        field.python_name: [one.right for one in field.extensions if isinstance(one, Guard)]
+        for field in definition.fields
+    }
+    assert all(len(held) <= 1 for held in rights.values())
+    for_all = {name for name, held in rights.items() if not held or held == [Right.READ_USAGE]}
+    assert for_all == {
+        "id", "name", "currency", "timezone", "locale", "spike_alerts", "keys_may_ingest", "change_cursor",
+        "created_at", "updated_at", "viewer_can", "usage", "reservations", "alerts", "alert_coverage", "ownership_transfer",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("root", "name"), root_fields())

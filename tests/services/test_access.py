@@ -4,12 +4,32 @@ import pytest
 
 from plafond.models import Role
 from plafond.models.types import new_id
-from plafond.services.access import Principal, PrincipalKind, Right, Scope, explain_refusal
+from plafond.services.access import (
+    SCOPES_BY_RIGHT,
+    Principal,
+    PrincipalKind,
+    Right,
+    Scope,
+    explain_refusal,
+)
 
 from .helpers import tenant_key
 
 ACCOUNT = new_id()
 OWNER = Principal(kind=PrincipalKind.MEMBER, id="member:1", display_name="Owner", roles={ACCOUNT: Role.TENANT_OWNER})
+
+
+def test_scopes_narrow_as_the_rules_say() -> None:
+    reads = {Right.READ_USAGE, Right.READ_BILLING}
+    expected = {
+        Scope.BILLING_READ: reads,
+        Scope.BILLING_WRITE: reads | {Right.MANAGE_BILLING},
+        Scope.USAGE_WRITE: {Right.INGEST_USAGE, Right.CORRECT_USAGE},
+        Scope.ADMIN: set(Right) - {Right.JOIN},
+    }
+    for scope, rights in expected.items():
+        held = {right for right in Right if scope in SCOPES_BY_RIGHT[right]}
+        assert held == rights | {Right.SIGNED_IN}, scope
 
 
 @pytest.mark.parametrize(
