@@ -45,7 +45,7 @@ class ContactMutation:
         self, info: Info, input: Annotated[UpdateContactInput, strawberry.argument(description="What to change.")]
     ) -> UpdateContactPayload:
         """Change who a contact is, what it receives, in which language and when."""
-        row = await _find(info, input.contact_id)
+        row = _require_found(await _look_for(info, input.contact_id))
         fields = input.to_fields()
         request = Request(input.idempotency_key, scope=str(row.account_id), given=[row.id, fields])
         outcome = await info.context.run(_update, request, info.context.principal, row, fields)
@@ -56,19 +56,27 @@ class ContactMutation:
         self, info: Info, input: Annotated[RemoveContactInput, strawberry.argument(description="Which one.")]
     ) -> RemoveContactPayload:
         """Send nothing more to a contact. Mail that waits for it is not sent."""
-        row = await _find(info, input.contact_id)
-        request = Request(input.idempotency_key, scope=str(row.account_id), given=row.id)
+        # Nothing is left of one that is gone but the answer under its key.
+        row = await _look_for(info, input.contact_id)
+        request = Request(input.idempotency_key, scope="", given=input.contact_id)
         outcome = await info.context.run(_remove, request, info.context.principal, row)
         info.context.note_replay(replayed=outcome.replayed)
-        return RemoveContactPayload(removed_id=encode_id("Contact", row.id))
+        return RemoveContactPayload(removed_id=encode_id("Contact", outcome.answer["contactId"]))
 
 
-async def _find(info: Info, id: str) -> models.Contact:
+async def _look_for(info: Info, id: str) -> models.Contact | None:
+    """A contact that the caller may change; none where there is none, or it is another tenant's."""
     key = find_id(id, "Contact")
     row = None if key is None else await info.context.load.row(models.Contact, key)
     if row is None or info.context.principal.role_in(row.account_id) is None:
-        raise NotFound(contacts.UNKNOWN_CONTACT, ["input", "contactId"])
+        return None
     require_right(info, Right.MANAGE_BILLING, row.account_id)
+    return row
+
+
+def _require_found(row: models.Contact | None) -> models.Contact:
+    if row is None:
+        raise NotFound(contacts.UNKNOWN_CONTACT, ["input", "contactId"])
     return row
 
 
@@ -92,6 +100,7 @@ async def _update(
 
 
 @idempotent("removeContact")
-async def _remove(work: Work, principal: Principal, row: models.Contact) -> dict[str, Any]:
+async def _remove(work: Work, principal: Principal, found: models.Contact | None) -> dict[str, Any]:
+    row = _require_found(found)
     await contacts.remove_contact(work, principal, row)
     return {"contactId": str(row.id)}

@@ -491,3 +491,22 @@ async def test_nobody_joins_an_account_that_is_suspended_or_full(
     assert (await accept(client, world, "ann", links[0]))["userErrors"] == []
     (full,) = (await accept(client, world, "ben", links[1]))["userErrors"]
     assert (full["code"], full["field"]) == ("CONFLICT", ["input", "token"])
+
+
+async def test_a_contact_is_removed_once_and_said_so_again(client: Client, world: World) -> None:
+    token, account = await owner(world), await acme(world)
+    made: Any = await client.data(
+        token,
+        """mutation($id: ID!) { addContact(input: { accountId: $id, name: "Ada", email: "ada@acme.test", topics: [] }) {
+          contact { id } } }""",
+        id=account,
+    )
+    id_ = made["addContact"]["contact"]["id"]
+    remove = """mutation($id: ID!, $key: String) { removeContact(input: { contactId: $id, idempotencyKey: $key }) {
+      removedId userErrors { code field } } }"""
+    await add_member(world, "calder", Role.TENANT_OWNER, "carl")
+    assert await code_of(client, jwt_of(world, "carl"), remove, id=id_) == "NOT_FOUND"
+    first = await client.data(token, remove, id=id_, key="k")
+    assert first == {"removeContact": {"removedId": id_, "userErrors": []}}
+    assert await client.data(token, remove, id=id_, key="k") == first
+    assert await code_of(client, token, remove, id=id_, key="other") == "NOT_FOUND"

@@ -144,7 +144,8 @@ def test_of_an_account_only_this_is_for_all_its_members() -> None:
     for_all = {name for name, held in rights.items() if not held or held == [Right.READ_USAGE]}
     assert for_all == {
         "id", "name", "currency", "timezone", "locale", "spike_alerts", "keys_may_ingest", "change_cursor",
-        "created_at", "updated_at", "viewer_can", "usage", "reservations", "alerts", "alert_coverage", "ownership_transfer",
+        "created_at", "updated_at", "viewer_can", "usage", "reservations", "alerts", "alert_coverage",
+        "ownership_transfer",
     }  # fmt: skip
 
 

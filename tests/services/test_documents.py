@@ -22,16 +22,18 @@ from plafond.models import (
     NoticeSeverity,
 )
 from plafond.models import TestClock as Clock
+from plafond.services.accounts import update_account
+from plafond.services.companies import CompanyFields, update_company
 from plafond.services.drawing import MAX_TRIES, draw_due, draw_now
 from plafond.services.due_work import LEASE, release
 from plafond.services.links import LINK_LIFE, LinkForm, OpenedLink, open_link, sign_link
-from plafond.services.papers import Content, Paper
+from plafond.services.papers import Content, Paper, PaperSize, Party
 from plafond.services.ports import DrawingFailed
 from plafond.services.retention import purge_year
 from plafond.services.texts import notice_text
 
 from ..conftest import NOW, World
-from .helpers import ACTOR
+from .helpers import ACTOR, OPERATOR
 from .issuing import advance, documents_of, invoices_of, start_account
 
 WORKER = Actor(name="system:worker", origin="test")
@@ -189,6 +191,47 @@ async def test_hard_case_27_a_renamed_company_changes_neither_bytes_nor_hash(wor
     assert late.content_hash == second.content_hash
     for document, invoice in zip([again, late], await invoices_of(world, account_id), strict=True):
         assert Paper.model_validate(document.content).digest() == document.content_hash == invoice.content_hash
+
+
+async def test_what_is_set_of_a_company_stands_on_the_next_invoice_and_on_none_before(world: World) -> None:
+    account_id = await start_account(world)
+    [first] = await documents_of(world, account_id)
+    changes: CompanyFields = {
+        "legal_name": "Another Name AG",
+        "country": "CH",
+        "address_lines": ["Gasse 1"],
+        "postal_code": "8001",
+        "city": "Zürich",
+        "region": "ZH",
+        "vat_id": "CHE-107.787.577 IVA",
+        "tax_ids": [{"label": "UID", "value": "CHE-107.787.577"}],
+        "email": "buch@another.example",
+        "paper_size": PaperSize.LETTER,
+        "purchase_order": "PO-77",
+        "footer": "Danke",
+    }
+    async with world.database.work(ACTOR) as work:
+        await update_company(work, account_id, changes)
+        await update_account(work, OPERATOR, account_id, {"locale": "de-CH"})
+    await advance(world, account_id, 3, 10)
+    [frozen, later] = await documents_of(world, account_id)
+    assert (frozen.content, frozen.content_hash) == (first.content, first.content_hash)
+    before, after = Paper.model_validate(first.content), Paper.model_validate(later.content)
+    assert after.bill_to == Party(
+        name="Another Name AG",
+        address_lines=("Gasse 1",),
+        postal_code="8001",
+        city="Zürich",
+        region="ZH",
+        country="CH",
+        vat_id="CHE107787577IVA",
+        tax_ids=(("UID", "CHE-107.787.577"),),
+        email="buch@another.example",
+    )
+    told = (after.size, after.purchase_order, after.footer, after.language, after.locale)
+    assert told == (PaperSize.LETTER, "PO-77", "Danke", "de", "de-CH")
+    assert (before.bill_to.name, before.purchase_order, before.footer) == ("hawthorn Ltd", None, None)
+    assert before.locale != after.locale
 
 
 # Failing
