@@ -426,7 +426,9 @@ async def _make_people(work: Work, seeded: list[_Seeded]) -> list[SandboxToken]:
             )
             work.session.add(member)
             await work.session.flush()
-            scopes = [Scope.BILLING_READ] if role is Role.MEMBER else [Scope.BILLING_READ, Scope.BILLING_WRITE]
+            # All that the role may.
+            wide = [Scope.BILLING_READ, Scope.BILLING_WRITE, Scope.ADMIN]
+            scopes = [Scope.BILLING_READ] if role is Role.MEMBER else wide
             key = create_key(work, Environment.SANDBOX, name=member.display_name, maker=member, scopes=scopes)
             tokens.append(SandboxToken(made.tenant.name, role, key.token))
         if made.tenant.external_id == TOLD_TENANT:

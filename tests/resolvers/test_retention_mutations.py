@@ -7,10 +7,12 @@ from sqlalchemy import select
 
 from plafond.models import Member, Role
 from plafond.schema.node import encode_id
+from plafond.services.access import Scope
 
 from ..conftest import Client, World
 from ..http.test_jwt import add_member, claims, secret_of, sign
 from ..services.helpers import account_of
+from .test_access import make_member_key
 from .test_account_mutations import ERRORS, id_of, refusals, run, top_level
 
 CLOSE = f"""mutation($input: CloseBillingAccountInput!) {{ closeBillingAccount(input: $input) {{ {ERRORS} account {{
@@ -65,7 +67,7 @@ async def test_another_tenant_s_account_is_not_there(client: Client, world: Worl
 
 
 async def test_a_key_closes_with_the_scope_admin_only(client: Client, world: World) -> None:
-    owner = world.token("Calder", Role.TENANT_OWNER)
+    owner = await make_member_key(world, "calder", [Scope.BILLING_READ, Scope.BILLING_WRITE])
     assert not await may_close(client, owner)
     assert await top_level(client, owner, CLOSE, accountId=await id_of(world), confirm="calder") == "FORBIDDEN"
 
